@@ -1,0 +1,1 @@
+"""The press: from notebooks and typed parameters to a checked, executed book."""

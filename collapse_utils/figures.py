@@ -1,0 +1,319 @@
+"""Figures: one theme, colours with fixed meanings, light and dark variants, captions, alt text.
+
+Draw with matplotlib or seaborn as usual, then hand the figure to :func:`show`. Captions and alt
+texts are required, and may hold numbers that the run computed.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from .notebook import show_html
+
+# Ink, grid and paper change between the light and the dark variant; data colours do not, so
+# they are mid-tones that stand out on both (Okabe and Ito's palette, safe for colour-blind eyes).
+INK, GRID, PAPER = "#1f2328", "#d9dde2", "#ffffff"
+_DARK = {INK: "#e6e8eb", GRID: "#3a4048", PAPER: "#14181c"}
+TRUTH = "#0a84c6"
+MODEL = "#d55e00"
+THIRD = "#109c74"
+FOURTH = "#b5679d"
+THEORY = {"color": INK, "linestyle": "--", "linewidth": 1.4}
+
+_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.88, 256)))
+
+
+def use_theme() -> None:
+    """Set the book's theme; call it once in the set-up cell of a chapter."""
+    sns.set_theme(
+        style="whitegrid",
+        palette=[MODEL, TRUTH, THIRD, FOURTH],
+        rc={
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.figsize": (7.2, 3.8),
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "font.size": 10.5,
+            "grid.color": GRID,
+            "grid.linewidth": 0.7,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "svg.hashsalt": "collapse",
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+        },
+    )
+
+
+def generation_colours(n: int) -> list[str]:
+    """`n` colours from early to late (viridis without its darkest and lightest ends)."""
+    n = checks.integer("n", n, 1)
+    return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
+
+
+def generation_cmap() -> ListedColormap:
+    """The same scale as a colour map, for colour bars over generations."""
+    return _GENERATIONS
+
+
+def ribbon(
+    ax: mpl.axes.Axes,
+    generations: ArrayLike,
+    values: ArrayLike,
+    *,
+    color: str = MODEL,
+    label: str | None = None,
+    quantiles: tuple[float, float] = (0.1, 0.9),
+    centre: str = "median",
+) -> None:
+    """Draw the centre of the replicates and a band that holds most of them.
+
+    Parameters
+    ----------
+    ax : matplotlib axes
+    generations : array, shape (G,)
+    values : array, shape (G, R)
+        One column per replicate.
+    color, label : str
+    quantiles : tuple of float
+        Edges of the band.
+    centre : {"median", "mean"}
+    """
+    values = np.asarray(values, dtype=float)
+    checks.choice("centre", centre, ("median", "mean"))
+    low, high = np.quantile(values, quantiles, axis=1)
+    middle = np.median(values, axis=1) if centre == "median" else values.mean(axis=1)
+    ax.fill_between(generations, low, high, color=color, alpha=0.22, linewidth=0)
+    ax.plot(generations, middle, color=color, label=label)
+
+
+def digit_grid(
+    rows: Mapping[str, ArrayLike], *, n_columns: int = 12, shape: tuple[int, int] = (8, 8)
+) -> Figure:
+    """A grid of small grey images, one labelled row per entry.
+
+    Parameters
+    ----------
+    rows : dict of label -> array, shape (n, height * width)
+        Images with values in [0, 1]; the first `n_columns` of each are shown.
+    n_columns : int
+    shape : tuple of int
+        (height, width) of one image.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    tiles = [montage(images, 1, n_columns, shape=shape) for images in rows.values()]
+    height = 0.62 * len(tiles) + 0.1
+    fig, axes = plt.subplots(len(tiles), 1, figsize=(7.2, height), squeeze=False)
+    for ax, label, tile in zip(axes[:, 0], rows, tiles, strict=True):
+        ax.imshow(tile, cmap="gray_r", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+        ax.set_ylabel(label, rotation=0, ha="right", va="center")
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return fig
+
+
+def montage(
+    images: ArrayLike, n_rows: int, n_columns: int, *, shape: tuple[int, int] = (8, 8), gap: int = 1
+) -> NDArray[np.float64]:
+    """Tile images of shape (n, height * width) into one array, `gap` white pixels apart."""
+    images = np.asarray(images, dtype=float)
+    need = n_rows * n_columns
+    if len(images) < need or images[0].size != shape[0] * shape[1]:
+        raise ValueError(
+            f"images must hold at least {need} images of {shape[0]} x {shape[1]} pixels, "
+            f"got shape {images.shape}"
+        )
+    h, w = shape
+    tiles = np.zeros((n_rows, h + gap, n_columns, w + gap))
+    tiles[:, :h, :, :w] = images[:need].reshape(n_rows, n_columns, h, w).transpose(0, 2, 1, 3)
+    return tiles.reshape(n_rows * (h + gap), n_columns * (w + gap))[:-gap, :-gap]
+
+
+def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False) -> None:
+    """Display a figure in a light and a dark variant, with its caption and alt text.
+
+    Parameters
+    ----------
+    fig : matplotlib Figure
+        Closed afterwards.
+    name : str
+        Label for cross-references, such as "fig-gaussian-spread".
+    caption : str
+        Markdown that can be read without the text around it.
+    alt : str
+        What a reader who cannot see the figure needs: kind of chart, data, message.
+    raster : bool
+        PNG instead of SVG, for images and dense scatter plots.
+
+    Raises
+    ------
+    ValueError
+        If name, caption or alt is empty.
+    """
+    _require(name=name, caption=caption, alt=alt)
+    light = _encode(fig, raster)
+    _swap_colours(fig, _DARK)
+    dark = _encode(fig, raster)
+    plt.close(fig)
+    text = html.escape(alt, quote=True)
+    images = (
+        f'<img class="only-light" alt="{text}" src="{light}">'
+        f'<img class="only-dark" style="display:none" alt="{text}" src="{dark}">'
+    )
+    _display("figure", images, name, caption, alt)
+
+
+def player(
+    frames: Sequence[ArrayLike],
+    *,
+    name: str,
+    caption: str,
+    alt: str,
+    labels: Sequence[str] | None = None,
+    scale: int = 4,
+    start: int = 0,
+) -> None:
+    """Display images with a slider over generations that needs no server.
+
+    Works with mouse, touch and keyboard (arrow keys on the slider), follows the reader's
+    reduced-motion setting, and prints as a strip of stills.
+
+    Parameters
+    ----------
+    frames : sequence of arrays, each of shape (height, width)
+        Grey images with values in [0, 1], 1 being ink; one per generation.
+    name, caption, alt : str
+        As in :func:`show`.
+    labels : sequence of str
+        One per frame; default "generation 0", "generation 1", ...
+    scale : int
+        Screen pixels per image pixel.
+    start : int
+        Frame shown first.
+
+    Raises
+    ------
+    ValueError
+        If name, caption or alt is empty, there are fewer than two frames, or the shapes differ.
+    """
+    _require(name=name, caption=caption, alt=alt)
+    arrays = [np.asarray(frame, dtype=float) for frame in frames]
+    if len(arrays) < 2 or len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 2:
+        raise ValueError(
+            f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
+        )
+    labels = list(labels or (f"generation {g}" for g in range(len(arrays))))
+    if len(labels) != len(arrays):
+        raise ValueError(f"labels must name all {len(arrays)} frames, got {len(labels)}")
+    start = checks.integer("start", start, 0, len(arrays) - 1)
+    uris = [_grey_png(a) for a in arrays]
+    height, width = arrays[0].shape
+    text = html.escape(alt, quote=True)
+    stills = np.linspace(0, len(uris) - 1, min(4, len(uris))).round().astype(int)
+    strip = "".join(
+        f'<span>{html.escape(labels[i])}<img alt="" width="{width}" src="{uris[i]}"></span>'
+        for i in stills
+    )
+    data = json.dumps({"frames": uris, "labels": labels}).replace("</", "<\\/")
+    script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
+    body = (
+        f'<div class="player" data-start="{start}">'
+        f'<img class="player-frame" alt="{text}" width="{width * scale}" height="{height * scale}"'
+        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[start]}">'
+        '<div class="player-bar"><button type="button" aria-label="Play">▶</button>'
+        f'<input type="range" min="0" max="{len(uris) - 1}" value="{start}" step="1" '
+        f'aria-label="Generation" aria-valuetext="{html.escape(labels[start], quote=True)}">'
+        f"<output>{html.escape(labels[start])}</output></div>"
+        f'<div class="player-strip" hidden>{strip}</div>'
+        f'<script type="application/json">{data}</script></div><script>{script}</script>'
+    )
+    _display("player", body, name, caption, alt)
+
+
+def _display(kind: str, body: str, name: str, caption: str, alt: str) -> None:
+    figure = (
+        f'<figure class="collapse-figure">{body}'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+    show_html(figure, alt, {"kind": kind, "name": name, "caption": caption, "alt": alt})
+
+
+def _require(**texts: str) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} must be a text that is not empty, got {text!r}")
+
+
+def _encode(fig: Figure, raster: bool) -> str:
+    buffer = io.BytesIO()
+    if raster:
+        fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        kind = "png"
+    else:
+        fig.savefig(buffer, format="svg", metadata={"Date": None})
+        kind = "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _swap_colours(fig: Figure, mapping: Mapping[str, str]) -> None:
+    """Repaint ink, grid and paper, and leave the data colours alone."""
+    getters = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
+    for artist in fig.findobj():
+        for key in getters:
+            get = getattr(artist, f"get_{key}", None)
+            put = getattr(artist, f"set_{key}", None)
+            if get is None or put is None:
+                continue
+            value = get()
+            if isinstance(value, str) and value in ("none", "auto"):
+                continue
+            many = np.ndim(value) == 2
+            colours = list(value) if many else [value]
+            if not colours:
+                continue
+            swapped = [_swap(c, mapping) for c in colours]
+            if swapped != [_rgba(c) for c in colours]:
+                put(swapped if many else swapped[0])
+
+
+def _rgba(colour) -> tuple[float, ...]:
+    return tuple(float(c) for c in mpl.colors.to_rgba(colour))
+
+
+def _swap(colour, mapping: Mapping[str, str]) -> tuple[float, ...]:
+    rgba = _rgba(colour)
+    new = mapping.get(to_hex(rgba[:3]))
+    return rgba if new is None else (*mpl.colors.to_rgb(new), rgba[3])
+
+
+def _grey_png(image: NDArray[np.float64]) -> str:
+    buffer = io.BytesIO()
+    plt.imsave(buffer, image, cmap="gray_r", vmin=0, vmax=1, format="png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

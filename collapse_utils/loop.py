@@ -1,0 +1,451 @@
+"""The one loop: fit, sample, compose the next training set, measure, repeat."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from .workflows import Replace, Sources, TrainingSet, Workflow
+
+
+class Model(Protocol):
+    """scikit-learn's convention for density models: ``fit(X)`` and ``sample(n)``."""
+
+    def fit(self, X: NDArray) -> Any: ...
+
+    def sample(self, n: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a metric may look at: one lineage at one generation.
+
+    Attributes
+    ----------
+    generation, replicate : int
+        Generation 0 is the real data; replicates count from 0.
+    workflow : str
+        Name of the workflow.
+    model, first_model : Model or None
+        The fitted model of this generation and of generation 1 (None at generation 0).
+    training : ndarray
+        What the model was fitted on (the real data at generation 0).
+    origin : ndarray of int
+        Generation that wrote each training row.
+    sample : ndarray
+        ``n_eval`` rows written by the model (real rows at generation 0).
+    """
+
+    generation: int
+    replicate: int
+    workflow: str
+    model: Any
+    first_model: Any
+    training: NDArray
+    origin: NDArray[np.int64]
+    sample: NDArray
+
+
+Metric = Callable[[Snapshot], float | Mapping[str, float]]
+
+
+@dataclass
+class History:
+    """Everything measured along the generations.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        Tidy: one row per workflow, generation, replicate and metric.
+    samples : dict
+        ``samples[workflow, replicate][generation]`` is an array of the kept rows.
+    models : dict
+        ``models[workflow, replicate]`` is the last fitted model.
+    """
+
+    frame: pd.DataFrame
+    samples: dict[tuple[str, int], list[NDArray]] = field(default_factory=dict)
+    models: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+    def array(self, metric: str, workflow: str | None = None) -> NDArray[np.float64]:
+        """Values of one metric.
+
+        Parameters
+        ----------
+        metric : str
+            Name of the metric.
+        workflow : str, optional
+            Needed when several workflows were run.
+
+        Returns
+        -------
+        ndarray, shape (G + 1, R)
+            Row g is generation g, column r is replicate r.
+
+        Raises
+        ------
+        ValueError
+            If the metric or the workflow was not recorded.
+        """
+        names = list(self.frame["workflow"].unique())
+        if workflow is None and len(names) > 1:
+            raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
+        workflow = checks.choice("workflow", workflow or names[0], names)
+        metrics = list(self.frame["metric"].unique())
+        metric = checks.choice("metric", metric, metrics)
+        rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
+        table = rows.pivot_table(index="generation", columns="replicate", values="value")
+        return table.to_numpy()
+
+
+@dataclass
+class _Lineage:
+    """State of one workflow x replicate."""
+
+    workflow: str
+    replicate: int
+    rng: np.random.Generator
+    original: TrainingSet
+    training: TrainingSet
+    pool: TrainingSet
+    fresh: _RealData
+    first_model: Any = None
+    model: Any = None
+    kept: list[NDArray] = field(default_factory=list)
+
+
+class _RealData:
+    """Real rows that are handed out once: from an array, or from a distribution for ever."""
+
+    def __init__(self, data: Any, rng: np.random.Generator):
+        self._draw = data if callable(data) else None
+        self._rows = None if callable(data) else data
+        self._rng = rng
+        self._order = None if callable(data) else rng.permutation(len(data))
+        self._used = 0
+
+    def __call__(self, n: int) -> NDArray:
+        if self._draw is not None:
+            return np.asarray(self._draw(n, self._rng))
+        if self._used + n > len(self._rows):
+            raise ValueError(
+                f"the workflow needs {n} more real rows, but only "
+                f"{len(self._rows) - self._used} of {len(self._rows)} are unseen; pass data as a "
+                "callable (n, rng) -> rows, or fewer samples or generations"
+            )
+        rows = self._order[self._used : self._used + n]
+        self._used += n
+        return self._rows[rows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The data itself is passed again on resuming and may not be picklable.
+        return {**self.__dict__, "_draw": None, "_rows": None}
+
+    def attach(self, data: Any) -> None:
+        """Give a resumed source its data back."""
+        self._draw = data if callable(data) else None
+        self._rows = None if callable(data) else data
+
+
+def recurse(
+    model: Model | Callable[[], Model],
+    data: ArrayLike | Callable[[int, np.random.Generator], NDArray],
+    *,
+    n_generations: int,
+    rng: np.random.Generator,
+    workflow: Workflow | Mapping[str, Workflow] | None = None,
+    n_samples: checks.Schedule | None = None,
+    n_replicates: int = 1,
+    metrics: Mapping[str, Metric] | None = None,
+    n_eval: int | None = None,
+    keep_samples: int = 0,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> History:
+    """Train generation after generation on data that earlier generations wrote.
+
+    Generation 0 is the real data. Generation 1 is fitted on it, and every later generation is
+    fitted afresh on the training set that the workflow composes (*learning with generational
+    data*, Shumailov et al. 2024, section "What is model collapse?").
+
+    Parameters
+    ----------
+    model : object with ``fit(X)`` and ``sample(n)``, or a callable that makes one
+        An unfitted prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and
+        ``KernelDensity``, the models of this package, or your own class. ``fit`` and ``sample``
+        may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs. A
+        model with ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained
+        for all lineages at once.
+    data : array of shape (N, ...) or callable ``(n, rng) -> array``
+        The real rows, or a distribution to draw them from.
+    n_generations : int
+        Number of generations G to fit, at least 1.
+    rng : numpy.random.Generator
+        Every lineage draws from its own child generator.
+    workflow : Workflow or dict of name -> Workflow
+        What each generation trains on; default :class:`Replace`. The workflows of a dict start
+        from the same real rows, replicate by replicate.
+    n_samples : int, sequence, or callable ``generation -> int``
+        Rows for each generation (new rows, under :class:`Accumulate`). Default: all rows of
+        `data` when that is an array.
+    n_replicates : int
+        Independent repetitions R.
+    metrics : dict of name -> callable
+        Each takes a :class:`Snapshot` and returns a number or a dict of numbers.
+    n_eval : int
+        Rows drawn from each model for the metrics; default the size of generation 1.
+    keep_samples : int
+        Rows of each generation to keep in ``History.samples``.
+    progress : bool
+        Show a progress bar (standard error).
+    checkpoint : path
+        File written after every generation. Run the same call again and it continues after
+        the last generation that was finished. It is a pickle: only load your own.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, `data` is empty or not finite, or the checkpoint belongs
+        to another run.
+    """
+    checks.generator(rng)
+    n_generations = checks.integer("n_generations", n_generations, 1)
+    n_replicates = checks.integer("n_replicates", n_replicates, 1)
+    keep_samples = checks.integer("keep_samples", keep_samples, 0)
+    make = _factory(model)
+    if not callable(data):
+        data = np.asarray(data)
+        _check_rows(data)
+    sizes = checks.schedule(_default_size(n_samples, data), n_generations)
+    if not callable(data) and sizes[0] > len(data):
+        raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
+    n_eval = int(sizes[0]) if n_eval is None else checks.integer("n_eval", n_eval, 1)
+    workflows = dict(workflow) if isinstance(workflow, Mapping) else None
+    if workflows is None:
+        single = Replace() if workflow is None else workflow
+        workflows = {type(single).__name__: single}
+    if not workflows:
+        raise ValueError("workflow must name at least one workflow, got an empty dict")
+    metrics = dict(metrics or {})
+
+    path = None if checkpoint is None else Path(checkpoint)
+    run_id = _fingerprint(model, data, workflows, n_replicates, sorted(metrics), rng)
+    state = _load(path, run_id, sizes, data)
+    if state is None:
+        lineages, fit_rng = _start(data, workflows, int(sizes[0]), n_replicates, rng)
+        records: list[tuple] = []
+        done = 0
+        for line in lineages:
+            rows = line.original.X if not callable(data) else np.asarray(data(n_eval, line.rng))
+            _measure(line, 0, None, rows, metrics, keep_samples, records)
+    else:
+        lineages, fit_rng, records, done = state
+
+    bar = _bar(progress, done, n_generations)
+    for generation in range(done + 1, n_generations + 1):
+        _fit(make, lineages, fit_rng)
+        for line in lineages:
+            if line.first_model is None:
+                line.first_model = line.model
+            sample = _draw(line.model, n_eval, line.rng)
+            _measure(line, generation, line.model, sample, metrics, keep_samples, records)
+            if generation < n_generations:
+                _compose(line, workflows[line.workflow], generation + 1, int(sizes[generation]))
+        _save(path, run_id, sizes, (lineages, fit_rng, records, generation))
+        bar(generation)
+    bar(None)
+    frame = pd.DataFrame(
+        records, columns=["workflow", "generation", "replicate", "metric", "value"]
+    )
+    return History(
+        frame,
+        {(line.workflow, line.replicate): line.kept for line in lineages},
+        {(line.workflow, line.replicate): line.model for line in lineages},
+    )
+
+
+def _check_rows(data: NDArray) -> None:
+    if data.ndim == 0 or len(data) == 0:
+        raise ValueError(f"data must hold at least one row, got shape {data.shape}")
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        raise ValueError("data must be finite, got NaN or infinity")
+
+
+def _default_size(n_samples: checks.Schedule | None, data: Any) -> checks.Schedule:
+    if n_samples is not None:
+        return n_samples
+    if callable(data):
+        raise ValueError("n_samples must be given when data is a callable, got None")
+    return len(data)
+
+
+def _factory(model: Any) -> Callable[[], Any]:
+    if hasattr(model, "fit") and hasattr(model, "sample") and not inspect.isclass(model):
+        return lambda: copy.deepcopy(model)
+    if callable(model):
+        return model
+    raise ValueError(
+        f"model must have fit(X) and sample(n), or be a callable that makes one, got {model!r}"
+    )
+
+
+def _start(data, workflows, n_first, n_replicates, rng):
+    """Real data per replicate (shared by all workflows) and one child generator per lineage."""
+    real_rngs = rng.spawn(n_replicates)
+    line_rngs = rng.spawn(n_replicates * len(workflows))
+    (fit_rng,) = rng.spawn(1)
+    lineages = []
+    for r, real_rng in enumerate(real_rngs):
+        source = _RealData(data, real_rng)
+        original = TrainingSet.of(source(n_first), 0)
+        for name in workflows:
+            lineages.append(
+                _Lineage(
+                    workflow=name,
+                    replicate=r,
+                    rng=line_rngs[len(lineages)],
+                    original=original,
+                    training=original,
+                    pool=original,
+                    fresh=copy.deepcopy(source),
+                )
+            )
+    return lineages, fit_rng
+
+
+def _accepts(function: Callable, name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except ValueError:  # a builtin without a signature takes no such keyword
+        return False
+
+
+def _keywords(function: Callable, rng: np.random.Generator) -> dict[str, Any]:
+    if _accepts(function, "rng"):
+        return {"rng": rng}
+    if _accepts(function, "random_state"):
+        return {"random_state": int(rng.integers(2**31))}
+    return {}
+
+
+def _fit(make: Callable[[], Any], lineages: list[_Lineage], fit_rng: np.random.Generator) -> None:
+    prototype = make()
+    if hasattr(prototype, "fit_many"):
+        fitted = prototype.fit_many([line.training.X for line in lineages], rng=fit_rng)
+        for line, one in zip(lineages, fitted, strict=True):
+            line.model = one
+        return
+    for line in lineages:
+        one = make()
+        # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
+        if hasattr(one, "set_params") and "random_state" in one.get_params():
+            state = np.random.RandomState(int(line.rng.integers(2**31)))
+            one.set_params(random_state=state)
+        one.fit(line.training.X, **_keywords(one.fit, line.rng))
+        line.model = one
+
+
+def _draw(model: Any, n: int, rng: np.random.Generator) -> NDArray:
+    drawn = model.sample(n, **_keywords(model.sample, rng))
+    rows = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
+    if len(rows) != n:
+        raise ValueError(f"model.sample({n}) must return {n} rows, got {len(rows)}")
+    return rows
+
+
+def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
+    def from_model(n: int) -> TrainingSet:
+        rows = _draw(line.model, n, line.rng) if n else line.original.X[:0]
+        return TrainingSet.of(rows, generation - 1)
+
+    sources = Sources(
+        generation=generation,
+        model=from_model,
+        fresh=lambda n: TrainingSet.of(line.fresh(n), 0),
+        original=line.original,
+        previous=line.training,
+        pool=line.pool,
+        rng=line.rng,
+    )
+    line.training, line.pool = workflow.compose(sources, n_samples)
+
+
+def _measure(line, generation, model, sample, metrics, keep, records) -> None:
+    snapshot = Snapshot(
+        generation=generation,
+        replicate=line.replicate,
+        workflow=line.workflow,
+        model=model,
+        first_model=line.first_model,
+        training=line.training.X,
+        origin=line.training.origin,
+        sample=sample,
+    )
+    for name, metric in metrics.items():
+        value = metric(snapshot)
+        values = value if isinstance(value, Mapping) else {name: value}
+        for key, number in values.items():
+            records.append((line.workflow, generation, line.replicate, key, float(number)))
+    if keep:
+        line.kept.append(np.array(sample[:keep]))
+
+
+def _fingerprint(model, data, workflows, n_replicates, metrics, rng) -> str:
+    """Identity of a run; the sample sizes are compared separately so that a run can be extended."""
+    digest = hashlib.sha256(b"" if callable(data) else np.ascontiguousarray(data).tobytes())
+    name = getattr(model, "__qualname__", repr(model))
+    source = getattr(data, "__qualname__", type(data).__qualname__)
+    key = (name, source, repr(workflows), n_replicates, metrics, rng.bit_generator.state)
+    digest.update(repr(key).encode())
+    return digest.hexdigest()
+
+
+def _load(path: Path | None, run_id: str, sizes: NDArray[np.int64], data: Any):
+    if path is None or not path.exists():
+        return None
+    with path.open("rb") as file:
+        saved_id, saved_sizes, state = pickle.load(file)
+    lineages, _, _, done = state
+    if saved_id != run_id or done > len(sizes) or list(saved_sizes) != list(sizes[: done + 1]):
+        raise ValueError(
+            f"checkpoint {str(path)!r} belongs to another run (other model, data, workflow, sizes "
+            "or seed): delete it or name another file"
+        )
+    for line in lineages:
+        line.fresh.attach(data)
+    return state
+
+
+def _save(path: Path | None, run_id: str, sizes: NDArray[np.int64], state: tuple) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        pickle.dump((run_id, sizes[: state[3] + 1], state), file)
+    part.replace(path)
+
+
+def _bar(progress: bool, done: int, total: int) -> Callable[[int | None], None]:
+    if not progress:
+        return lambda _: None
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=total, initial=done, desc="generations")
+    return lambda generation: bar.close() if generation is None else bar.update(1)

@@ -1,0 +1,42 @@
+// The slider player: frames as images, one range input, one button. No library, no network.
+document.querySelectorAll(".player:not([data-ready])").forEach((player) => {
+  player.dataset.ready = "yes";
+  const { frames, labels } = JSON.parse(player.querySelector("script").textContent);
+  const image = player.querySelector(".player-frame");
+  const slider = player.querySelector("input");
+  const button = player.querySelector("button");
+  const output = player.querySelector("output");
+  let timer = null;
+
+  const show = (index) => {
+    slider.value = index;
+    image.src = frames[index];
+    output.textContent = labels[index];
+    slider.setAttribute("aria-valuetext", labels[index]);
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    button.textContent = "▶";
+    button.setAttribute("aria-label", "Play");
+  };
+  const play = () => {
+    if (Number(slider.value) === frames.length - 1) show(0);
+    // Readers who ask for less motion get one step per press instead of a film.
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      show(Number(slider.value) + 1);
+      return;
+    }
+    button.textContent = "❚❚";
+    button.setAttribute("aria-label", "Pause");
+    timer = setInterval(() => {
+      show(Number(slider.value) + 1);
+      if (Number(slider.value) === frames.length - 1) stop();
+    }, 450);
+  };
+  slider.addEventListener("input", () => {
+    stop();
+    show(Number(slider.value));
+  });
+  button.addEventListener("click", () => (timer ? stop() : play()));
+});
