@@ -1,0 +1,336 @@
+"""The command line. Heavy libraries are imported only by the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.project import Project
+
+if TYPE_CHECKING:
+    from collapse_book.scenarios import Scenario
+
+EXIT_CODES = """\b
+Exit codes: 0 all is well, 1 a notebook, the gate or Sphinx failed,
+2 bad input (nothing was started), 130 interrupted."""
+
+
+def _shared(command: Any) -> Any:
+    """Options of the commands that execute."""
+    for option in (
+        click.option("--jobs", "-j", type=click.IntRange(1), help="Worker processes [cores]."),
+        click.option("--timeout", type=click.FloatRange(1), help="Seconds that one cell may take."),
+        click.option("--force", is_flag=True, help="Execute even what has not changed."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.option(
+    "--project",
+    "root",
+    type=click.Path(path_type=Path),
+    help="Folder of the book [default: found at or above the current one].",
+)
+@click.version_option(package_name="collapse-utils")
+@click.pass_context
+def app(context: click.Context, root: Path | None) -> None:
+    """Execute the chapters, check them, and press them into a book.
+
+    \b
+    Examples:
+      collapse-book build                              execute what changed, build the site
+      collapse-book build --scenario smoke             all chapters, small and quick
+      collapse-book list gaussian                      parameters of one chapter
+      collapse-book run gaussian -p n_samples 50       one chapter with your parameters
+    """
+    context.obj = Project.find(root)
+
+
+@app.command(epilog=EXIT_CODES)
+@click.argument("chapters", nargs=-1)
+@click.option("--scenario", help="Take parameters from scenarios/NAME.yml; builds no site.")
+@_shared
+@click.pass_obj
+def build(
+    project: Project,
+    chapters: Sequence[str],
+    scenario: str | None,
+    jobs: int | None,
+    timeout: float | None,
+    force: bool,
+) -> None:
+    """Execute the chapters that changed (all of them, or CHAPTERS), then build the site.
+
+    What has finished is kept when a build is interrupted; the next one goes on from there.
+
+    \b
+    Examples:
+      collapse-book build
+      collapse-book build gaussian digits --jobs 2
+      collapse-book build --scenario smoke
+    """
+    _known(project, chapters)
+    chosen = _scenario(project, scenario)
+    for chapter in chapters:
+        if chosen and chapter not in chosen.chapters:
+            raise BadInput(f"scenario {chosen.name!r} says nothing about chapter {chapter!r}")
+    for chapter in project.chapters:
+        _parameters(project, chapter)
+    from collapse_book import press
+    from collapse_book.report import Report
+
+    report = Report()
+    options = press.Options(jobs=jobs, timeout=timeout, force=force)
+    if chosen:
+        folder = press.build_scenario(project, chapters, chosen, options, report)
+        report.line(f"scenario {chosen.name}: {chosen.description}")
+        report.line(f"executed notebooks: {project.relative(folder)}")
+        return
+    front = press.build_book(project, chapters, options, report)
+    if front:
+        report.line(f"the book is ready: {front}")
+
+
+@app.command(epilog=EXIT_CODES)
+@click.argument("chapter")
+@click.option(
+    "-p",
+    "given",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter (repeatable).",
+)
+@click.option(
+    "-f",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Scenario file, as in scenarios/; -p goes before it.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Also write the executed notebook here."
+)
+@_shared
+@click.pass_obj
+def run(
+    project: Project,
+    chapter: str,
+    given: Sequence[tuple[str, str]],
+    file: Path | None,
+    output: Path | None,
+    jobs: int | None,
+    timeout: float | None,
+    force: bool,
+) -> None:
+    """Execute one CHAPTER with your own parameters.
+
+    Parameters are checked before anything starts; `collapse-book list CHAPTER` shows them.
+
+    \b
+    Examples:
+      collapse-book run gaussian
+      collapse-book run gaussian -p n_samples 50 -p seed 7
+      collapse-book run gaussian -f scenarios/smoke.yml -o small.ipynb
+    """
+    from collapse_book.parameters import validate
+    from collapse_book.scenarios import read_scenario
+
+    parameters = _parameters(project, chapter)
+    values: dict[str, Any] = {}
+    if file is not None:
+        scenario = read_scenario(project, file)
+        if chapter not in scenario.chapters:
+            raise BadInput(f"{file} says nothing about chapter {chapter!r}")
+        values |= scenario.chapters[chapter]
+    names = [name for name, _ in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"parameter {name!r} is given twice")
+    values |= validate(parameters, dict(given), cast=True)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise BadInput(f"no folder {output.parent} to write {output.name} to")
+
+    from collapse_book import press
+    from collapse_book.files import write_atomic
+    from collapse_book.report import Report
+
+    report = Report()
+    options = press.Options(jobs=jobs, timeout=timeout, force=force)
+    path, findings = press.run_chapter(project, chapter, values, options, report)
+    if output is not None:
+        write_atomic(output.absolute(), path.read_bytes())
+        path = output
+    report.line(f"executed notebook: {project.relative(path)}")
+    report.line("open it in Jupyter, VS Code or any other notebook viewer")
+    if findings:
+        raise BuildFailed("\n".join(str(finding) for finding in findings))
+
+
+@app.command(epilog=EXIT_CODES)
+@click.argument("chapters", nargs=-1)
+@click.option("--fix", is_flag=True, help="First repair outputs, ids and install cell.")
+@click.pass_obj
+def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
+    """Check notebooks and scenarios, and the gate on what has been executed; execute nothing.
+
+    \b
+    Examples:
+      collapse-book check
+      collapse-book check gaussian --fix
+    """
+    _known(project, chapters)
+    from collapse_book import press
+    from collapse_book.gate import check_book
+    from collapse_book.hygiene import check_notebook, fix_notebook
+    from collapse_book.scenarios import check_scenarios
+
+    names = chapters or project.chapters
+    if fix:
+        for chapter in names:
+            if fix_notebook(project, chapter):
+                click.echo(f"repaired notebooks/{chapter}.ipynb")
+    problems = [str(finding) for name in names for finding in check_notebook(project, name)]
+    problems += check_scenarios(project)
+    problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
+    if not problems:
+        book = press.book_chapters(project)
+        merged = {chapter: book.executed(chapter) for chapter in names}
+        done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
+        problems += [str(finding) for finding in check_book(done, strict=True)]
+        click.echo(f"{len(names)} notebooks checked, {len(done)} of them executed as they are now")
+    if problems:
+        raise BuildFailed("\n".join(problems))
+
+
+@app.command("list", epilog=EXIT_CODES)
+@click.argument("chapters", nargs=-1)
+@click.pass_obj
+def list_(project: Project, chapters: Sequence[str]) -> None:
+    """List chapters with title and last run time; for named CHAPTERS, their parameters.
+
+    \b
+    Examples:
+      collapse-book list
+      collapse-book list gaussian
+    """
+    _known(project, chapters)
+    from collapse_book.cache import Store
+    from collapse_book.notebooks import read_notebook, title
+    from collapse_book.scenarios import scenario_names
+
+    seconds = Store(project.build / "executed").seconds()
+    names = chapters or project.chapters
+    width = max((len(name) for name in names), default=0)
+    for chapter in names:
+        took = f"{seconds[chapter]:7.1f} s" if chapter in seconds else "never run"
+        heading = title(read_notebook(project.notebook(chapter)))
+        click.echo(f"{chapter:<{width}}  {took}  {heading}")
+        if chapters:
+            for p in _parameters(project, chapter):
+                click.echo(f"    {p.name}: {p.type} = {p.default!r}   {p.help} ({p.allowed})")
+    if not chapters:
+        click.echo(f"\nscenarios: {', '.join(scenario_names(project)) or 'none'}")
+
+
+@app.command(epilog=EXIT_CODES)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.pass_obj
+def serve(project: Project, port: int) -> None:
+    """Serve the built site on this machine only.
+
+    \b
+    Example:
+      collapse-book serve --port 8080
+    """
+    if not (project.html / "index.html").is_file():
+        raise BadInput("there is no site yet: run `collapse-book build`")
+    import functools
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(project.html))
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise BadInput(f"cannot serve on port {port}: {error.strerror}") from None
+    click.echo(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it)")
+    with server:
+        server.serve_forever()
+
+
+@app.command(epilog=EXIT_CODES)
+@click.option("--all", "everything", is_flag=True, help="Forget the executed notebooks too.")
+@click.pass_obj
+def clean(project: Project, everything: bool) -> None:
+    """Remove the site and the staged pages; executed notebooks stay unless --all.
+
+    \b
+    Examples:
+      collapse-book clean
+      collapse-book clean --all
+    """
+    import shutil
+
+    with project.lock():
+        folders = [project.staged, project.generated, project.vendor, project.html]
+        folders += [project.build / "site", project.build / "failed"]
+        if everything:
+            folders += [project.build / name for name in ("executed", "scenarios", "runs")]
+        for folder in folders:
+            if folder.exists():
+                shutil.rmtree(folder)
+                click.echo(f"removed {project.relative(folder)}")
+
+
+def _known(project: Project, chapters: Sequence[str]) -> None:
+    for chapter in chapters:
+        project.notebook(chapter)
+
+
+def _parameters(project: Project, chapter: str) -> list[Any]:
+    from collapse_book.notebooks import chapter_parameters
+
+    return chapter_parameters(project, chapter)
+
+
+def _scenario(project: Project, name: str | None) -> Scenario | None:
+    from collapse_book.scenarios import named_scenario
+
+    return None if name is None else named_scenario(project, name)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: user errors are one line, never a traceback."""
+    try:
+        code = app.main(args=arguments, prog_name="collapse-book", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except BadInput as error:
+        code = _fail(str(error), 2)
+    except BuildFailed as error:
+        code = _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted; notebooks that had finished are kept", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    for line in message.splitlines():
+        click.echo(f"collapse-book: {line}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

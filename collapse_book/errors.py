@@ -1,0 +1,23 @@
+"""The two ways of being wrong, and how a message helps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(Exception):
+    """What the user typed or wrote in a file cannot be used: one line, exit code 2."""
+
+
+class BuildFailed(Exception):
+    """A notebook, the gate or the site builder failed: exit code 1."""
+
+
+def suggestion(name: str, known: Iterable[str], noun: str) -> str:
+    """``; did you mean 'x'?``, or the list of what there is when nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; {noun}: {', '.join(known)}" if known else f"; there are no {noun}"

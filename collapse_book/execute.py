@@ -1,0 +1,325 @@
+"""Run notebooks with papermill: one function for a task, two engines that run tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from collapse_book.notebooks import Notebook
+
+#: One thread each: notebooks run side by side, and spinning BLAS threads cost more than they give.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+#: A fresh IPython profile: the reader's own start-up files must not change the book.
+#: Level 40 silences ipykernel's remark that its local sockets are not encrypted.
+KERNEL_CONFIG = "c = get_config()\nc.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"
+VERSIONS = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "matplotlib",
+    "seaborn",
+    "torch",
+    "transformers",
+    "ipykernel",
+    "papermill",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A notebook to execute; ``seconds`` is how long it took last time, if it is known."""
+
+    name: str
+    notebook: Notebook
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: the executed notebook, and a message if it did not end well."""
+
+    name: str
+    notebook: Notebook
+    error: str | None = None
+
+
+def execute_notebook(
+    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None = None
+) -> tuple[Notebook, str | None]:
+    """Execute a notebook in a temporary folder; needs nothing but its arguments.
+
+    A kernel that dies is started once more, because sockets sometimes race; an exception in
+    the notebook is final.
+
+    Parameters
+    ----------
+    notebook : dict
+        The notebook's JSON.
+    parameters : mapping
+        Values for papermill to inject; already checked.
+    timeout : float, optional
+        Seconds that one cell may take.
+
+    Returns
+    -------
+    executed : dict
+        The notebook with outputs; a record of the run is in ``metadata.collapse_book``.
+    error : str or None
+        One line that says what went wrong.
+    """
+    executed, error, died = _attempt(notebook, parameters, timeout)
+    if died:
+        executed, error, _ = _attempt(notebook, parameters, timeout)
+    return executed, error
+
+
+def _attempt(
+    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None
+) -> tuple[Notebook, str | None, bool]:
+    import logging
+
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    error = None
+    died = False
+    with tempfile.TemporaryDirectory(prefix="collapse-book-") as folder, _environment(folder):
+        output = Path(folder) / "executed.ipynb"
+        source = Path(folder) / "notebook.ipynb"
+        source.write_text(json.dumps(notebook), encoding="utf-8")
+        try:
+            papermill.execute_notebook(
+                source,
+                output,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=120,
+                execution_timeout=timeout,
+                cwd=folder,
+            )
+        except papermill.PapermillExecutionError as problem:
+            error = _describe(notebook, problem.source, f"{problem.ename}: {problem.evalue}")
+        except CellTimeoutError:
+            died_at = _running_source(output)
+            error = _describe(notebook, died_at, f"took longer than {timeout:g} s")
+        except (DeadKernelError, RuntimeError) as problem:
+            if isinstance(problem, RuntimeError) and "Kernel died" not in str(problem):
+                raise
+            died = True
+            error = _describe(notebook, _running_source(output), "the kernel died")
+        if output.is_file():
+            executed = json.loads(output.read_text(encoding="utf-8"))
+        else:
+            executed = json.loads(nbformat.writes(nbformat.from_dict(notebook)))
+    for part in (executed, *executed["cells"]):
+        part["metadata"].pop("papermill", None)  # it holds absolute paths
+    executed["metadata"]["collapse_book"] = {
+        "executed": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 2),
+        "parameters": dict(parameters),
+        "versions": _versions(),
+        "machine": _machine(),
+    }
+    return executed, error, died
+
+
+class _environment:
+    """Environment variables of the kernel, set for the time of one execution."""
+
+    def __init__(self, folder: str) -> None:
+        profile = Path(folder) / "ipython" / "profile_default"
+        profile.mkdir(parents=True)
+        (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
+        self.values = ENVIRONMENT | {"IPYTHONDIR": str(profile.parent)}
+        data = os.environ.get("COLLAPSE_DATA_DIR")
+        if data:  # the kernel works in a temporary folder
+            self.values["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in self.values}
+        os.environ.update(self.values)
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _describe(notebook: Notebook, source: str | None, what: str) -> str:
+    """``cell 7 (fit = model.fit(x)): ValueError: ...``, counting cells from 1."""
+    from collapse_book.notebooks import first_line, joined
+
+    what = " ".join(what.split())
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if source is not None and joined(cell["source"]) == source:
+            return f"cell {number} ({first_line(cell)}): {what}"
+    return what
+
+
+def _running_source(output: Path) -> str | None:
+    """Source of the cell that was running when papermill last saved."""
+    from collapse_book.notebooks import joined
+
+    if not output.is_file():
+        return None
+    for cell in json.loads(output.read_text(encoding="utf-8"))["cells"]:
+        if cell["metadata"].get("papermill", {}).get("status") in ("running", "failed"):
+            return joined(cell["source"])
+    return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "accelerator": _accelerator(),
+    }
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _accelerator() -> str:
+    """Accelerator that torch would find, asked from the operating system without loading torch."""
+    if Path("/proc/driver/nvidia/version").is_file():
+        return "NVIDIA GPU"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple GPU"
+    return "none"
+
+
+class Engine(Protocol):
+    """Runs tasks and hands each outcome back as soon as it is there."""
+
+    def run(
+        self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
+    ) -> Iterator[Outcome]: ...
+
+
+class InlineEngine:
+    """One task after the other in this process: nothing to start for a single notebook."""
+
+    def run(
+        self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        for task in longest_first(tasks):
+            started(task.name)
+            yield Outcome(task.name, *execute_notebook(task.notebook, task.parameters, timeout))
+
+
+class DaskEngine:
+    """A Dask cluster: local processes, or the scheduler at ``address``."""
+
+    def __init__(self, jobs: int, address: str | None = None) -> None:
+        self.jobs = jobs
+        self.address = address
+
+    def run(
+        self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        import dask
+        from distributed import Client, LocalCluster, as_completed
+
+        os.environ.update(ENVIRONMENT)  # before the workers start
+        quiet = {"logging.distributed": "error", "distributed.admin.log-format": "%(message)s"}
+        with dask.config.set(quiet), _cluster(self, LocalCluster, Client) as client:
+            waiting = list(longest_first(tasks))
+            slots = max(1, sum(client.nthreads().values()))
+            names: dict[Any, Task] = {}
+
+            def submit() -> Any:
+                # Never more tasks than threads: the scheduler would hand the rest out too early.
+                task = waiting.pop(0)
+                future = client.submit(
+                    execute_notebook, task.notebook, dict(task.parameters), timeout, pure=False
+                )
+                names[future.key] = task
+                started(task.name)
+                return future
+
+            finished = as_completed([submit() for _ in range(min(slots, len(waiting)))])
+            for future in finished:
+                task = names[future.key]
+                try:
+                    outcome = Outcome(task.name, *future.result())
+                except Exception as error:  # a lost worker, or the press itself: report, go on
+                    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    outcome = Outcome(task.name, task.notebook, what)
+                if waiting:
+                    finished.add(submit())
+                yield outcome
+
+
+class _cluster:
+    """Client of a remote scheduler, or of a local cluster of one-thread processes."""
+
+    def __init__(self, engine: DaskEngine, local: Any, client: Any) -> None:
+        self.engine, self.local, self.client_class = engine, local, client
+        self.cluster = None
+
+    def __enter__(self) -> Any:
+        if self.engine.address is None:
+            self.cluster = self.local(
+                n_workers=self.engine.jobs,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=50,
+            )
+        self.client = self.client_class(self.cluster or self.engine.address)
+        return self.client
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        if self.cluster is not None:
+            self.cluster.close(timeout=5)
+
+
+def longest_first(tasks: Sequence[Task]) -> list[Task]:
+    """Tasks by the time they took before; those never run come first."""
+    return sorted(
+        tasks, key=lambda task: float("inf") if task.seconds is None else task.seconds, reverse=True
+    )

@@ -1,0 +1,74 @@
+"""Reading YAML strictly and writing files whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collapse_book.errors import BadInput
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice, where YAML would keep the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is written twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, name: str) -> Any:
+    """Parse a YAML file; ``name`` is how messages call it.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read or parsed; the message has the line.
+    """
+    try:
+        # The loader is yaml.SafeLoader with one more refusal.
+        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except FileNotFoundError:
+        raise BadInput(f"{name} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise BadInput(f"cannot read {name}: {reason}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadInput(f"{name}{line}: broken YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{name}: broken YAML: {' '.join(str(error).split())}") from None
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(raw)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove the unfinished files that a killed build left behind."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)

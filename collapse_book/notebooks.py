@@ -1,0 +1,134 @@
+"""Notebooks as files: their cells, their parameters, the cell that Colab needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from collapse_book.errors import BadInput
+from collapse_book.parameters import Parameter, read_cell
+from collapse_book.project import Project
+
+Notebook = dict[str, Any]
+Cell = dict[str, Any]
+
+INSTALL_TAG = "colab-install"
+PARAMETERS_TAG = "parameters"
+INJECTED_TAG = "injected-parameters"
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Load a notebook with every cell's source joined to one string.
+
+    Raises
+    ------
+    BadInput
+        If the file is not a notebook.
+    """
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path.name} is not a notebook: {error}") from None
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        raise BadInput(f"{path.name} is not a notebook: it has no cells")
+    for cell in notebook["cells"]:
+        cell["source"] = joined(cell.get("source", ""))
+    return notebook
+
+
+def dump_notebook(notebook: Notebook) -> str:
+    """Write a notebook as Jupyter does, so that a later save changes little."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def joined(text: str | list[str]) -> str:
+    """Notebook text, which may be stored as a list of lines, as one string."""
+    return text if isinstance(text, str) else "".join(text)
+
+
+def tags(cell: Cell) -> list[str]:
+    """Tags of a cell."""
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def is_code(cell: Cell) -> bool:
+    """Whether a cell holds code to execute; an empty code cell does not."""
+    return cell["cell_type"] == "code" and bool(cell["source"].strip())
+
+
+def first_line(cell: Cell) -> str:
+    """First line that says something, shortened: it tells an author which cell is meant."""
+    for line in cell["source"].splitlines():
+        if line.strip():
+            return line.strip() if len(line.strip()) <= 60 else line.strip()[:57] + "..."
+    return "(empty)"
+
+
+def title(notebook: Notebook) -> str:
+    """Text of the first heading."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            for line in cell["source"].splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return ""
+
+
+def parameters_of(notebook: Notebook) -> list[Parameter]:
+    """Typed parameters of a notebook.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one cell tagged ``parameters`` or it is malformed.
+    """
+    cells = [cell for cell in notebook["cells"] if PARAMETERS_TAG in tags(cell)]
+    if len(cells) != 1:
+        raise ValueError(f"needs one cell tagged {PARAMETERS_TAG!r}, has {len(cells)}")
+    return read_cell(cells[0]["source"])
+
+
+def chapter_parameters(project: Project, chapter: str) -> list[Parameter]:
+    """Typed parameters of a chapter.
+
+    Raises
+    ------
+    BadInput
+        If the chapter does not exist or its parameters cell is malformed.
+    """
+    path = project.notebook(chapter)
+    try:
+        return parameters_of(read_notebook(path))
+    except ValueError as error:
+        raise BadInput(f"{project.relative(path)}: parameters cell: {error}") from None
+
+
+def install_cell(project: Project) -> str:
+    """Source of the cell that installs the library in Colab, made from the repository URL.
+
+    Raises
+    ------
+    BadInput
+        If ``_config.yml`` has no ``repository: url:``.
+    """
+    url = (project.config.get("repository") or {}).get("url")
+    if not url:
+        raise BadInput("_config.yml must hold `repository:` with `url:`")
+    return (
+        "# On Colab this installs the book's library. Anywhere else it does nothing.\n"
+        "import sys\n"
+        "\n"
+        'if "google.colab" in sys.modules:\n'
+        f"    %pip install -q git+{url}"
+    )
+
+
+def clean_copy(notebook: Notebook) -> Notebook:
+    """Copy of a notebook without outputs, as it is kept in git."""
+    copy = json.loads(json.dumps(notebook))
+    for cell in copy["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+            cell["execution_count"] = None
+    return copy

@@ -1,0 +1,127 @@
+"""Two pages the press writes itself: the claims of the whole book, and the state of its run."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from collapse_book.files import write_atomic
+from collapse_book.gate import claims_of
+from collapse_book.notebooks import Notebook, parameters_of, title
+from collapse_book.project import Project
+from collapse_book.stage import when
+
+VERDICTS = ("reproduced", "contradicted", "unresolved")
+
+#: Adds two menus above the table; without JavaScript the whole table stays visible.
+FILTER = """
+<script>
+document.addEventListener("DOMContentLoaded", () => {
+  const table = document.getElementById("claims-ledger");
+  const rows = [...table.tBodies[0].rows];
+  const bar = document.createElement("p");
+  bar.className = "ledger-filter";
+  const count = document.createElement("output");
+  const menus = ["chapter", "verdict"].map((key) => {
+    const label = document.createElement("label");
+    const menu = document.createElement("select");
+    const values = [...new Set(rows.map((row) => row.dataset[key]))];
+    menu.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
+    menu.addEventListener("change", show);
+    label.append(key + " ", menu);
+    bar.append(label, " ");
+    return [key, menu];
+  });
+  function show() {
+    for (const row of rows)
+      row.hidden = menus.some(([key, menu]) => menu.value && menu.value !== row.dataset[key]);
+    count.textContent = rows.filter((row) => !row.hidden).length + " of " + rows.length + " claims";
+  }
+  bar.append(count);
+  table.parentElement.before(bar);
+  show();
+});
+</script>
+"""
+
+
+def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
+    """Write ``generated/ledger.md`` and ``generated/status.md`` from the executed chapters."""
+    write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
+    write_atomic(project.generated / "status.md", status_page(notebooks))
+
+
+def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
+    """Every claim of the book in one table, each linked to its chapter."""
+    rows = "\n".join(
+        _ledger_row(chapter, title(notebook), claim)
+        for chapter, notebook in notebooks.items()
+        for claim in claims_of(notebook)
+    )
+    counts = Counter(claim["verdict"] for nb in notebooks.values() for claim in claims_of(nb))
+    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("", "Claim", "Chapter", "Source", "Expected", "Measured ± s.e.", "Verdict")
+    )
+    return f"""# Claims ledger
+
+Every claim that a chapter states, with what theory or a paper expects and what the run of this
+book measured: {total}. A claim is *reproduced* when the expected value lies inside the interval
+around the measurement and the alternative outside it, *contradicted* when the expected value
+lies outside, *unresolved* when both lie inside. A claim marked *must hold* stops the build when
+its verdict changes.
+
+```{{raw}} html
+<div class="claims-box"><table class="claims" id="claims-ledger">
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody></table></div>
+{FILTER}```
+"""
+
+
+def _ledger_row(chapter: str, heading: str, claim: dict[str, Any]) -> str:
+    shown = {key: html.escape(str(value)) for key, value in claim.items()}
+    link = f"../notebooks/{html.escape(chapter)}.html"
+    held = ", must hold" if claim.get("expect") else ""
+    return (
+        f'<tr data-chapter="{html.escape(heading)}" data-verdict="{shown["verdict"]}">'
+        f'<th scope="row"><a href="{link}#claim-{shown["id"]}">{shown["id"]}</a></th>'
+        f'<td>{shown["statement"]}</td><td><a href="{link}">{html.escape(heading)}</a></td>'
+        f'<td>{shown["source"]}<br><span class="claim-note">{shown["status"]}{held}</span></td>'
+        f"<td>{shown['law']}</td><td>{shown['measured']}</td>"
+        f'<td><span class="verdict verdict-{shown["verdict"]}">{shown["verdict"]}</span></td></tr>'
+    )
+
+
+def status_page(notebooks: Mapping[str, Notebook]) -> str:
+    """What was executed when, how long it took, with which parameters and with what result."""
+    rows = "\n".join(_status_row(chapter, notebook) for chapter, notebook in notebooks.items())
+    seconds = sum(nb["metadata"]["collapse_book"]["seconds"] for nb in notebooks.values())
+    return f"""# Status of the run
+
+The chapters of this site were executed one by one with the default parameters, in {seconds:.0f} s
+altogether. The colophon at the end of each chapter has versions and machine.
+
+| chapter | executed (UTC) | seconds | parameters | {" | ".join(VERDICTS)} |
+| --- | --- | ---: | --- | ---: | ---: | ---: |
+{rows}
+"""
+
+
+def _status_row(chapter: str, notebook: Notebook) -> str:
+    record = notebook["metadata"]["collapse_book"]
+    parameters = ", ".join(
+        f"`{p.name} = {record['parameters'].get(p.name, p.default)!r}`"
+        for p in parameters_of(notebook)
+    )
+    counts = Counter(claim["verdict"] for claim in claims_of(notebook))
+    verdicts = " | ".join(str(counts[verdict]) for verdict in VERDICTS)
+    return (
+        f"| {{doc}}`/notebooks/{chapter}` | {when(record)} | {record['seconds']:.1f} "
+        f"| {parameters} | {verdicts} |"
+    )

@@ -1,0 +1,228 @@
+"""The way through: execute what changed, gate, stage, build the site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collapse_book.cache import Store, cache_key
+from collapse_book.closure import Library
+from collapse_book.errors import BuildFailed
+from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
+from collapse_book.files import sweep_parts, write_atomic
+from collapse_book.gate import Finding, check_book
+from collapse_book.notebooks import Notebook, dump_notebook, read_notebook
+from collapse_book.pages import write_pages
+from collapse_book.project import Project
+from collapse_book.report import Report
+from collapse_book.scenarios import Scenario
+from collapse_book.site import build_site, recover
+from collapse_book.stage import merge, stage
+
+Parameters = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to execute: worker processes, seconds per cell, whether to ignore the cache."""
+
+    jobs: int | None = None
+    timeout: float | None = None
+    force: bool = False
+    scheduler: str | None = None
+
+    def engine(self, tasks: int) -> Engine:
+        """In this process for one notebook, a cluster for several."""
+        if self.scheduler is None and (tasks == 1 or self.jobs == 1):
+            return InlineEngine()
+        return DaskEngine(min(self.jobs or cores(), tasks), self.scheduler)
+
+
+class Chapters:
+    """Chapters of one set of parameters: their keys, and their executed copies in one store."""
+
+    def __init__(self, project: Project, store: Store, parameters: Parameters) -> None:
+        self.project = project
+        self.store = store
+        self.parameters = parameters
+        self.library = Library(project.package)
+
+    def current(self, chapter: str) -> tuple[Notebook, dict[str, Any], str]:
+        """Notebook of a chapter as it is now, its parameters, and the key of both."""
+        notebook = read_notebook(self.project.notebook(chapter))
+        given = dict(self.parameters.get(chapter, {}))
+        return notebook, given, cache_key(self.project, notebook, given, self.library)
+
+    def executed(self, chapter: str) -> Notebook | None:
+        """Current notebook with the outputs of its executed copy, or None if it has none."""
+        notebook, _, key = self.current(chapter)
+        copy = self.store.get(chapter, key)
+        return None if copy is None else merge(notebook, copy)
+
+    def execute(self, chapters: Sequence[str], options: Options, report: Report) -> list[str]:
+        """Execute the chapters that changed; store each as soon as it has finished.
+
+        Returns
+        -------
+        list of str
+            The chapters that were executed.
+
+        Raises
+        ------
+        BuildFailed
+            After all have run, if one failed; the message has a line for each.
+        """
+        seconds = self.store.seconds()
+        keys: dict[str, str] = {}
+        tasks: list[Task] = []
+        for chapter in chapters:
+            notebook, given, keys[chapter] = self.current(chapter)
+            if options.force or not self.store.path(chapter, keys[chapter]).is_file():
+                tasks.append(Task(chapter, notebook, given, seconds.get(chapter)))
+        if not tasks:
+            report.line(f"nothing to execute: {_count(chapters)} unchanged")
+            return []
+        unchanged = len(chapters) - len(tasks)
+        report.line(f"executing {_count(tasks)}, {unchanged} unchanged")
+        failures: list[str] = []
+        with report.executing(len(tasks)):
+            engine = options.engine(len(tasks))
+            for outcome in engine.run(tasks, timeout=options.timeout, started=report.started):
+                report.finished(outcome.name, outcome.error)
+                if outcome.error is None:
+                    self.store.put(outcome.name, keys[outcome.name], outcome.notebook)
+                else:
+                    failures.append(self._failure(outcome))
+        if failures:
+            raise BuildFailed("\n".join(failures))
+        return [task.name for task in tasks]
+
+    def _failure(self, outcome: Outcome) -> str:
+        path = self.project.build / "failed" / f"{outcome.name}.ipynb"
+        write_atomic(path, dump_notebook(outcome.notebook))
+        where = self.project.relative(path)
+        return f"{outcome.name}, {outcome.error} (notebook as far as it ran: {where})"
+
+
+def _count(items: Sequence[Any]) -> str:
+    return f"{len(items)} notebook{'' if len(items) == 1 else 's'}"
+
+
+def book_chapters(project: Project) -> Chapters:
+    """The chapters with their default parameters: those that the site shows."""
+    return Chapters(project, Store(project.build / "executed"), {})
+
+
+def gate(notebooks: Mapping[str, Notebook], *, strict: bool) -> None:
+    """Refuse executed notebooks that may not reach the book.
+
+    Raises
+    ------
+    BuildFailed
+        With one line for each finding.
+    """
+    findings = check_book(notebooks, strict=strict)
+    if findings:
+        raise BuildFailed("\n".join(str(finding) for finding in findings))
+
+
+def build_book(
+    project: Project, chapters: Sequence[str], options: Options, report: Report
+) -> Path | None:
+    """Execute chapters with their defaults, gate, and build the site if all are executed.
+
+    Returns
+    -------
+    Path or None
+        The front page, or None if other chapters still have to be executed.
+    """
+    with project.lock():
+        tidy(project)
+        book = book_chapters(project)
+        book.execute(chapters or project.chapters, options, report)
+        merged = {chapter: book.executed(chapter) for chapter in project.chapters}
+        done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
+        gate(done, strict=True)
+        if project.unwritten:
+            names = ", ".join(project.unwritten)
+            raise BuildFailed(f"book/_toc.yml names notebooks that do not exist: {names}")
+        missing = [chapter for chapter in project.published if chapter not in done]
+        if missing:
+            report.line(f"site not built: still to be executed: {', '.join(missing)}")
+            return None
+        report.line("building the site")
+        return press_site(project, {chapter: done[chapter] for chapter in project.published})
+
+
+def press_site(project: Project, notebooks: Mapping[str, Notebook]) -> Path:
+    """Stage executed chapters and build the site from them."""
+    for path in project.staged.glob("*.ipynb"):
+        if path.stem not in notebooks:
+            path.unlink()
+    for chapter, notebook in notebooks.items():
+        stage(project, chapter, notebook)
+    write_pages(project, notebooks)
+    return build_site(project)
+
+
+def build_scenario(
+    project: Project,
+    chapters: Sequence[str],
+    scenario: Scenario,
+    options: Options,
+    report: Report,
+) -> Path:
+    """Execute chapters with the parameters of a scenario, and gate; the site stays as it is.
+
+    Returns
+    -------
+    Path
+        Folder of the executed notebooks.
+    """
+    with project.lock():
+        tidy(project)
+        names = chapters or [name for name in project.chapters if name in scenario.chapters]
+        folder = project.build / "scenarios" / scenario.name
+        run = Chapters(project, Store(folder, keep=1), scenario.chapters)
+        run.execute(names, options, report)
+        merged = {name: run.executed(name) for name in names}
+        gate({name: nb for name, nb in merged.items() if nb is not None}, strict=False)
+        return folder
+
+
+def run_chapter(
+    project: Project,
+    chapter: str,
+    parameters: Mapping[str, Any],
+    options: Options,
+    report: Report,
+) -> tuple[Path, list[Finding]]:
+    """Execute one chapter, with its own parameters, and look at it as the gate does.
+
+    Without parameters it is the book's own run, which the next build then need not repeat.
+
+    Returns
+    -------
+    path : Path
+        The executed notebook, with papermill's cell of injected parameters.
+    findings : list of Finding
+    """
+    with project.lock():
+        tidy(project)
+        folder = "runs" if parameters else "executed"
+        run = Chapters(project, Store(project.build / folder), {chapter: parameters})
+        run.execute([chapter], options, report)
+        _, _, key = run.current(chapter)
+        merged = run.executed(chapter)
+        assert merged is not None
+        return run.store.path(chapter, key), check_book({chapter: merged}, strict=not parameters)
+
+
+def tidy(project: Project) -> None:
+    """Clear away what a killed build left half done."""
+    for folder in (project.build, project.staged, project.generated, project.vendor):
+        if folder.is_dir():
+            sweep_parts(folder)
+    recover(project.html)

@@ -1,0 +1,160 @@
+"""Where everything of the book lives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from collapse_book.errors import BadInput, BuildFailed, suggestion
+from collapse_book.files import read_yaml
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folders of one book, all derived from its root."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project:
+        """Take the nearest folder at or above ``start`` that holds a book.
+
+        Raises
+        ------
+        BadInput
+            If no folder with ``_config.yml`` and ``notebooks/`` is found.
+        """
+        start = (start or Path.cwd()).resolve()
+        for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
+            if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
+                return cls(folder)
+        raise BadInput(f"no book at or above {start}: need _config.yml and notebooks/ beside it")
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "_config.yml"
+
+    @property
+    def book(self) -> Path:
+        return self.root / "book"
+
+    @property
+    def toc_file(self) -> Path:
+        return self.book / "_toc.yml"
+
+    @property
+    def notebooks(self) -> Path:
+        return self.root / "notebooks"
+
+    @property
+    def scenarios(self) -> Path:
+        return self.root / "scenarios"
+
+    @property
+    def package(self) -> Path:
+        return self.root / "collapse_utils"
+
+    @property
+    def constraints(self) -> Path:
+        return self.root / "constraints.txt"
+
+    @property
+    def build(self) -> Path:
+        return self.root / "_build"
+
+    @property
+    def html(self) -> Path:
+        return self.build / "html"
+
+    @property
+    def staged(self) -> Path:
+        return self.book / "notebooks"
+
+    @property
+    def generated(self) -> Path:
+        return self.book / "generated"
+
+    @property
+    def vendor(self) -> Path:
+        return self.book / "_vendor"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed ``_config.yml``."""
+        return self._mapping(self.config_file)
+
+    @cached_property
+    def chapters(self) -> list[str]:
+        """Chapters that exist, in reading order: those the book publishes, then drafts by name."""
+        found = {path.stem for path in self.notebooks.glob("*.ipynb")}
+        published = [name for name in self.published if name in found]
+        return published + sorted(found - set(published))
+
+    @property
+    def unwritten(self) -> list[str]:
+        """Chapters that the table of contents names but nobody has written."""
+        return [name for name in self.published if name not in self.chapters]
+
+    @cached_property
+    def published(self) -> list[str]:
+        """Chapters that the table of contents names, in its order."""
+        names: list[str] = []
+
+        def walk(node: Any) -> None:
+            if isinstance(node, dict):
+                file = node.get("file") or node.get("root") or ""
+                if file.startswith("notebooks/"):
+                    names.append(file.removeprefix("notebooks/").removesuffix(".ipynb"))
+                for value in node.values():
+                    walk(value)
+            elif isinstance(node, list):
+                for item in node:
+                    walk(item)
+
+        walk(self._mapping(self.toc_file))
+        return names
+
+    def notebook(self, chapter: str) -> Path:
+        """Path of a chapter's notebook.
+
+        Raises
+        ------
+        BadInput
+            If there is no such chapter; the message suggests the nearest name.
+        """
+        if chapter not in self.chapters:
+            hint = suggestion(chapter, self.chapters, "chapters")
+            raise BadInput(f"no chapter {chapter!r}{hint}")
+        return self.notebooks / f"{chapter}.ipynb"
+
+    def relative(self, path: Path) -> str:
+        """``path`` as the user sees it: relative to the book's root where it lies inside."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        value = read_yaml(path, self.relative(path))
+        if not isinstance(value, dict):
+            raise BadInput(f"{self.relative(path)} must be a mapping of names to values")
+        return value
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the book for one build; the lock falls with the process, however it dies.
+
+        Raises
+        ------
+        BuildFailed
+            If another build of this book is running.
+        """
+        self.build.mkdir(parents=True, exist_ok=True)
+        with open(self.build / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BuildFailed("another build of this book is running") from None
+            yield

@@ -1,0 +1,220 @@
+"""Sphinx, strictly; then a look at what it wrote; then the swap into place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.files import write_atomic
+from collapse_book.project import Project
+
+CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
+LOADS = {
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "source": ("src", "srcset"),
+    "iframe": ("src",),
+    "embed": ("src",),
+    "object": ("data",),
+    "audio": ("src",),
+    "video": ("src", "poster"),
+    "track": ("src",),
+    "input": ("src",),
+    "image": ("href", "xlink:href"),
+    "use": ("href", "xlink:href"),
+}
+#: Relations of <link> that a browser loads by itself.
+LOADED_LINKS = {
+    "stylesheet",
+    "preload",
+    "prefetch",
+    "modulepreload",
+    "icon",
+    "manifest",
+    "preconnect",
+}
+
+
+def vendor_mathjax(project: Project) -> None:
+    """Copy MathJax, one file, from its Python package to where ``mathjax_path`` points.
+
+    Raises
+    ------
+    BadInput
+        If the package is missing or has no such file.
+    """
+    name = Path(
+        project.config.get("sphinx", {}).get("config", {}).get("mathjax_path", "tex-svg.js")
+    ).name
+    target = project.vendor / "mathjax" / name
+    try:
+        package = metadata.distribution("sphinx-mathjax-offline")
+    except metadata.PackageNotFoundError:
+        raise BadInput("sphinx-mathjax-offline is not installed: run `make .venv`") from None
+    found = [file for file in package.files or [] if file.name == name]
+    if not found:
+        raise BadInput(f"sphinx-mathjax-offline {package.version} has no file {name}")
+    content = Path(found[0].locate()).read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        write_atomic(target, content)
+
+
+def build_site(project: Project) -> Path:
+    """Build the site strictly, check it, and put it in place of the previous one.
+
+    Sphinx writes beside the previous site, which stays whole until the new one is.
+
+    Returns
+    -------
+    Path
+        The front page.
+
+    Raises
+    ------
+    BuildFailed
+        If Sphinx warns, a page would load something from another host, or a link to a file of
+        the site is broken.
+    """
+    work = project.build / "site"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    vendor_mathjax(project)
+    log = project.build / "site.log"
+    command = [
+        *(sys.executable, "-m", "jupyter_book", "build", str(project.book)),
+        *("--path-output", str(work), "--all", "-W", "-n", "--keep-going"),
+    ]
+    result = subprocess.run(
+        command,
+        cwd=project.root,
+        env=os.environ | {"NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    write_atomic(log, result.stdout)
+    if result.returncode:
+        raise BuildFailed("\n".join(_warnings(project, result.stdout)))
+    built = work / "_build" / "html"
+    problems = check_site(built)
+    if problems:
+        raise BuildFailed("\n".join(problems))
+    swap(built, project.html)
+    shutil.rmtree(work, ignore_errors=True)
+    return project.html / "index.html"
+
+
+def _warnings(project: Project, output: str) -> list[str]:
+    """The lines of Sphinx's output that say what is wrong."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    lines = [
+        line.replace(f"{project.root}/", "")
+        for line in plain.splitlines()
+        if re.search(r"\b(WARNING|ERROR|CRITICAL|Error|Exception)\b", line)
+        and "warnings treated as errors" not in line.lower()
+    ]
+    where = f"the site was not built; all of Sphinx's output is in {project.build.name}/site.log"
+    return [*dict.fromkeys(lines[:30]), where]
+
+
+def swap(new: Path, place: Path) -> None:
+    """Put a folder in place of another by renaming; `recover` undoes a half-done swap."""
+    old = place.with_name(f"{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(place: Path) -> None:
+    """After a kill in the middle of `swap`: take the previous folder back."""
+    old = place.with_name(f"{place.name}.old")
+    if old.exists():
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(place)
+
+
+class _Links(HTMLParser):
+    """What a page loads by itself, where its links lead, and the anchors it offers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
+        self.css: list[str] = []
+        self.anchors: set[str] = set()
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        for name in LOADS.get(tag, ()):
+            if values.get(name):
+                urls = values[name].split(",") if name == "srcset" else [values[name]]
+                self.loaded += [url.split()[0] for url in urls if url.strip()]
+        if tag == "link" and LOADED_LINKS & set(values.get("rel", "").lower().split()):
+            self.loaded.append(values.get("href", ""))
+        if tag == "a" and values.get("href"):
+            self.linked.append(values["href"])
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.css.append(values.get("style", ""))
+        self._in_style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_style:
+            self.css.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+
+def check_site(html: Path) -> list[str]:
+    """Problems of a built site: requests to other hosts, and links to files that are not there."""
+    problems: list[str] = []
+    for path in sorted(html.rglob("*.html")):
+        page = str(path.relative_to(html))
+        parser = _Links()
+        parser.feed(path.read_text(encoding="utf-8"))
+        loaded = [*parser.loaded, *(url for css in parser.css for url in css_urls(css))]
+        problems += [f"{page} loads {url} from another host" for url in loaded if is_remote(url)]
+        if page.startswith("_static/"):
+            continue  # templates of the theme
+        for url in dict.fromkeys([*loaded, *parser.linked]):
+            if not _exists(url, path, html):
+                problems.append(f"{page} links to {url}, which is not there")
+    for path in sorted(html.rglob("*.css")):
+        for url in css_urls(path.read_text(encoding="utf-8")):
+            if is_remote(url):
+                problems.append(f"{path.relative_to(html)} loads {url} from another host")
+    return problems
+
+
+def css_urls(text: str) -> Iterable[str]:
+    """URLs that a style sheet loads."""
+    return [found["url"] or found["import"] for found in CSS_URL.finditer(text)]
+
+
+def is_remote(url: str) -> bool:
+    """Whether a URL leads to another host."""
+    return bool(urlsplit(url).netloc)
+
+
+def _exists(url: str, page: Path, html: Path) -> bool:
+    parts = urlsplit(urldefrag(url)[0])
+    if parts.scheme or parts.netloc or not parts.path:
+        return True
+    target = (page.parent / unquote(parts.path)).resolve()
+    return target.exists() and target.is_relative_to(html.resolve())
