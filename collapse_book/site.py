@@ -90,7 +90,8 @@ def build_site(project: Project) -> Path:
     vendor_mathjax(project)
     log = project.build / "site.log"
     command = [
-        *(sys.executable, "-m", "jupyter_book", "build", str(project.book)),
+        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *("build", str(project.book)),
         *("--path-output", str(work), "--all", "-W", "-n", "--keep-going"),
     ]
     result = subprocess.run(
@@ -117,13 +118,13 @@ def build_site(project: Project) -> Path:
 
 def _warnings(project: Project, output: str) -> list[str]:
     """The lines of Sphinx's output that say what is wrong."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{project.root}/", "")
     lines = [
-        line.replace(f"{project.root}/", "")
+        line
         for line in plain.splitlines()
-        if re.search(r"\b(WARNING|ERROR|CRITICAL|Error|Exception)\b", line)
-        and "warnings treated as errors" not in line.lower()
+        if re.search(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S", line)
     ]
+    lines = lines or [line for line in plain.splitlines() if line.strip(" =")][-3:]
     where = f"the site was not built; all of Sphinx's output is in {project.build.name}/site.log"
     return [*dict.fromkeys(lines[:30]), where]
 

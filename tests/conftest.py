@@ -104,7 +104,7 @@ def author(tmp_path: Path) -> Author:
         only_build_toc_files: true
         exclude_patterns: [".*", "_build", "_vendor"]
         execute: {execute_notebooks: "off"}
-        repository: {url: https://example.org/miniature, branch: main, path_to_book: ""}
+        repository: {url: https://github.com/example/miniature, branch: main, path_to_book: ""}
         sphinx:
           config:
             extensions: [myst_nb, jupyter_book, sphinx_external_toc, sphinx.ext.intersphinx,

@@ -1,0 +1,50 @@
+# The two jobs are `make book` and `make test`; each sets up .venv by itself.
+# PYTHON=/path/to/python chooses the interpreter the environment is made from.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := book
+.PHONY: book test chapter serve bench lint clean help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	&& { echo $$p; break; }; done)
+# One thread per process: notebooks and tests run side by side.
+export OMP_NUM_THREADS := 1
+
+book: $(VENV)/.installed ## execute what changed and build the site in _build/html
+	$(BIN)/collapse-book build
+
+test: $(VENV)/.installed ## notebook hygiene, unit tests, every notebook in the smoke scenario
+	$(BIN)/collapse-book check
+	$(BIN)/python -m pytest
+	$(BIN)/collapse-book build --scenario smoke
+
+chapter: $(VENV)/.installed ## execute one chapter: make chapter NAME=gaussian ARGS="-p n_samples 50"
+	@test -n "$(NAME)" || { echo "say which: make chapter NAME=gaussian" >&2; exit 2; }
+	$(BIN)/collapse-book run $(NAME) $(ARGS)
+
+serve: $(VENV)/.installed ## serve the built site on this machine
+	$(BIN)/collapse-book serve
+
+bench: $(VENV)/.installed ## time the simulators
+	$(BIN)/python -m pytest benchmarks
+
+lint: $(VENV)/.installed ## style of the code, and of the notebooks' code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean: ## remove everything that can be made again, the environment included
+	rm -rf $(VENV) _build book/notebooks book/generated book/_vendor
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python -m venv failed: on Debian and Ubuntu install python3-venv" >&2; exit 2; }
+	@echo "installing into $(VENV); the first time this takes some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
