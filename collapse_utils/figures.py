@@ -34,7 +34,7 @@ THIRD = "#109c74"
 FOURTH = "#b5679d"
 THEORY = {"color": INK, "linestyle": "--", "linewidth": 1.4}
 
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.88, 256)))
+_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.8, 256)))
 
 
 def use_theme() -> None:
@@ -68,7 +68,7 @@ def use_theme() -> None:
 
 
 def generation_colours(n: int) -> list[str]:
-    """`n` colours from early to late (viridis without its darkest and lightest ends)."""
+    """`n` colours from early to late (viridis without its darkest and lightest fifths)."""
     n = checks.integer("n", n, 1)
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
@@ -126,6 +126,8 @@ def digit_grid(
     -------
     matplotlib Figure
     """
+    if not rows:
+        raise ValueError("rows must name at least one row of images, got an empty dict")
     tiles = [montage(images, 1, n_columns, shape=shape) for images in rows.values()]
     height = 0.62 * len(tiles) + 0.1
     fig, axes = plt.subplots(len(tiles), 1, figsize=(7.2, height), squeeze=False)
@@ -144,6 +146,9 @@ def montage(
 ) -> NDArray[np.float64]:
     """Tile images of shape (n, height * width) into one array, `gap` white pixels apart."""
     images = np.asarray(images, dtype=float)
+    n_rows = checks.integer("n_rows", n_rows, 1)
+    n_columns = checks.integer("n_columns", n_columns, 1)
+    gap = checks.integer("gap", gap, 0)
     need = n_rows * n_columns
     if len(images) < need or images[0].size != shape[0] * shape[1]:
         raise ValueError(
@@ -153,7 +158,8 @@ def montage(
     h, w = shape
     tiles = np.zeros((n_rows, h + gap, n_columns, w + gap))
     tiles[:, :h, :, :w] = images[:need].reshape(n_rows, n_columns, h, w).transpose(0, 2, 1, 3)
-    return tiles.reshape(n_rows * (h + gap), n_columns * (w + gap))[:-gap, :-gap]
+    sheet = tiles.reshape(n_rows * (h + gap), n_columns * (w + gap))
+    return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
 
 
 def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False) -> None:
@@ -229,9 +235,10 @@ def player(
         raise ValueError(
             f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
         )
-    labels = list(labels or (f"generation {g}" for g in range(len(arrays))))
+    labels = [f"generation {g}" for g in range(len(arrays))] if labels is None else list(labels)
     if len(labels) != len(arrays):
         raise ValueError(f"labels must name all {len(arrays)} frames, got {len(labels)}")
+    scale = checks.integer("scale", scale, 1)
     start = checks.integer("start", start, 0, len(arrays) - 1)
     uris = [_grey_png(a) for a in arrays]
     height, width = arrays[0].shape
@@ -241,7 +248,7 @@ def player(
         f'<span>{html.escape(labels[i])}<img alt="" width="{width}" src="{uris[i]}"></span>'
         for i in stills
     )
-    data = json.dumps({"frames": uris, "labels": labels}).replace("</", "<\\/")
+    data = json.dumps({"frames": uris, "labels": labels}).replace("<", "\\u003c")
     script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
     body = (
         f'<div class="player" data-start="{start}">'
@@ -285,7 +292,10 @@ def _encode(fig: Figure, raster: bool) -> str:
 def _swap_colours(fig: Figure, mapping: Mapping[str, str]) -> None:
     """Repaint ink, grid and paper, and leave the data colours alone."""
     getters = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
-    for artist in fig.findobj():
+    artists = fig.findobj()
+    # findobj does not descend into the arrows of annotations
+    artists += [a.arrow_patch for a in artists if getattr(a, "arrow_patch", None) is not None]
+    for artist in artists:
         for key in getters:
             get = getattr(artist, f"get_{key}", None)
             put = getattr(artist, f"set_{key}", None)
