@@ -1,0 +1,370 @@
+"""Distances between laws, and measures of generated images.
+
+Functions on laws and samples are vectorised over leading axes. `ImageMetrics` is fitted once on
+real images and then plugs into ``recurse(metrics=...)``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
+
+from . import checks
+
+if TYPE_CHECKING:
+    from .loop import Snapshot
+
+Floats = NDArray[np.float64]
+
+# ---------------------------------------------------------------- Gaussians
+
+
+def gaussian_w2(mean_1: ArrayLike, sd_1: ArrayLike, mean_2: ArrayLike, sd_2: ArrayLike) -> Floats:
+    """Wasserstein-2 distance between one-dimensional Gaussians.
+
+    ``W2^2 = (mean_1 - mean_2)^2 + (sd_1 - sd_2)^2`` (Givens and Shortt 1984, prop. 7, d = 1).
+    All arguments broadcast.
+    """
+    return np.hypot(np.subtract(mean_1, mean_2), np.subtract(sd_1, sd_2))
+
+
+def gaussian_w2_nd(
+    mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov_2: ArrayLike
+) -> Floats:
+    """Wasserstein-2 distance between Gaussians in d dimensions.
+
+    ``W2^2 = |mean_1 - mean_2|^2 + tr(S_1 + S_2 - 2 (S_1^1/2 S_2 S_1^1/2)^1/2)`` (Givens and
+    Shortt 1984, prop. 7); the trace is the squared Bures distance.
+
+    Parameters
+    ----------
+    mean_1, mean_2 : array, shape (..., d)
+    cov_1, cov_2 : array, shape (..., d, d)
+        Symmetric and positive semi-definite (singular ones are fine).
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
+    cov_1, cov_2 = np.asarray(cov_1, float), np.asarray(cov_2, float)
+    shift = np.square(np.subtract(mean_1, mean_2, dtype=float)).sum(-1)
+    # tr (S1^1/2 S2 S1^1/2)^1/2 is the nuclear norm of S1^1/2 S2^1/2: no square root of a product
+    # whose small eigenvalues are lost to rounding.
+    overlap = np.linalg.svd(_root(cov_1) @ _root(cov_2), compute_uv=False).sum(-1)
+    traces = np.trace(cov_1, axis1=-2, axis2=-1) + np.trace(cov_2, axis1=-2, axis2=-1)
+    return np.sqrt(shift + np.maximum(traces - 2 * overlap, 0.0))
+
+
+def gaussian_kl(mean_p: ArrayLike, sd_p: ArrayLike, mean_q: ArrayLike, sd_q: ArrayLike) -> Floats:
+    """Kullback-Leibler divergence KL(p || q) between one-dimensional Gaussians, nats.
+
+    ``log(sd_q/sd_p) + (sd_p^2 + (mean_p - mean_q)^2) / (2 sd_q^2) - 1/2``. All arguments
+    broadcast; ``sd_p = 0`` gives infinity.
+    """
+    sd_p, sd_q = np.asarray(sd_p, float), np.asarray(sd_q, float)
+    ratio = sd_p / sd_q
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(ratio)
+    shift = np.subtract(mean_p, mean_q) / sd_q
+    return (np.square(ratio) + np.square(shift) - 1) / 2 - log_ratio
+
+
+def gaussian_kl_nd(
+    mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike
+) -> Floats:
+    """Kullback-Leibler divergence KL(p || q) between Gaussians in d dimensions, nats.
+
+    Parameters
+    ----------
+    mean_p, mean_q : array, shape (..., d)
+    cov_p, cov_q : array, shape (..., d, d)
+        Positive definite.
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
+    cov_p, cov_q = np.asarray(cov_p, float), np.asarray(cov_q, float)
+    shift = np.subtract(mean_q, mean_p, dtype=float)
+    spread = np.trace(np.linalg.solve(cov_q, cov_p), axis1=-2, axis2=-1)
+    pull = (shift * np.linalg.solve(cov_q, shift[..., None])[..., 0]).sum(-1)
+    volume = np.linalg.slogdet(cov_q)[1] - np.linalg.slogdet(cov_p)[1]
+    return (spread + pull + volume - cov_p.shape[-1]) / 2
+
+
+def _root(cov: Floats) -> Floats:
+    """Symmetric square root of positive semi-definite matrices, shape (..., d, d)."""
+    values, axes = np.linalg.eigh(cov)
+    return (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(axes, -1, -2)
+
+
+# ---------------------------------------------------------------- samples and discrete laws
+
+
+def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int = 32) -> Floats:
+    """Wasserstein-2 distance between samples on the line and a law given by its quantiles.
+
+    ``W2^2 = int_0^1 (F_n^-1(u) - Q(u))^2 du``, with ``F_n^-1`` constant on n cells; Gauss-Legendre
+    quadrature on each cell, graded towards 0 and 1 in the outer cells, where Q may be unbounded.
+
+    Parameters
+    ----------
+    x : array, shape (..., n)
+        Samples along the last axis.
+    quantile : callable
+        Vectorised quantile function Q on (0, 1), such as ``scipy.stats.norm.ppf``.
+    n_nodes : int
+        Quadrature nodes per cell.
+
+    Returns
+    -------
+    ndarray, shape (...)
+
+    Raises
+    ------
+    ValueError
+        If there is no sample or a sample is not finite.
+    """
+    x = np.sort(np.asarray(x, float), axis=-1)
+    if x.ndim == 0 or x.shape[-1] == 0 or not np.isfinite(x).all():
+        raise ValueError(f"x must hold at least one finite sample, got shape {x.shape}")
+    n = x.shape[-1]
+    nodes, weights = np.polynomial.legendre.leggauss(checks.integer("n_nodes", n_nodes, 1))
+    t, dt = (nodes + 1) / 2, weights / 2
+    if n == 1:  # one cell with both ends: split it, so that each half is graded
+        return sample_w2(np.repeat(x, 2, axis=-1), quantile, n_nodes)
+    u = (np.arange(n)[:, None] + t) / n
+    du = np.broadcast_to(dt / n, (n, n_nodes)).copy()
+    u[0], du[0] = t**4 / n, 4 * t**3 * dt / n
+    u[-1], du[-1] = 1 - u[0], du[0]
+    return np.sqrt((np.square(x[..., None] - quantile(u)) * du).sum((-1, -2)))
+
+
+def total_variation(p: ArrayLike, q: ArrayLike) -> Floats:
+    """Total variation distance of categorical laws along the last axis, in [0, 1]."""
+    return np.abs(np.subtract(p, q)).sum(-1) / 2
+
+
+def categorical_kl(p: ArrayLike, q: ArrayLike) -> Floats:
+    """KL(p || q) of categorical laws along the last axis, nats; infinite where q misses p."""
+    return rel_entr(p, q).sum(-1)
+
+
+def tail_mass(x: ArrayLike, low: float, high: float) -> Floats:
+    """Share of the samples along the last axis below `low` or above `high`."""
+    x = np.asarray(x)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"x must hold at least one sample, got shape {x.shape}")
+    return np.mean((x < low) | (x > high), axis=-1)
+
+
+def inception_score(probabilities: ArrayLike) -> float:
+    """``exp(E KL(p(y|x) || p(y)))`` from class probabilities, between 1 and the number of classes.
+
+    Salimans et al. (2016), section 4. It is 1 when every image gets the same verdict, and K when
+    each image is assigned with certainty and all K classes are equally frequent.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, K)
+        Rows sum to one.
+    """
+    p = np.asarray(probabilities, float)
+    if p.ndim != 2 or p.size == 0 or not np.allclose(p.sum(1), 1, atol=1e-6):
+        raise ValueError(f"probabilities must be rows that sum to one, got shape {p.shape}")
+    return float(np.exp(categorical_kl(p, p.mean(0)).mean()))
+
+
+# ---------------------------------------------------------------- neighbourhoods
+
+
+def prdc(real: ArrayLike, fake: ArrayLike, n_neighbours: int = 5) -> dict[str, float]:
+    """Precision and recall, density and coverage of generated points.
+
+    Around every point lies a ball that reaches to its k-th nearest neighbour in its own set.
+    *Precision*: share of the fakes inside some real ball; *recall*: share of the reals inside some
+    fake ball (Kynkaanniemi et al. 2019, eqs. 1-3). *Density*: real balls per fake, over k;
+    *coverage*: share of the real balls that hold a fake (Naeem et al. 2020, eqs. 3-4).
+
+    Parameters
+    ----------
+    real, fake : array, shapes (n, d), (m, d)
+    n_neighbours : int
+        k, below n and m.
+
+    Returns
+    -------
+    dict with keys precision, recall, density, coverage
+
+    Raises
+    ------
+    ValueError
+        If a set is not larger than k.
+    """
+    real, fake = np.asarray(real, float), np.asarray(fake, float)
+    k = checks.integer("n_neighbours", n_neighbours, 1, min(len(real), len(fake)) - 1)
+    return _prdc(real, _radii(real, k), fake, k)
+
+
+def _prdc(real: Floats, real_radii: Floats, fake: Floats, k: int) -> dict[str, float]:
+    apart = _squared_distances(real, fake)
+    in_real_ball = apart <= real_radii[:, None]
+    in_fake_ball = apart <= _radii(fake, k)
+    return {
+        "precision": in_real_ball.any(0).mean(),
+        "recall": in_fake_ball.any(1).mean(),
+        "density": in_real_ball.sum(0).mean() / k,
+        "coverage": in_real_ball.any(1).mean(),
+    }
+
+
+def _radii(points: Floats, k: int) -> Floats:
+    """Squared distance to the k-th nearest other point, shape (n,)."""
+    return np.partition(_squared_distances(points, points), k, axis=1)[:, k]
+
+
+def _squared_distances(a: Floats, b: Floats) -> Floats:
+    """Squared Euclidean distances, shape (len(a), len(b)); never negative."""
+    centre = a.mean(0)  # less cancellation when the points are far from the origin
+    a, b = a - centre, b - centre
+    apart = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.maximum(apart, 0.0, out=apart)
+
+
+# ---------------------------------------------------------------- images
+
+
+class ImageMetrics:
+    """Measures of generated images against real ones, fitted once on the real ones.
+
+    Called with a :class:`~collapse_utils.loop.Snapshot` (or with images), it returns
+
+    - ``inception``: `inception_score` under a classifier trained on the real labels;
+    - ``confidence``: mean probability of the most probable class;
+    - ``frechet``: squared W2 distance between Gaussians fitted to the first principal components
+      (Heusel et al. 2017, eq. 6, with principal components in place of Inception features);
+    - ``coverage``, ``density``, ``precision``, ``recall``: `prdc` in the same features;
+    - ``pixel_variance``: total pixel variance over that of the real images.
+
+    Parameters
+    ----------
+    real : array, shape (n, pixels)
+        Real images.
+    labels : array, shape (n,)
+        Their classes.
+    rng : numpy.random.Generator
+        Settles the classifier's start and which real images serve as reference.
+    n_components : int
+        Principal components kept (fewer when the images have fewer).
+    n_neighbours : int
+        k of `prdc`.
+    n_reference : int
+        Real images used by `prdc` (all of them when there are fewer).
+    holdout : float
+        Share of the real images kept from the classifier, to measure `accuracy`.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of held-out real images that the classifier gets right.
+
+    Raises
+    ------
+    ValueError
+        If the images or labels do not fit together, or a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        real: ArrayLike,
+        labels: ArrayLike,
+        rng: np.random.Generator,
+        *,
+        n_components: int = 32,
+        n_neighbours: int = 5,
+        n_reference: int = 1000,
+        holdout: float = 0.2,
+    ) -> None:
+        from sklearn.decomposition import PCA
+        from sklearn.model_selection import train_test_split
+
+        real, labels = _as_images(real), np.asarray(labels)
+        if labels.shape != (len(real),):
+            raise ValueError(f"labels must have shape ({len(real)},), got {labels.shape}")
+        checks.generator(rng)
+        checks.integer("n_components", n_components, 1)
+        checks.integer("n_reference", n_reference, 2)
+        checks.real("holdout", holdout, 0.01, 0.9)
+        self.n_neighbours = checks.integer("n_neighbours", n_neighbours, 1, len(real) - 2)
+        seed = int(rng.integers(2**31))
+        seen_x, held_x, seen_y, held_y = train_test_split(
+            real, labels, test_size=holdout, random_state=seed, stratify=labels
+        )
+        self._classifier = _classifier(seed, seen_x, seen_y)
+        self.accuracy = float(self._classifier.score(held_x, held_y))
+        n_components = min(n_components, *real.shape)
+        self._pca = PCA(n_components, svd_solver="full").fit(real)
+        features = self._pca.transform(real)
+        self._mean, self._cov = features.mean(0), _covariance(features)
+        chosen = rng.permutation(len(real))[:n_reference]
+        self._reference = features[chosen]
+        self._radii = _radii(self._reference, self.n_neighbours)
+        self._variance = float(real.var(0).sum())
+
+    def __call__(self, snapshot: Snapshot | ArrayLike) -> dict[str, float]:
+        """Measure the ``sample`` of a snapshot, or images of shape (n, pixels)."""
+        images = _as_images(getattr(snapshot, "sample", snapshot))
+        if images.shape[1] != self._pca.n_features_in_:
+            raise ValueError(
+                f"images must have {self._pca.n_features_in_} pixels, got {images.shape[1]}"
+            )
+        if len(images) <= self.n_neighbours:
+            raise ValueError(
+                f"images must be more than n_neighbours = {self.n_neighbours}, got {len(images)}"
+            )
+        probabilities = self._classifier.predict_proba(images)
+        features = self._pca.transform(images)
+        distance = gaussian_w2_nd(self._mean, self._cov, features.mean(0), _covariance(features))
+        values = {
+            "inception": inception_score(probabilities),
+            "confidence": probabilities.max(1).mean(),
+            "frechet": distance**2,
+            **_prdc(self._reference, self._radii, features, self.n_neighbours),
+            "pixel_variance": images.var(0).sum() / self._variance,
+        }
+        return {name: float(value) for name, value in values.items()}
+
+    def probabilities(self, images: ArrayLike) -> Floats:
+        """Class probabilities of images, shape (n, classes)."""
+        return self._classifier.predict_proba(_as_images(images))
+
+
+def _as_images(images: ArrayLike) -> Floats:
+    images = np.asarray(images, float)
+    if images.ndim != 2 or len(images) < 2 or not np.isfinite(images).all():
+        raise ValueError(
+            f"images must be finite rows, shape (n >= 2, pixels), got shape {images.shape}"
+        )
+    return images
+
+
+def _covariance(features: Floats) -> Floats:
+    return np.cov(features.T, ddof=0).reshape(features.shape[1], -1)
+
+
+def _classifier(seed: int, images: Floats, labels: NDArray):
+    """A small network trained for a fixed number of passes."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    network = MLPClassifier(
+        (128,), alpha=1e-3, batch_size=64, learning_rate_init=3e-3, max_iter=30, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of passes is the budget
+        return network.fit(images, labels)

@@ -1,0 +1,207 @@
+"""Distances against quadrature, sampling and bounds; image metrics on real digits."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from collapse_utils import data, metrics
+
+
+def random_covariance(rng, d, rank=None):
+    root = rng.normal(size=(d, rank or d))
+    return root @ root.T / d
+
+
+def test_gaussian_w2_against_quantile_quadrature():
+    p, q = stats.norm(0.3, 0.7), stats.norm(-1, 2)
+    squared, error = integrate.quad(lambda u: (p.ppf(u) - q.ppf(u)) ** 2, 0, 1)
+    assert abs(metrics.gaussian_w2(0.3, 0.7, -1, 2) ** 2 - squared) <= error + 1e-12
+
+
+def test_gaussian_kl_against_quadrature():
+    p, q = stats.norm(0.3, 0.7), stats.norm(-1, 2)
+    kl, error = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -12, 12)
+    assert abs(metrics.gaussian_kl(0.3, 0.7, -1, 2) - kl) <= error + 1e-12
+
+
+def test_gaussian_functions_broadcast():
+    means = np.arange(6.0).reshape(2, 3)
+    assert metrics.gaussian_w2(means, 1, 0, 1).shape == (2, 3)
+    assert metrics.gaussian_kl(means, 1, 0, 1).shape == (2, 3)
+    np.testing.assert_allclose(metrics.gaussian_w2(means, 1, 0, 1), means)
+    assert metrics.gaussian_kl(0, 0, 0, 1) == np.inf
+
+
+def test_gaussian_nd_agrees_with_one_dimension_on_diagonals():
+    rng = np.random.default_rng(0)
+    means, sds = rng.normal(size=(2, 5, 3)), rng.uniform(0.2, 2, (2, 5, 3))
+    covs = np.eye(3) * np.square(sds)[..., None]
+    each = metrics.gaussian_w2(means[0], sds[0], means[1], sds[1])
+    np.testing.assert_allclose(
+        metrics.gaussian_w2_nd(means[0], covs[0], means[1], covs[1]),
+        np.sqrt(np.square(each).sum(-1)),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+        metrics.gaussian_kl_nd(means[0], covs[0], means[1], covs[1]),
+        metrics.gaussian_kl(means[0], sds[0], means[1], sds[1]).sum(-1),
+        rtol=1e-12,
+    )
+
+
+def test_gaussian_w2_nd_is_invariant_under_rotation_and_exact_for_commuting_covariances():
+    rng = np.random.default_rng(1)
+    a, b = random_covariance(rng, 4), random_covariance(rng, 4)
+    turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    straight = metrics.gaussian_w2_nd(np.zeros(4), a, np.ones(4), b)
+    turned = metrics.gaussian_w2_nd(
+        np.zeros(4), turn @ a @ turn.T, turn @ np.ones(4), turn @ b @ turn.T
+    )
+    np.testing.assert_allclose(straight, turned, rtol=1e-10)
+    np.testing.assert_allclose(
+        metrics.gaussian_w2_nd(np.zeros(4), a, np.zeros(4), 4 * a) ** 2, np.trace(a), rtol=1e-10
+    )
+
+
+def test_gaussian_w2_nd_of_identical_singular_covariances_is_zero():
+    a = random_covariance(np.random.default_rng(2), 8, rank=3)
+    assert metrics.gaussian_w2_nd(np.zeros(8), a, np.zeros(8), a) ** 2 < 1e-12 * np.trace(a)
+
+
+def test_gaussian_kl_nd_against_sampling():
+    rng = np.random.default_rng(3)
+    cov_p, cov_q = (random_covariance(rng, 3) + np.eye(3) for _ in range(2))
+    mean_p, mean_q = rng.normal(size=(2, 3))
+    p, q = stats.multivariate_normal(mean_p, cov_p), stats.multivariate_normal(mean_q, cov_q)
+    x = p.rvs(40_000, random_state=rng)
+    ratio = p.logpdf(x) - q.logpdf(x)
+    # 4.5 standard errors: one false alarm in 150,000 seeds.
+    width = 4.5 * ratio.std() / math.sqrt(len(ratio))
+    assert abs(ratio.mean() - metrics.gaussian_kl_nd(mean_p, cov_p, mean_q, cov_q)) < width
+
+
+@pytest.mark.parametrize("law", [stats.uniform(-1, 3), stats.norm(0.5, 2), stats.expon()])
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_sample_w2_against_adaptive_quadrature(law, n):
+    x = np.sort(np.random.default_rng(n).normal(size=n))
+    cells = [
+        integrate.quad(lambda u, xi=xi: (xi - law.ppf(u)) ** 2, i / n, (i + 1) / n, limit=200)
+        for i, xi in enumerate(x)
+    ]
+    expected, error = np.sum(cells, axis=0)
+    assert abs(metrics.sample_w2(x, law.ppf) ** 2 - expected) < error + 1e-6
+
+
+def test_sample_w2_batches_and_refuses_nonsense():
+    x = np.random.default_rng(0).normal(size=(3, 50))
+    together = metrics.sample_w2(x, stats.norm.ppf)
+    np.testing.assert_allclose(together, [metrics.sample_w2(r, stats.norm.ppf) for r in x])
+    with pytest.raises(ValueError, match="at least one finite sample"):
+        metrics.sample_w2([np.nan, 1.0], stats.norm.ppf)
+
+
+def test_categorical_distances():
+    p, q = np.array([[0.5, 0.5, 0], [1, 0, 0]]), np.array([0.25, 0.25, 0.5])
+    np.testing.assert_allclose(metrics.total_variation(p, q), [0.5, 0.75])
+    np.testing.assert_allclose(metrics.categorical_kl(p, q), [math.log(2), math.log(4)])
+    assert metrics.categorical_kl(q, p[0]) == np.inf
+    # Pinsker's inequality on random laws.
+    a, b = np.random.default_rng(0).dirichlet(np.ones(5), (2, 200))
+    assert (metrics.total_variation(a, b) <= np.sqrt(metrics.categorical_kl(a, b) / 2)).all()
+
+
+def test_tail_mass_counts_both_sides():
+    x = np.array([[-3, 0, 1, 4], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(metrics.tail_mass(x, -2, 2), [0.5, 0.0])
+    with pytest.raises(ValueError, match="at least one sample"):
+        metrics.tail_mass([], -1, 1)
+
+
+def test_inception_score_bounds():
+    certain = np.tile(np.eye(10), (3, 1))
+    assert metrics.inception_score(certain) == pytest.approx(10, rel=1e-12)
+    assert metrics.inception_score(np.tile([0.7, 0.2, 0.1], (5, 1))) == pytest.approx(1, rel=1e-12)
+    p = np.random.default_rng(0).dirichlet(np.full(10, 0.2), 500)
+    assert 1 < metrics.inception_score(p) < 10
+    with pytest.raises(ValueError, match="rows that sum to one"):
+        metrics.inception_score(np.ones((3, 3)))
+
+
+def test_prdc_of_identical_and_of_distant_sets():
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    same = metrics.prdc(x, x)
+    assert same["coverage"] == 1 and same["precision"] == 1 and same["recall"] == 1
+    assert set(metrics.prdc(x, x + 100).values()) == {0.0}
+
+
+def test_prdc_by_brute_force():
+    rng = np.random.default_rng(1)
+    real, fake, k = rng.normal(size=(30, 2)), rng.normal(0.5, 1, size=(20, 2)), 3
+
+    def radius(points, i):
+        return sorted(math.dist(points[i], p) for p in points)[k]
+
+    def inside(centres, points):
+        return [[math.dist(c, p) <= radius(centres, i) for p in points]
+                for i, c in enumerate(centres)]  # fmt: skip
+
+    real_balls, fake_balls = np.array(inside(real, fake)), np.array(inside(fake, real))
+    expected = {
+        "precision": real_balls.any(0).mean(),
+        "recall": fake_balls.any(0).mean(),
+        "density": real_balls.sum() / (k * len(fake)),
+        "coverage": real_balls.any(1).mean(),
+    }
+    assert metrics.prdc(real, fake, k) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="n_neighbours must be an integer between 1 and 19"):
+        metrics.prdc(real, fake, 20)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.digits()
+
+
+@pytest.fixture(scope="module")
+def image_metrics(digits):
+    return metrics.ImageMetrics(*digits, np.random.default_rng(0))
+
+
+def test_image_metrics_on_the_real_images_themselves(digits, image_metrics):
+    real, _ = digits
+    values = image_metrics(real)
+    assert image_metrics.accuracy > 0.93
+    assert values["frechet"] < 1e-9 and values["coverage"] == 1
+    assert values["pixel_variance"] == pytest.approx(1, rel=1e-6)
+    assert 8 < values["inception"] <= 10
+
+
+def test_image_metrics_on_one_repeated_image(digits, image_metrics):
+    real, _ = digits
+    values = image_metrics(np.tile(real.mean(0), (50, 1)))
+    assert values["inception"] == pytest.approx(1) and values["pixel_variance"] < 1e-10
+    features = real - real.mean(0)
+    leading = np.linalg.eigvalsh(features.T @ features / len(real))[-32:].sum()
+    assert values["frechet"] == pytest.approx(leading, rel=1e-4)
+
+
+def test_image_metrics_take_snapshots_and_are_deterministic(digits, image_metrics):
+    class Snapshot:
+        sample = digits[0][:300]
+
+    again = metrics.ImageMetrics(*digits, np.random.default_rng(0))
+    assert image_metrics(Snapshot()) == again(Snapshot.sample)
+
+
+def test_image_metrics_refuse_bad_input(digits, image_metrics):
+    real, labels = digits
+    with pytest.raises(ValueError, match=r"labels must have shape \(1797,\), got \(5,\)"):
+        metrics.ImageMetrics(real, labels[:5], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="images must have 64 pixels, got 63"):
+        image_metrics(real[:, :-1])
+    with pytest.raises(ValueError, match="images must be finite rows"):
+        image_metrics(np.full((10, 64), np.nan))
+    with pytest.raises(ValueError, match="must be more than n_neighbours = 5, got 5"):
+        image_metrics(real[:5])
