@@ -1,0 +1,576 @@
+"""The exact Gaussian simulators against brute force and against closed forms.
+
+Every statistical check states how often it would raise a false alarm: ALARM per check, split over
+its points when it has several. Seeds are fixed, so a check that passes once passes always.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+from scipy.special import digamma, polygamma
+
+from collapse_utils import Accumulate, FreshData, Mix, Replace, gaussian, recurse
+from collapse_utils.workflows import AccumulateSubsample
+
+ALARM = 1e-4
+
+WORKFLOWS = {
+    "replace": Replace(),
+    "fresh": FreshData(0.3),
+    "all fresh": FreshData(1),
+    "accumulate": Accumulate(),
+    "mix with a fixed subset": Mix(0.6, gamma=0.4, redraw=False),
+}
+# A schedule where sizes rise, repeat and fall; Mix keeps 4 original rows at sizes 9, 10 and 11.
+SCHEDULES = {"constant": [10] * 5, "schedule": [11, 9, 9, 10, 11]}
+
+cases = pytest.mark.parametrize("workflow", WORKFLOWS.values(), ids=WORKFLOWS)
+both_ddof = pytest.mark.parametrize("ddof", [0, 1])
+
+
+def uniform(p_values):
+    """P-value of the hypothesis that these p-values are uniform (KS of KS)."""
+    return stats.kstest(p_values, "uniform").pvalue
+
+
+def assert_mean(samples, law):
+    """The mean over the last axis lies within the interval of its own standard error."""
+    samples = np.atleast_2d(samples)
+    law = np.broadcast_to(law, samples.shape[0])
+    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
+    z = stats.norm.isf(ALARM / (2 * len(law)))
+    strain = np.abs(samples.mean(axis=1) - law) / se
+    assert (strain < z).all(), (samples.mean(axis=1), law, se)
+
+
+def normal_rows(n, rng):
+    return rng.standard_normal(n)
+
+
+def brute_force(workflow, sizes, n_replicates, ddof, rng):
+    """Mean and variance of the last fit, from raw rows that go round the one loop."""
+    history = recurse(
+        gaussian.Gaussian(ddof),
+        normal_rows,
+        workflow=workflow,
+        n_samples=sizes,
+        n_generations=len(sizes),
+        n_replicates=n_replicates,
+        n_eval=1,
+        metrics={
+            "mean": lambda s: s.model.mean_[0] if s.model else 0.0,
+            "var": lambda s: s.model.cov_[0, 0] if s.model else 1.0,
+        },
+        rng=rng,
+    )
+    return history.array("mean")[-1], history.array("var")[-1]
+
+
+# ------------------------------------------------------------------ the same law, by simulation
+
+
+@cases
+@both_ddof
+@pytest.mark.parametrize("sizes", SCHEDULES.values(), ids=SCHEDULES)
+def test_exact_and_every_sample_have_the_same_law(workflow, ddof, sizes):
+    p_mean, p_var = [], []
+    for seed in range(30):
+        exact, drawn = (
+            gaussian.simulate(
+                workflow,
+                n_samples=sizes,
+                n_generations=len(sizes),
+                n_replicates=2000,
+                ddof=ddof,
+                rng=rng,
+                every_sample=every_sample,
+            )
+            for rng, every_sample in zip(
+                np.random.default_rng(seed).spawn(2), (False, True), strict=True
+            )
+        )
+        p_mean.append(stats.ks_2samp(exact.mean[-1], drawn.mean[-1], method="asymp").pvalue)
+        p_var.append(stats.ks_2samp(exact.var[-1], drawn.var[-1], method="asymp").pvalue)
+    assert uniform(p_mean) > ALARM
+    assert uniform(p_var) > ALARM
+
+
+@cases
+@both_ddof
+def test_exact_has_the_law_of_the_loop_on_raw_rows(workflow, ddof):
+    sizes = SCHEDULES["schedule"]
+    p_mean, p_var = [], []
+    for seed in range(12):
+        rng_exact, rng_rows = np.random.default_rng(seed).spawn(2)
+        exact = gaussian.simulate(
+            workflow,
+            n_samples=sizes,
+            n_generations=len(sizes),
+            n_replicates=4000,
+            ddof=ddof,
+            rng=rng_exact,
+        )
+        mean, var = brute_force(workflow, sizes, 100, ddof, rng_rows)
+        p_mean.append(stats.ks_2samp(exact.mean[-1], mean).pvalue)
+        p_var.append(stats.ks_2samp(exact.var[-1], var).pvalue)
+    assert uniform(p_mean) > ALARM
+    assert uniform(p_var) > ALARM
+
+
+def test_the_comparison_tells_neighbouring_laws_apart():
+    """Power: M = 11 is not M = 10, and ddof = 0 is not ddof = 1."""
+    p_size, p_ddof = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        drawn, size, ddof = (
+            gaussian.simulate(n_generations=5, n_replicates=2000, rng=rng, **kind).var[-1]
+            for kind in (
+                {"n_samples": 10, "every_sample": True},
+                {"n_samples": 11},
+                {"n_samples": 10, "ddof": 0},
+            )
+        )
+        p_size.append(stats.ks_2samp(drawn, size, method="asymp").pvalue)
+        p_ddof.append(stats.ks_2samp(drawn, ddof, method="asymp").pvalue)
+    assert uniform(p_size) < ALARM
+    assert uniform(p_ddof) < ALARM
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@both_ddof
+def test_bartlett_has_the_law_of_the_loop_on_raw_rows(dim, ddof):
+    sizes = [8, 7, 9]
+    looks = {
+        "log det": lambda mean, cov: np.linalg.slogdet(cov)[1],
+        "trace": lambda mean, cov: np.trace(cov, axis1=-2, axis2=-1),
+        "largest": lambda mean, cov: np.linalg.eigvalsh(cov)[..., -1],
+        "off the diagonal": lambda mean, cov: cov[..., 0, 1],
+        "last variance": lambda mean, cov: cov[..., -1, -1],
+        "distance": lambda mean, cov: (mean**2).sum(axis=-1),
+    }
+    p_values = {name: [] for name in looks}
+    for seed in range(12):
+        rng_exact, rng_rows = np.random.default_rng(seed).spawn(2)
+        exact = gaussian.simulate_nd(
+            dim=dim, n_samples=sizes, n_generations=3, n_replicates=3000, ddof=ddof, rng=rng_exact
+        )
+        models = recurse(
+            gaussian.Gaussian(ddof),
+            lambda n, rng: rng.standard_normal((n, dim)),
+            n_samples=sizes,
+            n_generations=3,
+            n_replicates=100,
+            n_eval=1,
+            rng=rng_rows,
+        ).models.values()
+        mean = np.array([model.mean_ for model in models])
+        cov = np.array([model.cov_ for model in models])
+        for name, look in looks.items():
+            pair = look(exact.mean[-1], exact.cov[-1]), look(mean, cov)
+            p_values[name].append(stats.ks_2samp(*pair).pvalue)
+    for name, values in p_values.items():
+        assert uniform(values) > ALARM / len(looks), name
+
+
+@both_ddof
+def test_one_dimension_of_bartlett_is_the_scalar_simulator(ddof):
+    p_mean, p_var = [], []
+    for seed in range(30):
+        first, second = np.random.default_rng(seed).spawn(2)
+        common = {"n_samples": [5, 6, 9, 9], "n_generations": 4, "n_replicates": 2000, "ddof": ddof}
+        scalar = gaussian.simulate(**common, rng=first)
+        matrix = gaussian.simulate_nd(dim=1, **common, rng=second)
+        p_mean.append(stats.ks_2samp(scalar.mean[-1], matrix.mean[-1, :, 0], method="asymp").pvalue)
+        p_var.append(stats.ks_2samp(scalar.var[-1], matrix.cov[-1, :, 0, 0], method="asymp").pvalue)
+    assert uniform(p_mean) > ALARM
+    assert uniform(p_var) > ALARM
+
+
+# ------------------------------------------------------------------ closed forms
+
+
+@both_ddof
+@pytest.mark.parametrize("m", [5, 20, 200])
+def test_log_variance_drifts_and_spreads_by_the_law(m, ddof):
+    n = np.array([1, 3, 10])
+    paths = gaussian.simulate(
+        n_samples=m, n_generations=10, n_replicates=20_000, ddof=ddof, rng=np.random.default_rng(1)
+    )
+    logs = np.log(paths.var[n])
+    drift = n * gaussian.log_var_drift(m, ddof)
+    assert_mean(logs, drift)
+    assert_mean((logs - drift[:, None]) ** 2, n * gaussian.log_var_spread(m))
+
+
+@both_ddof
+def test_moments_of_replace_follow_the_closed_forms(ddof):
+    m, n = 40, np.array([1, 2, 5, 10])  # n <= M/4: means over lineages still have light tails
+    paths = gaussian.simulate(
+        n_samples=m, n_generations=10, n_replicates=40_000, ddof=ddof, rng=np.random.default_rng(2)
+    )
+    assert_mean(paths.var[n], gaussian.expected_var(n, m, ddof))
+    assert_mean(paths.sd[n], gaussian.expected_sd(n, m, ddof))
+    assert_mean(paths.mean[n], 0.0)
+    assert_mean(paths.mean[n] ** 2, gaussian.expected_mean_square(n, m, ddof))
+    assert_mean(paths.w2()[n], gaussian.expected_w2(n, m, ddof))
+
+
+def test_the_published_w2_is_the_first_order_of_the_exact_one():
+    n = 40
+    gaps = [
+        gaussian.expected_w2_published(n, m) / gaussian.expected_w2(n, m) - 1
+        for m in (10**3, 10**4, 10**5)
+    ]
+    assert all(gap > 0 for gap in gaps)
+    assert [late / early for early, late in pairwise(gaps)] == pytest.approx([0.1, 0.1], rel=0.02)
+
+
+def test_the_exact_w2_is_told_apart_from_the_published_one():
+    m, n = 20, 20
+    w2 = gaussian.simulate(
+        n_samples=m, n_generations=n, n_replicates=400_000, rng=np.random.default_rng(3)
+    ).w2()[n]
+    assert_mean(w2, gaussian.expected_w2(n, m))
+    with pytest.raises(AssertionError):
+        assert_mean(w2, gaussian.expected_w2_published(n, m))
+
+
+def test_kl_of_the_fit_follows_the_closed_form():
+    m, n = 40, np.array([1, 5, 10])
+    paths = gaussian.simulate(
+        n_samples=m, n_generations=10, n_replicates=40_000, rng=np.random.default_rng(4)
+    )
+    kl = 0.5 * (paths.mean[n] ** 2 + paths.var[n] - 1 - np.log(paths.var[n]))
+    assert_mean(kl, gaussian.expected_kl(n, m))
+
+
+@pytest.mark.parametrize("workflow", [Replace(), Accumulate(), FreshData(0.2)], ids=repr)
+def test_maximum_likelihood_conserves_within_plus_between(workflow):
+    paths = gaussian.simulate(
+        workflow,
+        n_samples=25,
+        n_generations=12,
+        n_replicates=30_000,
+        ddof=0,
+        rng=np.random.default_rng(5),
+    )
+    n = [1, 4, 12]
+    assert_mean(paths.var[n] + paths.mean[n] ** 2, 1.0)
+
+
+def test_the_conservation_law_is_an_identity_of_the_closed_forms():
+    n = np.arange(200)
+    total = gaussian.expected_var(n, 9, 0) + gaussian.expected_mean_square(n, 9, 0)
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+    np.testing.assert_allclose(
+        gaussian.expected_w2(n, 9, 0), 2 - 2 * gaussian.expected_sd(n, 9, 0), atol=1e-12
+    )
+
+
+def test_variance_of_a_sample_with_constant_and_growing_sizes():
+    sizes = [20, 40, 60, 80, 100]
+    n = np.array([1, 3, 5])
+    for m in (20, sizes):
+        paths = gaussian.simulate(
+            n_samples=m, n_generations=5, n_replicates=40_000, rng=np.random.default_rng(6)
+        )
+        assert_mean(paths.var[n] + paths.mean[n] ** 2, gaussian.sample_variance(n, m))
+    assert gaussian.sample_variance(2, sizes) == pytest.approx(1 + 1 / 20 + 1 / 40, rel=1e-14)
+    assert gaussian.sample_variance(0, sizes) == 1
+
+
+def test_accumulate_loses_a_bounded_share_of_the_variance():
+    m, n = 10, np.array([1, 2, 5, 20])
+    paths = gaussian.simulate(
+        Accumulate(),
+        n_samples=m,
+        n_generations=20,
+        n_replicates=30_000,
+        ddof=0,
+        rng=np.random.default_rng(7),
+    )
+    assert_mean(paths.var[n], gaussian.accumulate_var(n, m))
+    limit = np.sinc(1 / np.sqrt(m))  # sin(pi x) / (pi x)
+    # The rest of the product, k > n, differs from 1 by about 1/(m n).
+    for far in (10**3, 10**5):
+        assert gaussian.accumulate_var(far, m) / limit - 1 == pytest.approx(1 / (m * far), rel=0.01)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_fresh_data_reaches_its_equilibrium(fraction):
+    m = 20
+    paths = gaussian.simulate(
+        FreshData(fraction),
+        n_samples=m,
+        n_generations=150,  # (1 - fraction)^(2 * 150) < 1e-13: the start is forgotten
+        n_replicates=20_000,
+        ddof=0,
+        rng=np.random.default_rng(8),
+    )
+    var, mean_square = gaussian.fresh_data_equilibrium(m, fraction)
+    assert var + mean_square == pytest.approx(1, rel=1e-14)
+    assert_mean(paths.var[-1], var)
+    assert_mean(paths.mean[-1] ** 2, mean_square)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 6])
+@both_ddof
+def test_log_det_drifts_by_a_sum_of_digammas(dim, ddof):
+    m, n = 10, np.array([1, 4])
+    log_det = gaussian.simulate_nd(
+        dim=dim,
+        n_samples=m,
+        n_generations=4,
+        n_replicates=20_000,
+        ddof=ddof,
+        rng=np.random.default_rng(9),
+    ).log_det()
+    half = (m - np.arange(1, dim + 1)) / 2
+    drift = n * (digamma(half) - np.log((m - ddof) / 2)).sum()
+    assert_mean(log_det[n], drift)
+    assert_mean((log_det[n] - drift[:, None]) ** 2, n * polygamma(1, half).sum())
+
+
+def test_c4_is_the_mean_of_a_chi():
+    m = np.array([2, 3, 10, 100])
+    np.testing.assert_allclose(gaussian.c4(m), stats.chi(m - 1).mean() / np.sqrt(m - 1), rtol=1e-12)
+    # Next terms: log c4 = -1/(4 nu) + 1/(24 nu^3) - ..., nu = m - 1.
+    for m in (10**3, 10**4, 10**5, 10**6):
+        nu = m - 1
+        log_c4 = -1 / (4 * nu) + 1 / (24 * nu**3)
+        assert 1 - gaussian.c4(m) == pytest.approx(-np.expm1(log_c4), rel=1e-6)
+
+
+def test_log_var_forms_are_moments_of_a_log_chi_square():
+    for m in (3, 30):
+        log_gamma = stats.loggamma((m - 1) / 2)
+        assert gaussian.log_var_drift(m, 1) == pytest.approx(
+            log_gamma.mean() - np.log((m - 1) / 2), rel=1e-9
+        )
+        assert gaussian.log_var_spread(m) == pytest.approx(log_gamma.var(), rel=1e-9)
+
+
+# ------------------------------------------------------------------ shapes, edges, reproducibility
+
+
+@cases
+@pytest.mark.parametrize("every_sample", [False, True])
+def test_truth_scales_and_shifts_the_paths(workflow, every_sample):
+    common = {
+        "n_samples": 10,
+        "n_generations": 6,
+        "n_replicates": 50,
+        "every_sample": every_sample,
+    }
+    unit = gaussian.simulate(workflow, **common, rng=np.random.default_rng(0))
+    moved = gaussian.simulate(workflow, **common, rng=np.random.default_rng(0), mean=-3.0, var=4.0)
+    assert unit.mean.shape == unit.var.shape == (7, 50)
+    assert (unit.mean[0] == 0).all() and (unit.var[0] == 1).all()
+    np.testing.assert_allclose(moved.mean, -3 + 2 * unit.mean, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(moved.var, 4 * unit.var, rtol=1e-12)
+    np.testing.assert_allclose(moved.sd**2, moved.var, rtol=1e-14)
+    np.testing.assert_allclose(
+        moved.w2(), (moved.mean + 3) ** 2 + (moved.sd - 2) ** 2, rtol=1e-12, atol=1e-12
+    )
+
+
+@cases
+@pytest.mark.parametrize("every_sample", [False, True])
+def test_same_seed_same_paths(workflow, every_sample):
+    first, second, other = (
+        gaussian.simulate(
+            workflow,
+            n_samples=10,
+            n_generations=4,
+            n_replicates=30,
+            rng=np.random.default_rng(seed),
+            every_sample=every_sample,
+        )
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.var, second.var)
+    np.testing.assert_array_equal(first.mean, second.mean)
+    assert (first.var[1:] != other.var[1:]).all()
+
+
+@pytest.mark.parametrize("every_sample", [False, True])
+@pytest.mark.parametrize(("m", "g", "r"), [(7, 3, 25_001), (2, 1000, 50), (50_000, 2, 3)])
+def test_blocks_fill_every_lineage_with_its_own_draws(every_sample, m, g, r):
+    if every_sample and g * m * r > 10**6:
+        g = 1
+    paths = gaussian.simulate(
+        n_samples=m,
+        n_generations=g,
+        n_replicates=r,
+        rng=np.random.default_rng(0),
+        every_sample=every_sample,
+    )
+    for values in (paths.mean[1], paths.var[1]):
+        assert np.isfinite(values).all()
+        assert len(np.unique(values)) == r
+    half = stats.ks_2samp(paths.var[1, : r // 2], paths.var[1, r // 2 :]).pvalue
+    assert half > ALARM
+
+
+def test_one_row_leaves_no_spread():
+    for workflow in (Replace(), FreshData(0.0), Accumulate()):
+        for every_sample in (False, True):
+            paths = gaussian.simulate(
+                workflow,
+                n_samples=1,
+                n_generations=3,
+                n_replicates=5,
+                ddof=0,
+                rng=np.random.default_rng(0),
+                every_sample=every_sample,
+            )
+            assert (paths.var[1:] == 0).all()
+            np.testing.assert_array_equal(paths.mean[3], paths.mean[1])
+
+
+def test_an_original_subset_that_fills_the_set_never_changes():
+    paths = gaussian.simulate(
+        Mix(0.0, gamma=1.0, redraw=False),
+        n_samples=6,
+        n_generations=4,
+        n_replicates=8,
+        rng=np.random.default_rng(0),
+    )
+    np.testing.assert_array_equal(paths.var[1], paths.var[4])
+    assert (paths.var[1] != 1).all()
+
+
+def test_eigenvalues_stay_positive_where_the_covariance_has_none():
+    paths = gaussian.simulate_nd(
+        dim=5, n_samples=50, n_generations=600, n_replicates=20, rng=np.random.default_rng(0)
+    )
+    values = paths.eigenvalues()
+    assert values.shape == (601, 20, 5)
+    assert (values > 0).all()
+    assert (np.diff(values, axis=-1) <= 0).all()
+    assert (np.linalg.eigvalsh(paths.cov[-1]) <= 0).any()  # the reason for the singular values
+    np.testing.assert_allclose(
+        np.log(values[:50]).sum(axis=-1), paths.log_det()[:50], rtol=1e-9, atol=1e-9
+    )
+
+
+finite = st.floats(-1e3, 1e3)
+
+
+@given(
+    arrays(float, st.integers(0, 6), elements=finite),
+    arrays(float, st.integers(0, 6), elements=finite),
+)
+def test_merged_statistics_are_those_of_the_joined_rows(a, b):
+    def of(rows):
+        mean = rows.mean() if len(rows) else 0.0
+        return gaussian.Stats(len(rows), np.array([mean]), np.array([((rows - mean) ** 2).sum()]))
+
+    joined, merged = of(np.concatenate([a, b])), of(a).merge(of(b))
+    assert merged.n == joined.n
+    np.testing.assert_allclose(merged.mean, joined.mean, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(merged.ss, joined.ss, rtol=1e-9, atol=1e-6)
+
+
+# ------------------------------------------------------------------ the model
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3)])
+@both_ddof
+def test_gaussian_fits_like_numpy_and_keeps_the_shape(shape, ddof):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal(shape)
+    model = gaussian.Gaussian(ddof).fit(X)
+    flat = X.reshape(50, -1)
+    np.testing.assert_allclose(model.mean_, flat.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(
+        model.cov_, np.cov(flat.T, ddof=ddof).reshape(model.cov_.shape), rtol=1e-12
+    )
+    assert model.sample(7, rng).shape == (7, *shape[1:])
+
+
+def test_gaussian_samples_have_the_fitted_moments():
+    rng = np.random.default_rng(1)
+    model = gaussian.Gaussian().fit(rng.standard_normal((30, 2)) @ [[2.0, 1.0], [0.0, 0.5]] + 3)
+    rows = model.sample(50_000, rng)
+    assert_mean(rows.T, model.mean_)
+    centred = rows - model.mean_
+    products = [centred[:, i] * centred[:, j] for i, j in ((0, 0), (0, 1), (1, 1))]
+    assert_mean(np.array(products), [model.cov_[0, 0], model.cov_[0, 1], model.cov_[1, 1]])
+
+
+def test_gaussian_samples_from_a_covariance_without_full_rank():
+    x = np.linspace(-1, 1, 9)
+    rng = np.random.default_rng(0)
+    rows = gaussian.Gaussian().fit(np.column_stack([x, 2 * x])).sample(20, rng)
+    np.testing.assert_allclose(rows[:, 1], 2 * rows[:, 0], atol=1e-7)
+
+
+# ------------------------------------------------------------------ errors
+
+GOOD = {"n_samples": 10, "n_generations": 3, "n_replicates": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_samples": 1}, "n_samples must be an integer >= 2, got 1"),
+        ({"n_samples": -5}, "n_samples must be an integer >= 2, got -5"),
+        ({"n_samples": 10.0}, "n_samples must be an integer >= 2, got 10.0"),
+        ({"n_samples": "ten"}, "n_samples must be an integer >= 2, got 'ten'"),
+        ({"n_samples": True}, "n_samples must be an integer >= 2, got True"),
+        ({"n_samples": [10, 10]}, "one size for each of the 3 generations, got 2 sizes"),
+        ({"n_samples": [10, 0, 10]}, r"n_samples\[2\] must be an integer >= 2, got 0"),
+        ({"n_samples": lambda g: 10 - 5 * g}, r"n_samples\[2\] must be an integer >= 2, got 0"),
+        ({"n_generations": 0}, "n_generations must be an integer >= 1, got 0"),
+        ({"n_replicates": 0}, "n_replicates must be an integer >= 1, got 0"),
+        ({"ddof": 2}, "ddof must be an integer between 0 and 1, got 2"),
+        ({"var": 0.0}, r"var must be a finite number in \(0, inf\], got 0.0"),
+        ({"mean": float("nan")}, "mean must be a finite number .*, got nan"),
+        ({"rng": 7}, r"rng must be a numpy.random.Generator .*, got 7"),
+        ({"workflow": AccumulateSubsample()}, "workflow must be Replace, .*use .*recurse"),
+        ({"workflow": Mix(0.5, 0.5)}, r"Mix\(alpha=0.5, beta=0.5, .* needs the raw rows"),
+        ({"workflow": Mix(0.5, gamma=0.5)}, "workflow must be .*redraw=False"),
+        (
+            {"workflow": Mix(0.5, gamma=0.5, redraw=False), "n_samples": [10, 10, 20]},
+            r"n_samples must keep the same number of original rows .* got sizes \[10, 10, 20\]",
+        ),
+        (
+            {"workflow": Mix(0.5, gamma=0.5, redraw=False), "n_samples": [4, 10, 10]},
+            "at most the first 4",
+        ),
+    ],
+)
+def test_simulate_refuses_bad_values(change, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian.simulate(**{"rng": np.random.default_rng(0), **GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dim": 0}, "dim must be an integer >= 1, got 0"),
+        ({"dim": 10}, "n_samples must be an integer >= 11, got 10"),
+        ({"dim": 2, "ddof": 3}, "ddof must be an integer between 0 and 1, got 3"),
+        ({"dim": 2, "rng": None}, "rng must be a numpy.random.Generator .*, got None"),
+    ],
+)
+def test_simulate_nd_refuses_bad_values(change, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian.simulate_nd(**{"rng": np.random.default_rng(0), **GOOD, **change})
+
+
+def test_other_errors_name_the_parameter():
+    with pytest.raises(ValueError, match="X must have more than ddof=1 rows, got 1"):
+        gaussian.Gaussian().fit([1.0])
+    with pytest.raises(ValueError, match="ddof must be an integer between 0 and 1, got 2"):
+        gaussian.Gaussian(2)
+    with pytest.raises(ValueError, match="fraction must be a finite number .*, got 0"):
+        gaussian.fresh_data_equilibrium(10, 0)
+    with pytest.raises(ValueError, match="at least one fresh row out of m=10, got 0.01"):
+        gaussian.fresh_data_equilibrium(10, 0.01)
