@@ -154,7 +154,8 @@ class Ledger:
         Raises
         ------
         ValueError
-            If a number is not finite, `se` is negative, or the id was used before.
+            If a number is not finite, `se` is negative, there is no point or not one label for
+            each, or the id was used before.
         """
         law, alternative, measured, se, law_error, df = (
             np.ravel(a)
@@ -165,20 +166,28 @@ class Ledger:
             )
         )
         for name, values in (
-            ("law", law), ("alternative", alternative), ("measured", measured), ("se", se)
+            ("law", law), ("alternative", alternative), ("measured", measured), ("se", se),
+            ("law_error", law_error),
         ):  # fmt: skip
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} of claim {id} must be finite, got {values}")
         if (se < 0).any() or (law_error < 0).any():
             raise ValueError(f"se and law_error of claim {id} must be >= 0, got {se}, {law_error}")
+        if not (df > 0).all():
+            raise ValueError(f"df of claim {id} must be > 0, got {df}")
         points = len(measured)
+        if points == 0 or (at is not None and len(at) != points):
+            raise ValueError(
+                f"claim {id} must have at least one point and a label in `at` for each, got "
+                f"{points} points, at={at}"
+            )
         width = half_width(se, df=df, points=points)
         strain = np.abs(measured - law) - law_error
         law_inside = bool((strain <= width).all())
         excluded = np.abs(measured - alternative) > np.where(se > 0, width, law_error)
         verdict = _verdict(law_inside, bool(excluded.any()))
         with np.errstate(divide="ignore", invalid="ignore"):
-            worst = int(np.argmax(np.nan_to_num(strain / se, nan=-np.inf, posinf=np.inf)))
+            worst = int(np.argmax(np.nan_to_num(strain / width, nan=-np.inf, posinf=np.inf)))
         where = "" if points == 1 else f" ({at[worst] if at is not None else f'point {worst + 1}'})"
         expected = f"{law[worst]:.5g}"
         if law_error[worst] > 0:
