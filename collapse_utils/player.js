@@ -39,4 +39,6 @@ document.querySelectorAll(".player:not([data-ready])").forEach((player) => {
     show(Number(slider.value));
   });
   button.addEventListener("click", () => (timer ? stop() : play()));
+  // A browser that restores forms would show another generation's number beside the first image.
+  show(Number(player.dataset.start));
 });
