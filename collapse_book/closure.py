@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from collapse_book.errors import BadInput
+
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 
 
@@ -68,18 +70,24 @@ class Library:
         }
 
     @cached_property
+    def _init(self) -> ast.Module:
+        try:
+            return ast.parse(self.modules[""].read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            where = f"{self.package}/__init__.py, line {error.lineno}"
+            raise BadInput(f"{where} is not Python: {error.msg}") from None
+
+    @cached_property
     def _eager(self) -> set[str]:
         """Modules that ``__init__.py`` imports at once; its lazy names are followed when used."""
-        tree = ast.parse(self.modules[""].read_text(encoding="utf-8"))
-        at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        at_once = [node for node in self._init.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         return self._imported(ast.unparse(ast.Module(at_once, [])), "")
 
     @cached_property
     def _exports(self) -> dict[str, str]:
         """Public name -> module, from the literal dictionaries and imports of ``__init__.py``."""
-        tree = ast.parse(self.modules[""].read_text(encoding="utf-8"))
         exports: dict[str, str] = {}
-        for node in ast.walk(tree):
+        for node in ast.walk(self._init):
             if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
                 exports |= {alias.asname or alias.name: node.module for alias in node.names}
             elif isinstance(node, ast.Dict):

@@ -37,16 +37,18 @@ def read_yaml(path: Path, name: str) -> Any:
         If it cannot be read or parsed; the message has the line.
     """
     try:
-        # The loader is yaml.SafeLoader with one more refusal.
-        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BadInput(f"{name} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise BadInput(f"cannot read {name}: {reason}") from None
+    try:
+        return yaml.load(text, _StrictLoader)  # yaml.SafeLoader with one more refusal
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BadInput(f"{name}{line}: broken YAML: {error.problem}") from None
+        last = max(1, len(text.splitlines()))
+        line = min(error.problem_mark.line + 1, last) if error.problem_mark else last
+        raise BadInput(f"{name}, line {line}: broken YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise BadInput(f"{name}: broken YAML: {' '.join(str(error).split())}") from None
 

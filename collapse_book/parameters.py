@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from collapse_book.errors import BadInput, suggestion
 
 Value = int | float | str | bool
@@ -104,22 +102,19 @@ class Parameter:
             return ""
         if not math.isfinite(number):
             return ""
-        return f" (YAML reads {value} as text: write {yaml_float(number)})"
+        return f" (YAML reads {value} as text: write {yaml_float(value)})"
 
 
-def yaml_float(number: float) -> str:
+def yaml_float(text: str) -> str:
     """Spell a number so that YAML 1.1 reads a number: ``1e-3`` becomes ``1.0e-3``."""
-    mantissa, _, exponent = repr(number).partition("e")
+    mantissa, _, exponent = text.strip().lower().partition("e")
     if "." not in mantissa:
         mantissa += ".0"
-    if exponent:
-        mantissa += f"e{int(exponent):+d}"
-    assert isinstance(yaml.safe_load(mantissa), float)
-    return mantissa
+    return f"{mantissa}e{int(exponent):+d}" if exponent else mantissa
 
 
 def _number(value: float) -> str:
-    return f"{value:g}" if abs(value) < 1e6 and not float(value).is_integer() else f"{value:,}"
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:g}"
 
 
 def read_cell(source: str) -> list[Parameter]:

@@ -21,19 +21,20 @@ class Project:
     root: Path
 
     @classmethod
-    def find(cls, start: Path | None = None) -> Project:
-        """Take the nearest folder at or above ``start`` that holds a book.
+    def find(cls, root: Path | None = None) -> Project:
+        """Take the book at ``root``, or else the nearest one at or above the current folder.
 
         Raises
         ------
         BadInput
-            If no folder with ``_config.yml`` and ``notebooks/`` is found.
+            If there is no folder with ``_config.yml`` and ``notebooks/``.
         """
-        start = (start or Path.cwd()).resolve()
-        for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
+        here = (root or Path.cwd()).resolve()
+        installed = Path(__file__).resolve().parents[1]
+        for folder in [here] if root else [here, *here.parents, installed]:
             if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
                 return cls(folder)
-        raise BadInput(f"no book at or above {start}: need _config.yml and notebooks/ beside it")
+        raise BadInput(f"no book in {here}: it needs _config.yml and notebooks/")
 
     @property
     def config_file(self) -> Path:

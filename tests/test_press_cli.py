@@ -1,0 +1,125 @@
+"""The command line: one line for a mistake, the exit code that says which kind, and quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Author
+
+
+def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in its own process, as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "collapse_book", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run gaussian -p n_samples -5", "n_samples must be an integer from 2 to 1,000,000, got -5"),
+        ("run gaussian -p n_sampels 50", "unknown parameter 'n_sampels'; did you mean 'n_samples'?"),
+        ("run gaussian -p n_samples fifty", "n_samples must be an integer from 2"),
+        ("run gaussian -p seed 1 -p seed 2", "parameter 'seed' is given twice"),
+        ("run gaussian -f broken.yml", "broken.yml, line 2: broken YAML"),
+        ("run gaussian -f nowhere.yml", "no file nowhere.yml"),
+        ("run gaussian -f scenarios/other.yml", "says nothing about chapter 'gaussian'"),
+        ("run gaussian -o nowhere/out.ipynb", "no folder nowhere"),
+        ("run gausian", "no chapter 'gausian'; did you mean 'gaussian'?"),
+        ("run odd", "notebooks/odd.ipynb: parameters cell: line 1 must read"),
+        ("run", "Missing argument 'CHAPTER'"),
+        ("run gaussian -p seed", "requires 2 arguments"),
+        ("build nothing", "no chapter 'nothing'"),
+        ("build --scenario smok", "no scenario 'smok'; did you mean 'smoke'?"),
+        ("build --jobs 0", "0 is not in the range"),
+        ("bild", "No such command 'bild'"),
+        ("serve", "there is no site yet"),
+        ("--project / list", "no book in /: it needs"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(author: Author, arguments, message):
+    author.chapter("gaussian")
+    author.chapter("digits")
+    author.chapter("odd", parameters="seed = 1")
+    author.write("broken.yml", "description: x\nchapters: [gaussian: {seed\n")
+    author.write("scenarios/other.yml", "description: x\nchapters: {digits: {}}\n")
+    author.write("scenarios/smoke.yml", "description: x\nchapters: {gaussian: {}, digits: {}}\n")
+    start = time.perf_counter()
+    done = press(author.root, *arguments.split())
+    seconds = time.perf_counter() - start
+    assert done.returncode == 2, done
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("collapse-book: ")
+    assert done.stdout == ""
+    assert seconds < 3
+
+
+def test_project_outside_of_a_book_is_found_by_its_folder(author: Author, tmp_path):
+    author.chapter("gaussian", title="It forgets")
+    done = press(tmp_path, "--project", str(author.root), "list")
+    assert done.returncode == 0
+    assert "gaussian  never run  It forgets" in done.stdout
+
+
+def test_list_shows_parameters_with_their_ranges(author: Author):
+    author.chapter("gaussian")
+    done = press(author.root, "list", "gaussian")
+    assert (
+        "n_samples: int = 100   training-set size M per generation "
+        "(an integer from 2 to 1,000,000)" in done.stdout
+    )
+
+
+@pytest.mark.parametrize("command", ["build", "run", "check", "list", "serve", "clean"])
+def test_help_shows_examples_and_exit_codes(author: Author, command):
+    done = press(author.root, command, "--help")
+    assert done.returncode == 0
+    assert f"\n    collapse-book {command}" in done.stdout
+    assert "Exit codes:" in done.stdout
+
+
+def test_command_line_starts_without_heavy_libraries(author: Author):
+    code = (
+        "import sys; from collapse_book import cli\n"
+        "try: cli.main(['list'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'papermill', 'distributed', 'nbformat', 'numpy', 'torch', 'sphinx'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=author.root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_check_reports_every_finding_and_fix_repairs(author: Author):
+    author.chapter("gaussian")
+    author.write("scenarios/smoke.yml", "description: x\nchapters: {gaussian: {}}\n")
+    author.toc("gaussian")
+    config = (author.root / "_config.yml").read_text()
+    author.write("_config.yml", config.replace("example/miniature", "other/place"))
+    done = press(author.root, "check")
+    assert done.returncode == 1
+    assert "gaussian, cell 2 (# On Colab" in done.stderr
+    assert press(author.root, "check", "--fix").returncode == 0
+    assert press(author.root, "check").returncode == 0
+
+
+def test_clean_keeps_executed_notebooks_unless_asked(author: Author):
+    author.write("_build/executed/gaussian/key.ipynb", "{}")
+    author.write("_build/html/index.html", "")
+    assert press(author.root, "clean").returncode == 0
+    assert (author.root / "_build/executed").exists()
+    assert not (author.root / "_build/html").exists()
+    assert press(author.root, "clean", "--all").returncode == 0
+    assert not (author.root / "_build/executed").exists()
