@@ -27,6 +27,7 @@ _MODULES = (
     "compat",
     "data",
     "figures",
+    "functional",
     "gaussian",
     "loop",
     "metrics",
