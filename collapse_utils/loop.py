@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,13 +93,15 @@ class History:
         Returns
         -------
         ndarray, shape (G + 1, R)
-            Row g is generation g, column r is replicate r.
+            Row g is generation g, column r is replicate r; NaN where the metric was not reported.
 
         Raises
         ------
         ValueError
             If the metric or the workflow was not recorded.
         """
+        if self.frame.empty:
+            raise ValueError(f"metric {metric!r} was not recorded: pass metrics to recurse")
         names = list(self.frame["workflow"].unique())
         if workflow is None and len(names) > 1:
             raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
@@ -106,8 +109,10 @@ class History:
         metrics = list(self.frame["metric"].unique())
         metric = checks.choice("metric", metric, metrics)
         rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
-        table = rows.pivot_table(index="generation", columns="replicate", values="value")
-        return table.to_numpy()
+        shape = self.frame["generation"].max() + 1, self.frame["replicate"].max() + 1
+        table = np.full(shape, np.nan)
+        table[rows["generation"], rows["replicate"]] = rows["value"]
+        return table
 
 
 @dataclass
@@ -138,7 +143,12 @@ class _RealData:
 
     def __call__(self, n: int) -> NDArray:
         if self._draw is not None:
-            return np.asarray(self._draw(n, self._rng))
+            rows = np.asarray(self._draw(n, self._rng))
+            if rows.ndim == 0 or len(rows) != n:
+                raise ValueError(
+                    f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}"
+                )
+            return rows
         if self._used + n > len(self._rows):
             raise ValueError(
                 f"the workflow needs {n} more real rows, but only "
@@ -148,6 +158,13 @@ class _RealData:
         rows = self._order[self._used : self._used + n]
         self._used += n
         return self._rows[rows]
+
+    def branch(self) -> _RealData:
+        """A source that hands out the same unseen rows again, for another workflow."""
+        twin = copy.copy(self)
+        twin.attach(self._rows if self._draw is None else self._draw)
+        twin._rng = copy.deepcopy(self._rng)
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         # The data itself is passed again on resuming and may not be picklable.
@@ -212,7 +229,8 @@ def recurse(
         Show a progress bar (standard error).
     checkpoint : path
         File written after every generation. Run the same call again and it continues after
-        the last generation that was finished. It is a pickle: only load your own.
+        the last generation that was finished; with a larger `n_generations` it extends the run.
+        It is a pickle: only load your own.
 
     Returns
     -------
@@ -221,8 +239,8 @@ def recurse(
     Raises
     ------
     ValueError
-        If an argument is out of range, `data` is empty or not finite, or the checkpoint belongs
-        to another run.
+        If an argument is out of range, `data` is empty, not finite or too short for the
+        workflow, or the checkpoint belongs to another run.
     """
     checks.generator(rng)
     n_generations = checks.integer("n_generations", n_generations, 1)
@@ -240,15 +258,17 @@ def recurse(
     if workflows is None:
         single = Replace() if workflow is None else workflow
         workflows = {type(single).__name__: single}
-    if not workflows:
-        raise ValueError("workflow must name at least one workflow, got an empty dict")
+    _check_workflows(workflows, sizes, None if callable(data) else len(data))
     metrics = dict(metrics or {})
 
     path = None if checkpoint is None else Path(checkpoint)
-    run_id = _fingerprint(model, data, workflows, n_replicates, sorted(metrics), rng)
+    settings = (n_replicates, n_eval, keep_samples, sorted(metrics))
+    run_id = _fingerprint(model, data, workflows, settings, rng)
+    # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
+    rngs = _spawn(rng, n_replicates, len(workflows))
     state = _load(path, run_id, sizes, data)
     if state is None:
-        lineages, fit_rng = _start(data, workflows, int(sizes[0]), n_replicates, rng)
+        lineages, fit_rng = _start(data, workflows, int(sizes[0]), *rngs)
         records: list[tuple] = []
         done = 0
         for line in lineages:
@@ -259,14 +279,15 @@ def recurse(
 
     bar = _bar(progress, done, n_generations)
     for generation in range(done + 1, n_generations + 1):
+        if generation > 1:
+            for line in lineages:
+                _compose(line, workflows[line.workflow], generation, int(sizes[generation - 1]))
         _fit(make, lineages, fit_rng)
         for line in lineages:
             if line.first_model is None:
                 line.first_model = line.model
-            sample = _draw(line.model, n_eval, line.rng)
+            sample = _draw(line, n_eval)
             _measure(line, generation, line.model, sample, metrics, keep_samples, records)
-            if generation < n_generations:
-                _compose(line, workflows[line.workflow], generation + 1, int(sizes[generation]))
         _save(path, run_id, sizes, (lineages, fit_rng, records, generation))
         bar(generation)
     bar(None)
@@ -287,6 +308,22 @@ def _check_rows(data: NDArray) -> None:
         raise ValueError("data must be finite, got NaN or infinity")
 
 
+def _check_workflows(
+    workflows: Mapping[str, Workflow], sizes: NDArray[np.int64], n_real: int | None
+) -> None:
+    if not workflows:
+        raise ValueError("workflow must name at least one workflow, got an empty dict")
+    for workflow in workflows.values():
+        if inspect.isclass(workflow) or not callable(getattr(workflow, "compose", None)):
+            raise ValueError(
+                "workflow must have compose(sources, n_samples), such as Replace(), got "
+                f"{workflow!r}"
+            )
+        # Optional: a workflow that can tell beforehand that it will run out of rows does so here.
+        if hasattr(workflow, "check"):
+            workflow.check(sizes, n_real)
+
+
 def _default_size(n_samples: checks.Schedule | None, data: Any) -> checks.Schedule:
     if n_samples is not None:
         return n_samples
@@ -305,11 +342,13 @@ def _factory(model: Any) -> Callable[[], Any]:
     )
 
 
-def _start(data, workflows, n_first, n_replicates, rng):
-    """Real data per replicate (shared by all workflows) and one child generator per lineage."""
-    real_rngs = rng.spawn(n_replicates)
-    line_rngs = rng.spawn(n_replicates * len(workflows))
-    (fit_rng,) = rng.spawn(1)
+def _spawn(rng: np.random.Generator, n_replicates: int, n_workflows: int):
+    """Child generators: for the real data of a replicate, for each lineage, for ``fit_many``."""
+    return rng.spawn(n_replicates), rng.spawn(n_replicates * n_workflows), rng.spawn(1)[0]
+
+
+def _start(data, workflows, n_first, real_rngs, line_rngs, fit_rng):
+    """The lineages: workflows share the real data of a replicate."""
     lineages = []
     for r, real_rng in enumerate(real_rngs):
         source = _RealData(data, real_rng)
@@ -323,7 +362,7 @@ def _start(data, workflows, n_first, n_replicates, rng):
                     original=original,
                     training=original,
                     pool=original,
-                    fresh=copy.deepcopy(source),
+                    fresh=source.branch(),
                 )
             )
     return lineages, fit_rng
@@ -346,6 +385,8 @@ def _keywords(function: Callable, rng: np.random.Generator) -> dict[str, Any]:
 
 def _fit(make: Callable[[], Any], lineages: list[_Lineage], fit_rng: np.random.Generator) -> None:
     prototype = make()
+    if not hasattr(prototype, "fit") or not hasattr(prototype, "sample"):
+        raise ValueError(f"model() must return an object with fit and sample, got {prototype!r}")
     if hasattr(prototype, "fit_many"):
         fitted = prototype.fit_many([line.training.X for line in lineages], rng=fit_rng)
         for line, one in zip(lineages, fitted, strict=True):
@@ -361,23 +402,28 @@ def _fit(make: Callable[[], Any], lineages: list[_Lineage], fit_rng: np.random.G
         line.model = one
 
 
-def _draw(model: Any, n: int, rng: np.random.Generator) -> NDArray:
-    drawn = model.sample(n, **_keywords(model.sample, rng))
+def _draw(line: _Lineage, n: int) -> NDArray:
+    drawn = line.model.sample(n, **_keywords(line.model.sample, line.rng))
+    # GaussianMixture returns rows and labels.
     rows = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
-    if len(rows) != n:
-        raise ValueError(f"model.sample({n}) must return {n} rows, got {len(rows)}")
+    expected = (n, *line.original.X.shape[1:])
+    if rows.shape != expected:
+        raise ValueError(
+            f"model.sample({n}) must return an array of shape {expected}, got {rows.shape}"
+        )
     return rows
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
+    none = line.original.X[:0]
+
     def from_model(n: int) -> TrainingSet:
-        rows = _draw(line.model, n, line.rng) if n else line.original.X[:0]
-        return TrainingSet.of(rows, generation - 1)
+        return TrainingSet.of(_draw(line, n) if n else none, generation - 1)
 
     sources = Sources(
         generation=generation,
         model=from_model,
-        fresh=lambda n: TrainingSet.of(line.fresh(n), 0),
+        fresh=lambda n: TrainingSet.of(line.fresh(n) if n else none, 0),
         original=line.original,
         previous=line.training,
         pool=line.pool,
@@ -397,35 +443,53 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
         origin=line.training.origin,
         sample=sample,
     )
+    seen = set()
     for name, metric in metrics.items():
         value = metric(snapshot)
         values = value if isinstance(value, Mapping) else {name: value}
         for key, number in values.items():
+            if key in seen:
+                raise ValueError(f"metrics must report each name once, got {key!r} twice")
+            seen.add(key)
             records.append((line.workflow, generation, line.replicate, key, float(number)))
     if keep:
         line.kept.append(np.array(sample[:keep]))
 
 
-def _fingerprint(model, data, workflows, n_replicates, metrics, rng) -> str:
+def _fingerprint(model, data, workflows, settings, rng) -> str:
     """Identity of a run; the sample sizes are compared separately so that a run can be extended."""
     digest = hashlib.sha256(b"" if callable(data) else np.ascontiguousarray(data).tobytes())
-    name = getattr(model, "__qualname__", repr(model))
-    source = getattr(data, "__qualname__", type(data).__qualname__)
-    key = (name, source, repr(workflows), n_replicates, metrics, rng.bit_generator.state)
+    rows = _describe(data) if callable(data) else (data.shape, data.dtype.str)
+    plan = {name: _describe(one) for name, one in workflows.items()}
+    key = (_describe(model), rows, plan, settings, rng.bit_generator.state)
     digest.update(repr(key).encode())
     return digest.hexdigest()
+
+
+def _describe(thing: Any) -> str:
+    """What `thing` is, in words that are the same in another process."""
+    name = getattr(thing, "__qualname__", None)
+    if name is None:
+        name = type(thing).__qualname__
+        # Without a repr of its own, its attributes tell it apart.
+        plain = type(thing).__repr__ is object.__repr__
+        name += repr(sorted(vars(thing).items())) if plain else repr(thing)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", name)
 
 
 def _load(path: Path | None, run_id: str, sizes: NDArray[np.int64], data: Any):
     if path is None or not path.exists():
         return None
     with path.open("rb") as file:
-        saved_id, saved_sizes, state = pickle.load(file)
+        try:
+            saved_id, saved_sizes, state = pickle.load(file)
+        except (pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
+            raise ValueError(f"checkpoint {str(path)!r} is not a checkpoint: {error}") from error
     lineages, _, _, done = state
-    if saved_id != run_id or done > len(sizes) or list(saved_sizes) != list(sizes[: done + 1]):
+    if saved_id != run_id or list(saved_sizes) != list(sizes[:done]):
         raise ValueError(
-            f"checkpoint {str(path)!r} belongs to another run (other model, data, workflow, sizes "
-            "or seed): delete it or name another file"
+            f"checkpoint {str(path)!r} belongs to another run (other model, data, workflow, "
+            "sizes, metrics, seed, or more generations): delete it or name another file"
         )
     for line in lineages:
         line.fresh.attach(data)
@@ -438,7 +502,7 @@ def _save(path: Path | None, run_id: str, sizes: NDArray[np.int64], state: tuple
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        pickle.dump((run_id, sizes[: state[3] + 1], state), file)
+        pickle.dump((run_id, sizes[: state[3]], state), file)
     part.replace(path)
 
 

@@ -90,7 +90,8 @@ class Workflow(Protocol):
     """Anything that composes the next training set.
 
     ``compose`` returns the training set of ``sources.generation`` and the pool to keep for
-    later generations.
+    later generations. An optional ``check(sizes, n_real)`` may refuse the sizes of generations
+    1, 2, ... or the number of real rows (None: no end) before anything is fitted.
     """
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]: ...
@@ -177,13 +178,27 @@ class Mix:
         floor[by_remainder[: n_samples - floor.sum()]] += 1
         return int(floor[0]), int(floor[1]), int(floor[2])
 
+    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
+        """Refuse sizes that ask for more rows than there are to choose from."""
+        for g in range(2, len(sizes) + 1):
+            _, n_previous, n_original = self.counts(int(sizes[g - 1]))
+            for name, need, held, kind in (
+                ("beta", n_previous, int(sizes[g - 2]), "previous"),
+                ("gamma", n_original, int(sizes[0]), "original"),
+            ):
+                if need > held:
+                    raise ValueError(
+                        f"{name}={getattr(self, name):g} asks for {need} {kind} rows in "
+                        f"generation {g} (n_samples={sizes[g - 1]}), but there are only {held}"
+                    )
+
     def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
         """See :class:`Workflow`."""
         n_model, n_previous, n_original = self.counts(n_samples)
         original = (
             sources.original.choose(n_original, sources.rng)
             if self.redraw
-            else sources.original.take(np.arange(_at_most(n_original, sources.original)))
+            else sources.original.take(np.arange(n_original))
         )
         new = TrainingSet.join(
             sources.model(n_model), sources.previous.choose(n_previous, sources.rng), original
@@ -216,14 +231,18 @@ class FreshData:
         n_fresh = round(self.fraction * n_samples)
         return n_samples - n_fresh, n_fresh
 
+    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
+        """Refuse a finite data set that would run out of unseen rows."""
+        need = int(sizes[0]) + sum(self.counts(int(m))[1] for m in sizes[1:])
+        if n_real is not None and need > n_real:
+            raise ValueError(
+                f"fraction={self.fraction:g} needs {need} real rows over {len(sizes)} generations, "
+                f"but data has {n_real}; pass data as a callable (n, rng) -> rows, or fewer "
+                "samples or generations"
+            )
+
     def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
         """See :class:`Workflow`."""
         n_model, n_fresh = self.counts(n_samples)
         new = TrainingSet.join(sources.model(n_model), sources.fresh(n_fresh))
         return new, new
-
-
-def _at_most(n: int, rows: TrainingSet) -> int:
-    if n > len(rows):
-        raise ValueError(f"gamma asks for {n} original rows, but there are only {len(rows)}")
-    return n
