@@ -80,7 +80,9 @@ class Library:
     @cached_property
     def _eager(self) -> set[str]:
         """Modules that ``__init__.py`` imports at once; its lazy names are followed when used."""
-        at_once = [node for node in self._init.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        at_once = [
+            node for node in self._init.body if isinstance(node, (ast.Import, ast.ImportFrom))
+        ]
         return self._imported(ast.unparse(ast.Module(at_once, [])), "")
 
     @cached_property

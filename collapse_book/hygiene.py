@@ -42,7 +42,7 @@ MEASURED = re.compile(
     r"|the simulation|simulated|estimated?|standard errors?|replicates? (?:give|gave|end))\b|±",
     re.IGNORECASE,
 )
-NUMBER = re.compile(r"(?<![\w.,/-])\d+\.\d+(?:e[+-]?\d+)?\s?%?|±\s*\d")
+NUMBER = re.compile(r"(?<![\w.,/-])\d+\.\d+(?!\.?\d)(?:e[+-]?\d+)?\s?%?|±\s*\d")
 CITED = re.compile(r"\{cite")
 
 

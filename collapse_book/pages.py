@@ -104,8 +104,8 @@ def status_page(notebooks: Mapping[str, Notebook]) -> str:
     seconds = sum(nb["metadata"]["collapse_book"]["seconds"] for nb in notebooks.values())
     return f"""# Status of the run
 
-Each chapter of this site was executed with the default parameters, in a process of its own; the
-sum of their times is {seconds:.0f} s. The colophon at the end of each chapter has versions and machine.
+Each chapter of this site was executed with the default parameters, in a process of its own, in
+{seconds:.0f} s altogether. The colophon at the end of each chapter has versions and machine.
 
 | chapter | executed (UTC) | seconds | parameters | {" | ".join(VERDICTS)} |
 | --- | --- | ---: | --- | ---: | ---: | ---: |

@@ -41,25 +41,41 @@ class Options:
 
 
 class Chapters:
-    """Chapters of one set of parameters: their keys, and their executed copies in one store."""
+    """Chapters of one set of parameters: their keys, and their executed copies in one store.
+
+    Notebooks and keys are read once, so that one build sees one state of the files.
+    """
 
     def __init__(self, project: Project, store: Store, parameters: Parameters) -> None:
         self.project = project
         self.store = store
         self.parameters = parameters
-        self.library = Library(project.package)
+        self._library = Library(project.package)
+        self._tasks: dict[str, Task] = {}
+        self._keys: dict[str, str] = {}
 
-    def current(self, chapter: str) -> tuple[Notebook, dict[str, Any], str]:
-        """Notebook of a chapter as it is now, its parameters, and the key of both."""
-        notebook = read_notebook(self.project.notebook(chapter))
-        given = dict(self.parameters.get(chapter, {}))
-        return notebook, given, cache_key(self.project, notebook, given, self.library)
+    def task(self, chapter: str) -> Task:
+        """What there is to execute for a chapter."""
+        if chapter not in self._tasks:
+            notebook = read_notebook(self.project.notebook(chapter))
+            seconds = self.store.seconds().get(chapter)
+            task = Task(chapter, notebook, dict(self.parameters.get(chapter, {})), seconds)
+            self._keys[chapter] = cache_key(
+                self.project, task.notebook, task.parameters, self._library
+            )
+            self._tasks[chapter] = task
+        return self._tasks[chapter]
+
+    def path(self, chapter: str) -> Path:
+        """Where the executed copy of a chapter is, or will be."""
+        self.task(chapter)
+        return self.store.path(chapter, self._keys[chapter])
 
     def executed(self, chapter: str) -> Notebook | None:
-        """Current notebook with the outputs of its executed copy, or None if it has none."""
-        notebook, _, key = self.current(chapter)
-        copy = self.store.get(chapter, key)
-        return None if copy is None else merge(notebook, copy)
+        """Notebook with the outputs of its executed copy, or None if it has none."""
+        task = self.task(chapter)
+        copy = self.store.get(chapter, self._keys[chapter])
+        return None if copy is None else merge(task.notebook, copy)
 
     def execute(self, chapters: Sequence[str], options: Options, report: Report) -> list[str]:
         """Execute the chapters that changed; store each as soon as it has finished.
@@ -74,36 +90,43 @@ class Chapters:
         BuildFailed
             After all have run, if one failed; the message has a line for each.
         """
-        seconds = self.store.seconds()
-        keys: dict[str, str] = {}
-        tasks: list[Task] = []
-        for chapter in chapters:
-            notebook, given, keys[chapter] = self.current(chapter)
-            if options.force or not self.store.path(chapter, keys[chapter]).is_file():
-                tasks.append(Task(chapter, notebook, given, seconds.get(chapter)))
+        tasks = [
+            self.task(chapter)
+            for chapter in chapters
+            if options.force or not self.path(chapter).is_file()
+        ]
         if not tasks:
             report.line(f"nothing to execute: {_count(chapters)} unchanged")
             return []
-        unchanged = len(chapters) - len(tasks)
-        report.line(f"executing {_count(tasks)}, {unchanged} unchanged")
+        report.line(f"executing {_count(tasks)}, {len(chapters) - len(tasks)} unchanged")
         failures: list[str] = []
         with report.executing(len(tasks)):
             engine = options.engine(len(tasks))
             for outcome in engine.run(tasks, timeout=options.timeout, started=report.started):
-                report.finished(outcome.name, outcome.error)
-                if outcome.error is None:
-                    self.store.put(outcome.name, keys[outcome.name], outcome.notebook)
+                error = outcome.error or self._moved(outcome.name)
+                report.finished(outcome.name, error)
+                if error is None:
+                    self.store.put(outcome.name, self._keys[outcome.name], outcome.notebook)
                 else:
-                    failures.append(self._failure(outcome))
+                    failures.append(self._failure(outcome, error))
         if failures:
             raise BuildFailed("\n".join(failures))
         return [task.name for task in tasks]
 
-    def _failure(self, outcome: Outcome) -> str:
+    def _moved(self, chapter: str) -> str | None:
+        """A message if the library was edited during the run: whose outputs would these be?"""
+        task, library = self.task(chapter), Library(self.project.package)
+        key = cache_key(self.project, task.notebook, task.parameters, library)
+        same = key == self._keys[chapter]
+        return (
+            None if same else f"{library.package} was edited while the notebook ran: run it again"
+        )
+
+    def _failure(self, outcome: Outcome, error: str) -> str:
         path = self.project.build / "failed" / f"{outcome.name}.ipynb"
         write_atomic(path, dump_notebook(outcome.notebook))
         where = self.project.relative(path)
-        return f"{outcome.name}, {outcome.error} (notebook as far as it ran: {where})"
+        return f"{outcome.name}, {error} (notebook as far as it ran: {where})"
 
 
 def _count(items: Sequence[Any]) -> str:
@@ -214,10 +237,9 @@ def run_chapter(
         folder = "runs" if parameters else "executed"
         run = Chapters(project, Store(project.build / folder), {chapter: parameters})
         run.execute([chapter], options, report)
-        _, _, key = run.current(chapter)
         merged = run.executed(chapter)
         assert merged is not None
-        return run.store.path(chapter, key), check_book({chapter: merged}, strict=not parameters)
+        return run.path(chapter), check_book({chapter: merged}, strict=not parameters)
 
 
 def tidy(project: Project) -> None:

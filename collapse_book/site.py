@@ -7,11 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.files import write_atomic
@@ -122,7 +122,9 @@ def _warnings(project: Project, output: str) -> list[str]:
     lines = [
         line
         for line in plain.splitlines()
-        if re.search(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S", line)
+        if re.search(
+            r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S", line
+        )
     ]
     lines = lines or [line for line in plain.splitlines() if line.strip(" =")][-3:]
     where = f"the site was not built; all of Sphinx's output is in {project.build.name}/site.log"
@@ -183,18 +185,19 @@ class _Links(HTMLParser):
 
 
 def check_site(html: Path) -> list[str]:
-    """Problems of a built site: requests to other hosts, and links to files that are not there."""
+    """Problems of a built site: requests to other hosts, and links that lead nowhere."""
     problems: list[str] = []
+    pages: dict[Path, _Links] = {}
     for path in sorted(html.rglob("*.html")):
-        page = str(path.relative_to(html))
-        parser = _Links()
-        parser.feed(path.read_text(encoding="utf-8"))
+        if path.relative_to(html).parts[0] != "_static":  # templates of the theme
+            pages[path.resolve()] = parser = _Links()
+            parser.feed(path.read_text(encoding="utf-8"))
+    for path, parser in pages.items():
+        page = str(path.relative_to(html.resolve()))
         loaded = [*parser.loaded, *(url for css in parser.css for url in css_urls(css))]
         problems += [f"{page} loads {url} from another host" for url in loaded if is_remote(url)]
-        if page.startswith("_static/"):
-            continue  # templates of the theme
         for url in dict.fromkeys([*loaded, *parser.linked]):
-            if not _exists(url, path, html):
+            if not _leads_somewhere(url, path, pages):
                 problems.append(f"{page} links to {url}, which is not there")
     for path in sorted(html.rglob("*.css")):
         for url in css_urls(path.read_text(encoding="utf-8")):
@@ -213,9 +216,11 @@ def is_remote(url: str) -> bool:
     return bool(urlsplit(url).netloc)
 
 
-def _exists(url: str, page: Path, html: Path) -> bool:
-    parts = urlsplit(urldefrag(url)[0])
-    if parts.scheme or parts.netloc or not parts.path:
+def _leads_somewhere(url: str, page: Path, pages: Mapping[Path, _Links]) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme or parts.netloc:
         return True
-    target = (page.parent / unquote(parts.path)).resolve()
-    return target.exists() and target.is_relative_to(html.resolve())
+    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+    if parts.fragment and target in pages:
+        return unquote(parts.fragment) in pages[target].anchors
+    return target.exists()

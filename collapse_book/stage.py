@@ -129,5 +129,6 @@ def stage(project: Project, chapter: str, merged: Notebook) -> None:
         }
     )
     write_atomic(project.staged / f"{chapter}.ipynb", dump_notebook(result))
-    source = project.notebook(chapter).read_bytes()
-    write_atomic(project.vendor / "download" / f"{chapter}.ipynb", source)
+    download = clean_copy(merged)
+    del download["metadata"]["collapse_book"]
+    write_atomic(project.vendor / "download" / f"{chapter}.ipynb", dump_notebook(download))

@@ -96,7 +96,12 @@ def test_closure_of_imports(author: Author, source, modules):
 
 @pytest.mark.parametrize(
     "source",
-    ["import collapse_utils", "from collapse_utils import *", "from collapse_utils import odd", "x ="],
+    [
+        "import collapse_utils",
+        "from collapse_utils import *",
+        "from collapse_utils import odd",
+        "x =",
+    ],
 )
 def test_unclear_import_depends_on_everything(author: Author, source):
     files = Library(author.root / "collapse_utils").files_for([source])
@@ -106,13 +111,17 @@ def test_unclear_import_depends_on_everything(author: Author, source):
 def test_module_imported_at_once_by_the_package_is_a_dependency(author: Author):
     text = (author.root / "collapse_utils/__init__.py").read_text()
     author.write("collapse_utils/__init__.py", "from . import figures\n" + text)
-    files = Library(author.root / "collapse_utils").files_for(["from collapse_utils import Replace"])
+    files = Library(author.root / "collapse_utils").files_for(
+        ["from collapse_utils import Replace"]
+    )
     assert "figures.py" in [path.name for path in files]
 
 
 def test_data_file_that_no_module_names_is_a_dependency_of_all(author: Author):
     author.write("collapse_utils/table.csv", "1,2\n")
-    files = Library(author.root / "collapse_utils").files_for(["from collapse_utils import Replace"])
+    files = Library(author.root / "collapse_utils").files_for(
+        ["from collapse_utils import Replace"]
+    )
     assert "table.csv" in [path.name for path in files]
 
 

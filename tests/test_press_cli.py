@@ -26,8 +26,14 @@ def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("run gaussian -p n_samples -5", "n_samples must be an integer from 2 to 1,000,000, got -5"),
-        ("run gaussian -p n_sampels 50", "unknown parameter 'n_sampels'; did you mean 'n_samples'?"),
+        (
+            "run gaussian -p n_samples -5",
+            "n_samples must be an integer from 2 to 1,000,000, got -5",
+        ),
+        (
+            "run gaussian -p n_sampels 50",
+            "unknown parameter 'n_sampels'; did you mean 'n_samples'",
+        ),
         ("run gaussian -p n_samples fifty", "n_samples must be an integer from 2"),
         ("run gaussian -p seed 1 -p seed 2", "parameter 'seed' is given twice"),
         ("run gaussian -f broken.yml", "broken.yml, line 2: broken YAML"),

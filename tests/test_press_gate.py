@@ -25,7 +25,13 @@ def glued(key="w2"):
 
 
 def claims(verdict="reproduced", expect="reproduced", identity="A1"):
-    claim = {"id": identity, "verdict": verdict, "expect": expect, "law": "1", "measured": "2 ± 0.1"}
+    claim = {
+        "id": identity,
+        "verdict": verdict,
+        "expect": expect,
+        "law": "1",
+        "measured": "2 ± 0.1",
+    }
     return display({"text/html": "<table>"}, collapse={"kind": "claims", "claims": [claim]})
 
 
@@ -84,7 +90,10 @@ def test_good_chapter_passes():
         ([figure(), stream()], "shows a figure and other output"),
         ([figure(), claims()], "shows a figure and other output"),
         ([glued(), glued()], "glue key 'w2' is used twice"),
-        ([claims("contradicted")], "claim A1 is contradicted, expected reproduced: law 1, measured"),
+        (
+            [claims("contradicted")],
+            "claim A1 is contradicted, expected reproduced: law 1, measure",
+        ),
         ([claims("unresolved")], "claim A1 is unresolved, expected reproduced"),
         ([claims("reproduced", "contradicted")], "claim A1 is reproduced, expected contradicted"),
     ],

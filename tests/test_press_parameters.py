@@ -145,7 +145,7 @@ SCENARIO = "description: a sentence\nchapters:\n  gaussian: {{{}}}\n"
         ("chapters: {gaussian: {seed: 1}}\n", "`description:`"),
         ("description: x\n", "`chapters:`"),
         ("- 1\n- 2\n", "must hold"),
-        ("description: x\nchapters: {gaussian: {seed: 1\n", "line 3: broken YAML"),
+        ("description: x\nchapters: {gaussian: {seed: 1\n", "line 2: broken YAML"),
         ("description: x\n\tchapters: 3\n", "line 2: broken YAML"),
     ],
 )

@@ -1,0 +1,109 @@
+"""Hygiene: what a notebook in git must look like."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import Author
+
+from collapse_book.hygiene import check_notebook, fix_notebook
+
+
+def findings(author: Author) -> list[str]:
+    return [str(finding) for finding in check_notebook(author.project, "gaussian")]
+
+
+def change(author: Author, edit) -> None:
+    path = author.root / "notebooks/gaussian.ipynb"
+    notebook = json.loads(path.read_text())
+    edit(notebook)
+    path.write_text(json.dumps(notebook))
+
+
+def set_cell(number, **values):
+    return lambda notebook: notebook["cells"][number].update(values)
+
+
+def test_clean_notebook_passes(author: Author):
+    author.chapter("gaussian", "md:We measured {glue:text}`w2` (see {numref}`fig-a`).")
+    assert findings(author) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_cell(3, execution_count=1), "cell 4 (result = (seed"),
+        (
+            set_cell(3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}]),
+            "holds outputs or an execution count",
+        ),
+        (set_cell(3, source=" "), "is an empty code cell"),
+        (set_cell(3, source="x = ("), "line 1 is not Python"),
+        (set_cell(3, source="from collapse_book import gate"), "imports collapse_book"),
+        (set_cell(3, source="import myst_nb"), "imports myst_nb"),
+        (set_cell(3, id="cell-2"), "cell id 'cell-2' is used twice"),
+        (set_cell(3, id=None), "has no cell id"),
+        (set_cell(0, source="Some text"), "must begin with a heading"),
+        (set_cell(1, source="%pip install x"), "install cell is not the generated one"),
+        (
+            set_cell(1, metadata={"tags": ["colab-install"]}),
+            "install cell is not the generated one",
+        ),
+        (set_cell(1, metadata={}), "must have the tag 'colab-install'"),
+        (set_cell(2, metadata={}), "parameters cell: needs one cell tagged 'parameters', has 0"),
+        (set_cell(2, source="n: int = 1  # size"), "needs `seed: int"),
+        (set_cell(2, source="seed: int = 1  # seed"), "needs `seed: int"),
+        (set_cell(2, source="seed = 1"), "parameters cell: line 1 must read"),
+        (set_cell(3, source="print(seed)"), "parameter rate is never used"),
+        (lambda nb: nb.update(nbformat_minor=4), "must be nbformat 4.5"),
+        (lambda nb: nb["metadata"].update(kernelspec={"name": "conda"}), "kernelspec must be"),
+        (lambda nb: nb["metadata"].update(papermill={}), "metadata holds 'papermill'"),
+    ],
+)
+def test_untidy_notebook_is_found(author: Author, edit, message):
+    author.chapter("gaussian")
+    change(author, edit)
+    found = findings(author)
+    assert any(message in line for line in found), found
+    assert all(line.startswith("gaussian") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        ("After ten generations we measured 0.83 of the spread.", True),
+        ("We find a ratio of 0.25.", True),
+        ("It is 0.52 ± 0.01 at the end.", True),
+        ("The run ends at ± 3.", True),
+        ("In the simulation, 12.5 % survive.", True),
+        ("We find {glue:text}`ratio`, and `x = 0.5` is code.", False),
+        ("We find $\\alpha = 0.25$ by algebra.", False),
+        ("{cite:t}`shumailov` measured a perplexity of 53.1.", False),
+        ("We measured it with Python 3.12.1, see section 2.", False),
+        ("The learning rate is 0.1.", False),
+        ("| we measured | 0.83 |", False),
+    ],
+)
+def test_typed_measured_number_is_found(author: Author, sentence, found):
+    author.chapter("gaussian", f"md:A sentence before.\n{sentence}")
+    assert bool(findings(author)) == found
+
+
+def test_fix_makes_an_executed_notebook_clean(author: Author):
+    author.chapter("gaussian")
+
+    def spoil(notebook):
+        notebook["cells"][3].update(
+            execution_count=3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}]
+        )
+        notebook["cells"][3]["metadata"] = {"papermill": {"status": "completed"}}
+        notebook["cells"][0].pop("id")
+        notebook["metadata"] = {"kernelspec": {"name": "conda"}, "papermill": {}}
+        del notebook["cells"][1]
+
+    change(author, spoil)
+    assert findings(author)
+    assert fix_notebook(author.project, "gaussian")
+    assert findings(author) == []
+    assert not fix_notebook(author.project, "gaussian")

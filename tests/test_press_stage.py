@@ -1,0 +1,126 @@
+"""Staging: outputs merged into current prose, figures numbered, nothing private left."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import Author
+from test_press_gate import claims, figure, glued
+
+from collapse_book.notebooks import read_notebook
+from collapse_book.pages import ledger_page, status_page
+from collapse_book.stage import colophon, merge, page, stage
+
+RECORD = {
+    "executed": "2026-01-02T03:04:05+00:00",
+    "seconds": 1.5,
+    "parameters": {},
+    "versions": {"python": "3.11.7", "numpy": "2.4.6"},
+    "machine": {"platform": "Linux x86_64", "cores": 2, "accelerator": "none"},
+}
+
+
+def executed_copy(notebook, outputs, parameters=None):
+    """What papermill makes of a notebook: counts, outputs in one cell, an injected cell."""
+    copy = json.loads(json.dumps(notebook))
+    code = [cell for cell in copy["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(code, start=1):
+        cell["execution_count"] = number
+    code[-1]["outputs"] = outputs
+    if parameters:
+        injected = {
+            "cell_type": "code",
+            "source": "seed = 7",
+            "metadata": {"tags": ["injected-parameters"]},
+            "outputs": [],
+            "execution_count": 9,
+        }
+        copy["cells"].insert(3, injected)
+    copy["metadata"]["collapse_book"] = RECORD | {"parameters": parameters or {}}
+    return copy
+
+
+@pytest.fixture
+def notebook(author: Author):
+    author.chapter("gaussian", "draw()", title="It forgets")
+    return read_notebook(author.project.notebook("gaussian"))
+
+
+def test_outputs_go_to_the_current_prose(notebook):
+    executed = executed_copy(notebook, [figure()], {"seed": 7})
+    notebook["cells"][0]["source"] = "# A better title"
+    merged = merge(notebook, executed)
+    assert [cell["source"] for cell in merged["cells"]] == [
+        cell["source"] for cell in notebook["cells"]
+    ]
+    assert merged["cells"][0]["source"] == "# A better title"
+    assert merged["cells"][-1]["outputs"] == [figure()]
+    assert merged["metadata"]["collapse_book"]["parameters"] == {"seed": 7}
+
+
+def test_other_code_than_was_executed_is_refused(notebook):
+    executed = executed_copy(notebook, [])
+    notebook["cells"][-1]["source"] = "draw(2)"
+    with pytest.raises(ValueError, match="other code"):
+        merge(notebook, executed)
+
+
+def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(notebook):
+    output = figure()
+    output["data"]["text/html"] = [
+        "<figure class='collapse-figure'><img alt='line chart'>",
+        "<figcaption>A caption.\nIn two lines.</figcaption></figure>",
+    ]
+    merged = merge(notebook, executed_copy(notebook, [output, glued()]))
+    staged = page(merged)["cells"][-1]
+    assert staged["metadata"]["mystnb"] == {"figure": {"name": "fig-a", "caption": "A caption."}}
+    assert staged["outputs"][0]["data"]["text/html"] == (
+        "<figure class='collapse-figure'><img alt='line chart'></figure>"
+    )
+    assert "figcaption" in "".join(merged["cells"][-1]["outputs"][0]["data"]["text/html"])
+
+
+def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebook):
+    text = colophon("gaussian", merge(notebook, executed_copy(notebook, [], {"n_samples": 5})))
+    for part in (
+        "2026-01-02 03:04 UTC in 1.5 s with seed 1",
+        "| `n_samples` | `5` | training-set size M per generation |",
+        "| `rate` | `0.5` |",
+        "python 3.11.7, numpy 2.4.6",
+        "Linux x86_64, 2 cores",
+        'href="../download/gaussian.ipynb"',
+        "collapse-book run gaussian -p seed 2",
+        ":class: dropdown",
+    ):
+        assert part in text
+
+
+def test_staged_page_and_download(author: Author, notebook):
+    merged = merge(notebook, executed_copy(notebook, [figure()]))
+    stage(author.project, "gaussian", merged)
+    staged = json.loads((author.root / "book/notebooks/gaussian.ipynb").read_text())
+    assert "Colophon" in staged["cells"][-1]["source"]
+    download = json.loads((author.root / "book/_vendor/download/gaussian.ipynb").read_text())
+    source = json.loads((author.root / "notebooks/gaussian.ipynb").read_text())
+    assert download == source
+
+
+def test_ledger_holds_every_claim_and_links_back(notebook):
+    shown = {"statement": "a < b", "source": "S", "status": "theorem"}
+    output = claims()
+    output["metadata"]["collapse"]["claims"][0] |= shown
+    merged = merge(notebook, executed_copy(notebook, [output]))
+    text = ledger_page({"gaussian": merged})
+    assert "1 reproduced, 0 contradicted, 0 unresolved" in text
+    assert '<a href="../notebooks/gaussian.html#claim-A1">A1</a>' in text
+    assert 'data-chapter="It forgets" data-verdict="reproduced"' in text
+    assert "a &lt; b" in text
+    assert "must hold" in text
+
+
+def test_status_has_seconds_date_parameters_and_counts(notebook):
+    merged = merge(notebook, executed_copy(notebook, [claims()]))
+    row = status_page({"gaussian": merged}).splitlines()[-1]
+    assert row.startswith("| {doc}`/notebooks/gaussian` | 2026-01-02 03:04 | 1.5 | `seed = 1`, ")
+    assert row.endswith("| 1 | 0 | 0 |")
