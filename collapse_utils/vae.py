@@ -222,7 +222,7 @@ class PPCA(BaseEstimator):
             if self.n_components is None
             else slice(None, -self.n_components - 1, -1)
         )
-        self.weights_ = axes[:, kept] * np.sqrt(faded(variances[kept], self.sigma2, 1))
+        self.weights_ = axes[:, kept] * np.sqrt(np.maximum(variances[kept] - self.sigma2, 0.0))
         return self
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float64]:
@@ -235,23 +235,52 @@ class PPCA(BaseEstimator):
         return rows
 
 
-def faded(variances: ArrayLike, sigma2: float, generation: ArrayLike) -> NDArray[np.float64]:
-    """Variances after some generations of writing decoder means: ``max(v - n sigma2, 0)``.
+def faded(
+    variances: ArrayLike,
+    sigma2: float,
+    n_generations: int,
+    *,
+    gamma: float = 0.0,
+    accumulate: bool = False,
+) -> NDArray[np.float64]:
+    """Variances that linear VAEs write, generation after generation, with infinite data.
 
-    The law of the linear VAE with infinite data: each generation takes ``sigma2`` from the
-    variance along every principal axis, and an axis of variance v is gone at generation
-    ``ceil(v / sigma2)``. Derived from Tipping and Bishop (1999), eq. 15.
+    Along a principal axis the training data of generation n have variance ``a_n`` and the decoder
+    means have ``max(a_n - sigma2, 0)`` (Tipping and Bishop 1999, eq. 15, with sigma2 fixed). Axes
+    and means stay the same, so each axis follows its own recursion. While it is positive the
+    written variance is
+
+    - replace: ``v - n sigma2``;
+    - a share gamma of original data: tends to ``v - sigma2 / gamma``;
+    - accumulate: ``v - sigma2 H_n`` with the harmonic number ``H_n = 1 + 1/2 + ... + 1/n``.
 
     Parameters
     ----------
-    variances : array, shape (...)
+    variances : array, shape (d,)
         Eigenvalues of the real covariance.
     sigma2 : float
         Decoder variance.
-    generation : array
-        Number of generations n; broadcasts against `variances`.
+    n_generations : int
+        Number of generations G.
+    gamma : float
+        Share of original data in every training set.
+    accumulate : bool
+        Train on everything so far, the real data included, instead.
+
+    Returns
+    -------
+    ndarray, shape (G + 1, d)
+        Row 0 holds the real variances.
     """
-    return np.maximum(np.asarray(variances) - np.asarray(generation) * sigma2, 0.0)
+    gamma = checks.real("gamma", gamma, 0, 1)
+    written = [np.asarray(variances, float)]
+    for _ in range(checks.integer("n_generations", n_generations, 0)):
+        if accumulate:
+            training = np.mean(written, axis=0)
+        else:
+            training = (1 - gamma) * written[-1] + gamma * written[0]
+        written.append(np.maximum(training - sigma2, 0.0))
+    return np.array(written)
 
 
 def _check_images(X: ArrayLike, margin: float) -> NDArray[np.float32]:

@@ -221,11 +221,41 @@ def test_recursion_follows_the_law(sampling):
     )
     measured = history.array("trace")[-1]
     expected = (
-        faded(X.var(0), sigma2, n_generations).sum() if sampling == "mean" else X.var(0).sum()
+        faded(X.var(0), sigma2, n_generations)[-1].sum() if sampling == "mean" else X.var(0).sum()
     )
     # Student's t with 7 degrees of freedom: 6.1 standard errors is a false alarm in 2,000 seeds.
     assert abs(measured.mean() - expected) < 6.1 * measured.std(ddof=1) / math.sqrt(8)
 
 
-def test_faded_law():
-    np.testing.assert_allclose(faded([5, 0.4], 0.5, [[0], [1], [10]]), [[5, 0.4], [4.5, 0], [0, 0]])
+def test_faded_law_has_its_closed_forms():
+    variances, sigma2, n = np.array([5, 0.4]), 0.05, np.arange(61)[:, None]
+    replace = faded(variances, sigma2, 60)
+    np.testing.assert_allclose(replace, np.maximum(variances - n * sigma2, 0), atol=1e-12)
+    harmonic = np.cumsum(np.r_[0, 1 / np.arange(1, 61)])
+    accumulate = faded(variances, sigma2, 60, accumulate=True)
+    np.testing.assert_allclose(accumulate, variances - sigma2 * harmonic[:, None], atol=1e-12)
+    mixed = faded(variances, sigma2, 500, gamma=0.25)
+    np.testing.assert_allclose(mixed[-1], variances - sigma2 / 0.25, atol=1e-12)
+    np.testing.assert_allclose(faded(variances, sigma2, 3, gamma=1.0)[1:], [variances - sigma2] * 3)
+    with pytest.raises(ValueError, match="gamma must be a finite number"):
+        faded(variances, sigma2, 3, gamma=2.0)
+
+
+def test_accumulating_linear_vaes_fade_with_the_harmonic_numbers():
+    """Through `recurse`, with 4,000 new rows per generation."""
+    variances, sigma2 = np.array([2.0, 1, 0.5]), 0.05
+    history = recurse(
+        PPCA(sigma2=sigma2),
+        lambda n, rng: rng.normal(size=(n, 3)) * np.sqrt(variances),
+        workflow=Accumulate(),
+        n_generations=6,
+        n_samples=4000,
+        n_replicates=12,
+        n_eval=2,
+        metrics={"kept": lambda s: (s.model.weights_**2).sum() if s.model else variances.sum()},
+        rng=np.random.default_rng(1),
+    )
+    kept = history.array("kept")[-1]
+    expected = faded(variances, sigma2, 6, accumulate=True)[-1].sum()
+    # Student's t with 11 degrees of freedom: 5.5 standard errors is a false alarm in 5,000 seeds.
+    assert abs(kept.mean() - expected) < 5.5 * kept.std(ddof=1) / math.sqrt(12)
