@@ -31,6 +31,7 @@ _MODULES = (
     "gaussian",
     "loop",
     "metrics",
+    "mixture",
     "notebook",
     "vae",
     "workflows",

@@ -1,0 +1,526 @@
+"""Gaussian mixtures fitted by EM, for many replicates at once.
+
+A Gaussian's log-density is linear in the features ``(1, x, x x^T)``, and an EM update needs only
+the responsibility-weighted sums of the same features. So both halves of a step are one batched
+matrix product over replicates, with no Python loop over samples, components or replicates. The
+steps are those of scikit-learn's ``GaussianMixture``, floors included, and agree with it to
+rounding error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.cluster import KMeans
+
+from . import checks
+
+Array = NDArray[np.float64]
+
+COVARIANCES = ("full", "diag")
+STARTS = ("kmeans", "random_from_data")
+_WEIGHT_FLOOR = 10 * np.finfo(float).eps  # added to each component's count, as scikit-learn does
+_NOT_POSITIVE = "a component's covariance is no longer positive definite: raise reg_covar"
+_BLOCK = 2**14  # samples per block of replicates: features and responsibilities stay in cache
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of R mixtures of K Gaussians in d dimensions.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (R, K)
+    means : ndarray, shape (R, K, d)
+    covs : ndarray, shape (R, K, d, d)
+    """
+
+    weights: Array
+    means: Array
+    covs: Array
+
+    @classmethod
+    def of(cls, weights: ArrayLike, means: ArrayLike, covs: ArrayLike) -> Params:
+        """Parameters of one mixture: weights (K,), means (K, d), covs (K, d, d) or (d, d).
+
+        Raises
+        ------
+        ValueError
+            If the shapes disagree, the weights are not a distribution, or a covariance is not
+            symmetric positive definite.
+        """
+        w = np.asarray(weights, dtype=float)
+        m = np.asarray(means, dtype=float)
+        if m.ndim != 2 or w.shape != m.shape[:1]:
+            raise ValueError(f"means must have shape ({w.size}, d), got {m.shape}")
+        c = np.broadcast_to(np.asarray(covs, dtype=float), (*m.shape, m.shape[1])).copy()
+        if (w < 0).any() or not np.isclose(w.sum(), 1):
+            raise ValueError(f"weights must be >= 0 and sum to 1, got {w}")
+        if not np.allclose(c, np.swapaxes(c, -1, -2)) or (np.linalg.eigvalsh(c) <= 0).any():
+            raise ValueError("covs must be symmetric positive definite")
+        return cls(w[None], m[None], c[None])
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, replicates) -> Params:
+        return Params(self.weights[replicates], self.means[replicates], self.covs[replicates])
+
+    def repeat(self, n: int) -> Params:
+        """`n` copies of one mixture."""
+        return Params(*(np.repeat(a, n, axis=0) for a in (self.weights, self.means, self.covs)))
+
+    def moments(self) -> tuple[Array, Array]:
+        """Mean, shape (R, d), and covariance, shape (R, d, d), of the whole mixture."""
+        mean = np.einsum("rk,rkd->rd", self.weights, self.means)
+        gap = self.means - mean[:, None]
+        cov = np.einsum("rk,rkij->rij", self.weights, self.covs)
+        return mean, cov + np.einsum("rk,rki,rkj->rij", self.weights, gap, gap)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """`n` rows from each mixture, shape (R, n, d), grouped by component."""
+        counts = rng.multinomial(n, self.weights / self.weights.sum(axis=1, keepdims=True))
+        roots = np.linalg.cholesky(self.covs)
+        rows = rng.standard_normal((len(self), n, self.means.shape[2]))
+        for r, row_counts in enumerate(counts):
+            start = 0
+            for k, count in enumerate(row_counts):
+                part = rows[r, start : start + count]
+                part[:] = part @ roots[r, k].T + self.means[r, k]
+                start += count
+        return rows
+
+    def log_density(self, X: ArrayLike) -> Array:
+        """Log-density of rows X, shape (n, d) for all or (R, n, d), as shape (R, n)."""
+        X = np.broadcast_to(X, (len(self), *np.shape(X)[-2:]))
+        centre = self.moments()[0]
+        joint = _theta(self, centre) @ _features(X - centre[:, None])
+        top = joint.max(axis=1)
+        return top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
+
+
+def l2_distance(p: Params, q: Params) -> Array:
+    """Squared L2 distance between mixtures, replicate by replicate, shape (R,).
+
+    Closed form from the integral of a product of Gaussians, N(m_i; m_j, S_i + S_j): the distance
+    of the released GMM experiment (Shumailov and Shumaylov 2024, code).
+    """
+
+    def product(a: Params, b: Params) -> Array:
+        gap = a.means[:, :, None] - b.means[:, None]
+        cov = a.covs[:, :, None] + b.covs[:, None]
+        quad = np.einsum("rijd,rijd->rij", gap, np.linalg.solve(cov, gap[..., None])[..., 0])
+        dim = gap.shape[-1]
+        density = np.exp(-0.5 * (quad + dim * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1]))
+        return np.einsum("ri,rj,rij->r", a.weights, b.weights, density)
+
+    return product(p, p) + product(q, q) - 2 * product(p, q)
+
+
+# --------------------------------------------------------------------------- EM
+
+
+def em(
+    X: ArrayLike,
+    start: Params,
+    *,
+    n_steps: int = 100,
+    tol: float = 0.0,
+    reg_covar: float = 1e-6,
+    covariance: str = "full",
+) -> tuple[Params, Array, NDArray[np.int64]]:
+    """EM steps for R data sets at once, each from its own start.
+
+    Parameters
+    ----------
+    X : array, shape (R, n, d)
+        One data set per replicate.
+    start : Params
+        R starting points.
+    n_steps : int
+        Steps to take, or the most to take when `tol` > 0.
+    tol : float
+        Stop a replicate when its mean log-likelihood changes by less than this in a step, as
+        scikit-learn does; 0 takes all steps.
+    reg_covar : float
+        Added to the diagonal of every covariance in every step.
+    covariance : {"full", "diag"}
+
+    Returns
+    -------
+    params : Params
+    log_likelihood : ndarray, shape (R,)
+        Mean log-density per row before the last update (scikit-learn's ``lower_bound_``).
+    steps : ndarray of int, shape (R,)
+        Steps taken.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, X is not finite or has the wrong shape, there are fewer
+        rows than components, or a covariance degenerates (raise `reg_covar`).
+    """
+    X = np.asarray(X, dtype=float)
+    n_steps = checks.integer("n_steps", n_steps, 1)
+    tol = checks.real("tol", tol, 0)
+    reg_covar = checks.real("reg_covar", reg_covar, 0)
+    checks.choice("covariance", covariance, COVARIANCES)
+    k, dim = start.means.shape[1:]
+    if X.ndim != 3 or len(X) != len(start) or X.shape[2] != dim:
+        raise ValueError(f"X must have shape ({len(start)}, n, {dim}), got {X.shape}")
+    if X.shape[1] < k:
+        raise ValueError(f"n_components must be at most the {X.shape[1]} rows of X, got {k}")
+    if not np.isfinite(X).all():
+        raise ValueError("X must be finite, got NaN or infinity")
+    weights, means, covs = (np.array(a) for a in (start.weights, start.means, start.covs))
+    log_likelihood = np.empty(len(X))
+    steps = np.zeros(len(X), dtype=np.int64)
+    block = min(len(X), max(1, _BLOCK // X.shape[1]))
+    phi = np.empty((block, 1 + dim + dim * (dim + 1) // 2, X.shape[1]))
+    resp = np.empty((block, k, X.shape[1]))
+    for first in range(0, len(X), block):
+        part = slice(first, first + block)
+        now = Params(weights[part], means[part], covs[part])
+        done = _em_block(X[part], now, n_steps, tol, reg_covar, covariance, phi, resp)
+        weights[part], means[part], covs[part], log_likelihood[part], steps[part] = done
+    return Params(weights, means, covs), log_likelihood, steps
+
+
+def _em_block(X, params, n_steps, tol, reg_covar, covariance, phi, resp):
+    centre = X.mean(axis=1)
+    phi = _features(X - centre[:, None], out=phi[: len(X)])
+    weights, means, covs = (np.array(a) for a in (params.weights, params.means, params.covs))
+    bound = np.full(len(X), -np.inf)
+    steps = np.zeros(len(X), dtype=np.int64)
+    active = np.arange(len(X))
+    for step in range(1, n_steps + 1):
+        whole = len(active) == len(X)
+        now = Params(weights, means, covs) if whole else Params(weights, means, covs)[active]
+        mid = centre if whole else centre[active]
+        feats = phi if whole else phi[active]
+        last = tol > 0 or step == n_steps
+        theta, shares = _theta(now, mid), resp[: len(active)]
+        log_likelihood = _e_step(theta, feats, out=shares, with_likelihood=last)
+        updated = _m_step(shares, feats, mid, reg_covar, covariance)
+        weights[active], means[active], covs[active] = updated
+        steps[active] = step
+        if last:
+            new = log_likelihood.mean(axis=1)
+            change = np.abs(new - bound[active])
+            bound[active] = new
+            active = active[~(change < tol)]
+            if not len(active):
+                break
+    return weights, means, covs, bound, steps
+
+
+def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> Array | None:
+    """Write the responsibilities (R, K, n) to `out`; if asked for, return log-densities (R, n)."""
+    if theta.shape[1] == 2:
+        # Two components need one exponential per row; neither is taken as 1 minus the other.
+        first, odds = out[:, 0], out[:, 1]
+        np.matmul(theta[:, 1:] - theta[:, :1], phi, out=out[:, 1:])
+        np.minimum(odds, 700, out=odds)
+        np.exp(odds, out=odds)
+        np.add(odds, 1, out=first)
+        np.reciprocal(first, out=first)
+        np.multiply(odds, first, out=odds)
+        if not with_likelihood:
+            return None
+        return (theta[:, :1] @ phi)[:, 0] - np.log(first)
+    joint = np.matmul(theta, phi, out=out)
+    top = joint.max(axis=1)
+    joint -= top[:, None]
+    np.exp(joint, out=joint)
+    total = joint.sum(axis=1)
+    joint /= total[:, None]
+    return top + np.log(total) if with_likelihood else None
+
+
+def _features(X: Array, out: Array | None = None) -> Array:
+    """Rows (1, x_i, x_i x_j for i <= j) of centred data: shape (R, 1 + d + d(d+1)/2, n)."""
+    dim = X.shape[2]
+    i, j = np.triu_indices(dim)
+    phi = np.empty((len(X), 1 + dim + len(i), X.shape[1])) if out is None else out
+    phi[:, 0] = 1
+    phi[:, 1 : 1 + dim] = np.swapaxes(X, 1, 2)
+    columns = phi[:, 1 : 1 + dim]
+    for at, (a, b) in enumerate(zip(i, j, strict=True), start=1 + dim):
+        np.multiply(columns[:, a], columns[:, b], out=phi[:, at])
+    return phi
+
+
+def _theta(params: Params, centre: Array) -> Array:
+    """Coefficients of the features in log(weight) + log-density: shape (R, K, F)."""
+    means = params.means - centre[:, None]
+    dim = means.shape[2]
+    i, j = np.triu_indices(dim)
+    precision, log_det = _precision(params.covs)
+    slope = (precision @ means[..., None])[..., 0]
+    theta = np.empty((*means.shape[:2], 1 + dim + len(i)))
+    with np.errstate(divide="ignore"):  # a component may have died: log 0 = -inf
+        theta[..., 0] = np.log(params.weights)
+    theta[..., 0] -= 0.5 * (dim * np.log(2 * np.pi) + log_det + (slope * means).sum(axis=-1))
+    theta[..., 1 : 1 + dim] = slope
+    theta[..., 1 + dim :] = precision[..., i, j] * np.where(i == j, -0.5, -1.0)
+    return theta
+
+
+def _precision(covs: Array) -> tuple[Array, Array]:
+    """Inverses and log-determinants; written out up to d = 2, where LAPACK's calls cost more."""
+    dim = covs.shape[-1]
+    if dim <= 2:
+        a = covs[..., 0, 0]
+        det = a if dim == 1 else a * covs[..., 1, 1] - covs[..., 0, 1] ** 2
+        if not ((a > 0) & (det > 0)).all():
+            raise ValueError(_NOT_POSITIVE)
+        precision = np.empty_like(covs)
+        if dim == 1:
+            precision[..., 0, 0] = 1 / a
+        else:
+            precision[..., 0, 0], precision[..., 1, 1] = covs[..., 1, 1] / det, a / det
+            precision[..., 0, 1] = precision[..., 1, 0] = -covs[..., 0, 1] / det
+        return precision, np.log(det)
+    try:
+        root = np.linalg.cholesky(covs)
+    except np.linalg.LinAlgError:
+        raise ValueError(_NOT_POSITIVE) from None
+    inverse = np.linalg.inv(root)
+    log_det = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+    return np.swapaxes(inverse, -1, -2) @ inverse, log_det
+
+
+def _m_step(resp: Array, phi: Array, centre: Array, reg_covar: float, covariance: str):
+    dim = centre.shape[1]
+    i, j = np.triu_indices(dim)
+    sums = resp @ np.swapaxes(phi, 1, 2)
+    count = sums[..., 0] + _WEIGHT_FLOOR
+    means = sums[..., 1 : 1 + dim] / count[..., None]
+    covs = np.empty((*means.shape, dim))
+    covs[..., i, j] = sums[..., 1 + dim :] / count[..., None]
+    covs[..., j, i] = covs[..., i, j]
+    # sum of r (x - m)(x - m)^T with m the new mean; the floor makes m differ slightly from S1/S0
+    share = (sums[..., 0] / count)[..., None, None]
+    covs -= (2 - share) * means[..., :, None] * means[..., None, :]
+    diagonal = np.arange(dim)
+    covs[..., diagonal, diagonal] += reg_covar
+    if covariance == "diag":
+        covs *= np.eye(dim)
+    return count / count.sum(axis=1, keepdims=True), means + centre[:, None], covs
+
+
+def start_from(
+    X: ArrayLike,
+    n_components: int,
+    rng: np.random.Generator,
+    *,
+    init: str = "kmeans",
+    reg_covar: float = 1e-6,
+    covariance: str = "full",
+) -> Params:
+    """Starting points from data, as scikit-learn's ``init_params`` makes them.
+
+    Parameters
+    ----------
+    X : array, shape (R, n, d)
+    n_components : int
+        K, at most n.
+    rng : numpy.random.Generator
+    init : {"kmeans", "random_from_data"}
+        One k-means run per data set, or K random rows.
+    reg_covar, covariance
+        As in :func:`em`.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    ValueError
+        If there are more components than rows, or `init` is unknown.
+    """
+    X = np.asarray(X, dtype=float)
+    checks.choice("init", init, STARTS)
+    n_components = checks.integer("n_components", n_components, 1, X.shape[1])
+    resp = np.zeros((len(X), n_components, X.shape[1]))
+    for r, rows in enumerate(X):
+        if init == "kmeans":
+            seed = int(rng.integers(2**31))
+            labels = KMeans(n_components, n_init=1, random_state=seed).fit(rows).labels_
+            resp[r, labels, np.arange(len(rows))] = 1
+        else:
+            chosen = rng.choice(len(rows), n_components, replace=False)
+            resp[r, np.arange(n_components), chosen] = 1
+    centre = X.mean(axis=1)
+    return Params(*_m_step(resp, _features(X - centre[:, None]), centre, reg_covar, covariance))
+
+
+# --------------------------------------------------------------------------- model and recursion
+
+
+class Mixture(BaseEstimator):
+    """A Gaussian mixture in the loop's convention; ``fit_many`` trains all lineages at once.
+
+    Parameters
+    ----------
+    n_components : int
+        K.
+    covariance : {"full", "diag"}
+    init : {"kmeans", "random_from_data"}
+    n_steps : int
+        EM steps, or the most of them when `tol` > 0.
+    tol : float
+        See :func:`em`.
+    reg_covar : float
+        Floor of the variances.
+
+    Attributes
+    ----------
+    params_ : Params
+        The fitted mixture (R = 1).
+    log_likelihood_ : float
+    n_steps_ : int
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        covariance: str = "full",
+        init: str = "kmeans",
+        n_steps: int = 100,
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+    ) -> None:
+        self.n_components = checks.integer("n_components", n_components, 1)
+        self.covariance = checks.choice("covariance", covariance, COVARIANCES)
+        self.init = checks.choice("init", init, STARTS)
+        self.n_steps = checks.integer("n_steps", n_steps, 1)
+        self.tol = checks.real("tol", tol, 0)
+        self.reg_covar = checks.real("reg_covar", reg_covar, 0)
+
+    def fit(self, X: ArrayLike, rng: np.random.Generator) -> Mixture:
+        """Fit rows of shape (n, d)."""
+        self._adopt(self.fit_many([np.asarray(X)], rng)[0])
+        return self
+
+    def fit_many(self, datasets: list[NDArray], rng: np.random.Generator) -> list[Mixture]:
+        """Fit one mixture per data set; sets of equal length are fitted together."""
+        fitted: list[Mixture | None] = [None] * len(datasets)
+        lengths = np.array([len(X) for X in datasets])
+        for length in np.unique(lengths):
+            members = np.flatnonzero(lengths == length)
+            X = np.stack([np.asarray(datasets[i], dtype=float) for i in members])
+            if X.ndim != 3:
+                raise ValueError(f"X must have shape (n, d), got {X.shape[1:]}")
+            shared = {"reg_covar": self.reg_covar, "covariance": self.covariance}
+            start = start_from(X, self.n_components, rng, init=self.init, **shared)
+            params, bound, steps = em(X, start, n_steps=self.n_steps, tol=self.tol, **shared)
+            for at, i in enumerate(members):
+                one = clone(self)
+                one.params_, one.log_likelihood_ = params[[at]], float(bound[at])
+                one.n_steps_ = int(steps[at])
+                fitted[i] = one
+        return fitted  # type: ignore[return-value]
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """`n` rows, shape (n, d)."""
+        return self.params_.sample(n, rng)[0]
+
+    def _adopt(self, other: Mixture) -> None:
+        self.params_, self.n_steps_ = other.params_, other.n_steps_
+        self.log_likelihood_ = other.log_likelihood_
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Mixtures along the generations.
+
+    Attributes
+    ----------
+    weights, means, covs : ndarray, shapes (G, R, K), (G, R, K, d), (G, R, K, d, d)
+        Row g - 1 holds the fit of generation g.
+    """
+
+    weights: Array
+    means: Array
+    covs: Array
+
+    def at(self, generation: int) -> Params:
+        """The fits of one generation, 1 to G."""
+        g = checks.integer("generation", generation, 1, len(self.weights)) - 1
+        return Params(self.weights[g], self.means[g], self.covs[g])
+
+    def moments(self) -> tuple[Array, Array]:
+        """Mean, shape (G, R, d), and covariance, shape (G, R, d, d), of each fit."""
+        every = [self.at(g).moments() for g in range(1, len(self.weights) + 1)]
+        return np.array([m for m, _ in every]), np.array([c for _, c in every])
+
+
+def simulate(
+    truth: Params,
+    *,
+    n_samples: checks.Schedule,
+    n_generations: int,
+    n_replicates: int,
+    rng: np.random.Generator,
+    n_components: int | None = None,
+    init: str = "warm",
+    n_steps: int = 10,
+    tol: float = 0.0,
+    reg_covar: float = 1e-6,
+    covariance: str = "full",
+) -> Paths:
+    """Refit a mixture generation after generation under Replace, R chains at once.
+
+    Parameters
+    ----------
+    truth : Params
+        One mixture (R = 1) that writes the real data.
+    n_samples : int, sequence, or callable ``generation -> int``
+    n_generations, n_replicates : int
+    rng : numpy.random.Generator
+    n_components : int
+        K of the fits; default that of the truth.
+    init : {"warm", "kmeans", "random_from_data"}
+        Start each fit from the parameters that wrote its data (the first fit from the truth if
+        K is the truth's, else from k-means), or afresh from the data every time.
+    n_steps, tol, reg_covar, covariance
+        As in :func:`em`.
+
+    Returns
+    -------
+    Paths
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or K exceeds a sample size.
+    """
+    checks.generator(rng)
+    if len(truth) != 1:
+        raise ValueError(f"truth must be one mixture, got {len(truth)}")
+    n_generations = checks.integer("n_generations", n_generations, 1)
+    n_replicates = checks.integer("n_replicates", n_replicates, 1)
+    checks.choice("init", init, ("warm", *STARTS))
+    same_k = n_components is None or n_components == truth.weights.shape[1]
+    k = truth.weights.shape[1] if n_components is None else n_components
+    k = checks.integer("n_components", k, 1)
+    sizes = checks.schedule(n_samples, n_generations, low=k)
+    shared = {"reg_covar": reg_covar, "covariance": covariance}
+    parent = truth.repeat(n_replicates)
+    fits = []
+    for g, size in enumerate(sizes, start=1):
+        X = parent.sample(int(size), rng)
+        if init == "warm" and (g > 1 or same_k):
+            start = parent
+        else:
+            start = start_from(X, k, rng, init="kmeans" if init == "warm" else init, **shared)
+        parent, _, _ = em(X, start, n_steps=n_steps, tol=tol, **shared)
+        fits.append(parent)
+    stacked = (np.stack([getattr(f, name) for f in fits]) for name in ("weights", "means", "covs"))
+    return Paths(*stacked)
