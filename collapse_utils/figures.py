@@ -185,6 +185,7 @@ def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False
     """
     _require(name=name, caption=caption, alt=alt)
     light = _encode(fig, raster)
+    fig.set_layout_engine("none")  # a second layout would move everything a little
     _swap_colours(fig, _DARK)
     dark = _encode(fig, raster)
     plt.close(fig)

@@ -570,7 +570,7 @@ def test_other_errors_name_the_parameter():
         gaussian.Gaussian().fit([1.0])
     with pytest.raises(ValueError, match="ddof must be an integer between 0 and 1, got 2"):
         gaussian.Gaussian(2)
-    with pytest.raises(ValueError, match="fraction must be a finite number .*, got 0"):
+    with pytest.raises(ValueError, match=r"fraction must be a finite number .*, got 0"):
         gaussian.fresh_data_equilibrium(10, 0)
-    with pytest.raises(ValueError, match="at least one fresh row out of m=10, got 0.01"):
+    with pytest.raises(ValueError, match=r"at least one fresh row out of m=10, got 0\.01"):
         gaussian.fresh_data_equilibrium(10, 0.01)

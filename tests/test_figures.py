@@ -1,0 +1,439 @@
+"""Figures: variants, captions, reproducible bytes, grids, the player, and glue."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from importlib import resources
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import seaborn as sns
+
+from collapse_utils import figures, glue
+from collapse_utils.notebook import plus_minus
+
+TEXTS = {"name": "fig-x", "caption": "What <is> shown.", "alt": 'A "chart" of x & y'}
+
+
+@pytest.fixture(autouse=True)
+def theme():
+    """The book's theme, and nothing left open or changed afterwards."""
+    with mpl.rc_context():
+        figures.use_theme()
+        yield
+        assert plt.get_fignums() == []
+        plt.close("all")
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What cells would display: (data, metadata) of each output."""
+    outputs = []
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda data, *, raw, metadata: outputs.append((data, metadata)),
+    )
+    return outputs
+
+
+class Page(HTMLParser):
+    """Elements with attributes, text by element, and a check that tags close."""
+
+    VOID = ("img", "input", "br")
+
+    def __init__(self, source):
+        super().__init__()
+        self.stack, self.elements, self.text = [], [], {}
+        self.feed(source)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.setdefault(self.stack[-1], []).append(data)
+
+    def all(self, tag, **attributes):
+        return [a for t, a in self.elements if t == tag and attributes.items() <= a.items()]
+
+
+def chart():
+    """A figure with every kind of artist that the chapters use."""
+    rng = np.random.default_rng(0)
+    fig, (left, right) = plt.subplots(1, 2)
+    figures.ribbon(left, np.arange(5), rng.random((5, 20)), label="model")
+    left.plot([0, 4], [0, 1], **figures.THEORY, label="law")
+    left.scatter(range(5), range(5), c=[figures.TRUTH], edgecolor=figures.PAPER, s=20)
+    left.annotate("note", (1, 1), color=figures.INK)
+    left.legend(title="legend")
+    left.set(title="Title", xlabel="generation", ylabel="value", yscale="log", ylim=(0.1, 9))
+    sns.histplot(rng.random(50), ax=right, color=figures.THIRD)
+    right.vlines([0.2, 0.4], 0, 5, color=figures.FOURTH)
+    return fig
+
+
+def sources(data):
+    light, dark = Page(data["text/html"]).all("img")
+    return light, dark
+
+
+def decode(uri):
+    head, content = uri.split(",", 1)
+    return head, base64.b64decode(content)
+
+
+# ------------------------------------------------------------------ show
+
+
+def test_show_emits_what_the_press_reads(displayed):
+    figures.show(chart(), **TEXTS)
+    ((data, metadata),) = displayed
+    assert metadata == {"collapse": {"kind": "figure", **TEXTS}}
+    json.dumps(metadata)
+    assert data["text/plain"] == TEXTS["alt"]
+    page = Page(data["text/html"])
+    assert page.elements[0] == ("figure", {"class": "collapse-figure"})
+    assert page.text["figcaption"] == [TEXTS["caption"]]
+    light, dark = page.all("img")
+    assert light["class"], dark["class"] == ("only-light", "only-dark")
+    assert light["alt"] == dark["alt"] == TEXTS["alt"]
+    assert "style" not in light and dark["style"] == "display:none"
+
+
+def test_variants_differ_only_in_ink_grid_and_paper(displayed):
+    figures.show(chart(), **TEXTS)
+    light, dark = (decode(image["src"])[1].decode() for image in sources(displayed[0][0]))
+    assert light != dark
+    colour = re.compile(r"#[0-9a-f]{6}")
+    marker = re.compile(r"\bm[0-9a-f]{10}\b")  # matplotlib names a marker by a hash of its style
+    shapes = [marker.sub("m", colour.sub("#", svg)) for svg in (light, dark)]
+    assert shapes[0] == shapes[1]  # same geometry, same words
+    swaps = set(zip(colour.findall(light), colour.findall(dark), strict=True))
+    changed = {(a, b) for a, b in swaps if a != b}
+    assert changed == set(figures._DARK.items())
+    kept = {a for a, b in swaps if a == b}
+    assert kept & {figures.INK, figures.GRID, figures.PAPER} == set()
+    for data_colour in (figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH):
+        assert data_colour in kept
+
+
+def test_text_is_readable_on_dark_paper(displayed):
+    """Every word is drawn in the ink of its variant."""
+    figures.show(chart(), **TEXTS)
+    _, dark = sources(displayed[0][0])
+    groups = re.findall(r'<g id="text_\d+">.*?</g>\s*</g>', decode(dark["src"])[1].decode(), re.S)
+    assert len(groups) > 10
+    ink = figures._DARK[figures.INK]
+    assert all(f"fill: {ink}" in g or f"stroke: {ink}" in g for g in groups)
+
+
+def luminance(colour):
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_stand_out_on_both_papers(dark):
+    """WCAG 2.1: 4.5 for text, 3 for graphics."""
+    paper = figures._DARK[figures.PAPER] if dark else figures.PAPER
+    ink = figures._DARK[figures.INK] if dark else figures.INK
+    assert contrast(ink, paper) >= 7
+    for colour in (figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH):
+        assert contrast(colour, paper) >= 3, colour
+
+
+@pytest.mark.parametrize("raster", [False, True])
+def test_the_same_figure_gives_the_same_bytes(displayed, raster):
+    for _ in range(2):
+        figures.show(chart(), **TEXTS, raster=raster)
+    assert displayed[0] == displayed[1]
+    head, content = decode(sources(displayed[0][0])[0]["src"])
+    assert head == f"data:image/{'png' if raster else 'svg+xml'};base64"
+    assert content.startswith(b"\x89PNG" if raster else b"<?xml")
+    assert b"dc:date" not in content
+
+
+def test_an_artist_without_colour_stays_without(displayed):
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], marker="o", markerfacecolor="none")
+    ax.scatter([0, 1], [0, 1], facecolors="none", edgecolors=figures.INK)
+    ax.axis("off")
+    figures.show(fig, **TEXTS)
+    light, dark = (decode(image["src"])[1].decode() for image in sources(displayed[0][0]))
+    assert Counter(re.findall("fill: none", light)) == Counter(re.findall("fill: none", dark))
+
+
+@pytest.mark.parametrize("name", ["name", "caption", "alt"])
+@pytest.mark.parametrize("value", ["", "  \n", None])
+def test_name_caption_and_alt_are_required(displayed, name, value):
+    fig = plt.figure()
+    frames = [np.zeros((2, 2))] * 2
+    with pytest.raises(ValueError, match=f"{name} must be a text that is not empty, got"):
+        figures.show(fig, **{**TEXTS, name: value})
+    with pytest.raises(ValueError, match=f"{name} must be a text that is not empty, got"):
+        figures.player(frames, **{**TEXTS, name: value})
+    with pytest.raises(TypeError, match=name):
+        figures.show(fig, **{key: text for key, text in TEXTS.items() if key != name})
+    plt.close(fig)
+    assert displayed == []
+
+
+# ------------------------------------------------------------------ ribbons, colours, grids
+
+
+def test_ribbon_draws_the_centre_and_the_band():
+    values = np.random.default_rng(0).random((6, 41)) ** 2
+    for centre, expected in (("median", np.median(values, 1)), ("mean", values.mean(1))):
+        fig, ax = plt.subplots()
+        figures.ribbon(ax, np.arange(6), values, centre=centre, quantiles=(0.25, 0.75), label="x")
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), expected)
+        edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+        assert edges.min() == np.quantile(values, 0.25, axis=1).min()
+        assert edges.max() == np.quantile(values, 0.75, axis=1).max()
+        assert ax.get_legend_handles_labels()[1] == ["x"]
+        with pytest.raises(ValueError, match="centre must be one of median, mean, got 'mode'"):
+            figures.ribbon(ax, np.arange(6), values, centre="mode")
+        plt.close(fig)
+
+
+def test_generation_colours_run_from_dark_to_light():
+    colours = figures.generation_colours(7)
+    assert len(set(colours)) == 7
+    lights = [luminance(c) for c in colours]
+    assert lights == sorted(lights)
+    assert colours[0] == mpl.colors.to_hex(figures.generation_cmap()(0.0))
+    assert len(figures.generation_colours(1)) == 1
+    with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
+        figures.generation_colours(0)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+def test_montage_puts_every_image_in_its_place(gap):
+    images = 1 + np.arange(7 * 6, dtype=float).reshape(7, 6)
+    sheet = figures.montage(images, 2, 3, shape=(2, 3), gap=gap)
+    assert sheet.shape == (2 * 2 + gap, 3 * 3 + 2 * gap)
+    for k in range(6):
+        top, left = (k // 3) * (2 + gap), (k % 3) * (3 + gap)
+        np.testing.assert_array_equal(sheet[top : top + 2, left : left + 3].ravel(), images[k])
+    assert (sheet == 0).sum() == sheet.size - 36  # the gaps are white, and nothing else is
+
+
+def test_digit_grid_has_one_labelled_row_per_entry(displayed):
+    images = np.random.default_rng(0).random((12, 64))
+    fig = figures.digit_grid({"real": images, "generation 5": images / 2})
+    assert [ax.get_ylabel() for ax in fig.axes] == ["real", "generation 5"]
+    for ax in fig.axes:
+        (image,) = ax.images
+        assert image.get_array().shape == (8, 12 * 9 - 1)
+        assert image.get_clim() == (0, 1)
+        assert image.get_cmap().name == "gray_r"
+    figures.show(fig, **TEXTS, raster=True)
+    fig = figures.digit_grid({"a": images[:, :6]}, n_columns=4, shape=(2, 3))
+    assert fig.axes[0].images[0].get_array().shape == (2, 15)
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: figures.montage(np.zeros((5, 64)), 2, 3),
+            r"images must hold at least 6 images of 8 x 8 pixels, got shape \(5, 64\)",
+        ),
+        (lambda: figures.montage(np.zeros((6, 63)), 2, 3), r"8 x 8 pixels, got shape \(6, 63\)"),
+        (lambda: figures.montage(np.zeros((0, 64)), 1, 1), "at least 1 images"),
+        (lambda: figures.montage(np.zeros((6, 64)), 0, 3), "n_rows must be an integer >= 1, got 0"),
+        (lambda: figures.montage(np.zeros((6, 64)), 1, 1, gap=-1), "gap must be an integer >= 0"),
+        (lambda: figures.digit_grid({}), "rows must name at least one row of images"),
+        (lambda: figures.digit_grid({"a": np.zeros((3, 64))}), "at least 12 images"),
+    ],
+)
+def test_grids_refuse_what_does_not_fit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------ the player
+
+
+def gradient(k):
+    return np.linspace(0, 1, 12).reshape(3, 4) * k / 5
+
+
+def play(**change):
+    figures.player([gradient(k) for k in range(6)], **{**TEXTS, **change})
+
+
+def test_player_is_one_accessible_element_that_needs_no_server(displayed):
+    play(start=2, scale=3)
+    ((data, metadata),) = displayed
+    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
+    assert data["text/plain"] == TEXTS["alt"]
+    assert "http" not in data["text/html"]
+    page = Page(data["text/html"])
+    assert page.elements[0] == ("figure", {"class": "collapse-figure"})
+    (box,) = page.all("div", **{"class": "player"})
+    assert box["data-start"] == "2"
+    (frame,) = page.all("img", **{"class": "player-frame"})
+    assert (frame["alt"], frame["width"], frame["height"]) == (TEXTS["alt"], "12", "9")
+    (slider,) = page.all("input")
+    assert slider["type"] == "range"
+    assert (slider["min"], slider["max"], slider["value"], slider["step"]) == ("0", "5", "2", "1")
+    assert slider["aria-label"] and slider["aria-valuetext"] == "generation 2"
+    (button,) = page.all("button")
+    assert button["type"] == "button" and button["aria-label"]
+    assert page.text["output"] == ["generation 2"]
+    stills = page.text["span"]
+    assert stills == ["generation 0", "generation 2", "generation 3", "generation 5"]
+    payload, script = page.text["script"]
+    content = json.loads(payload)
+    assert content["labels"] == [f"generation {g}" for g in range(6)]
+    assert frame["src"] == content["frames"][2]
+    assert script == resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
+
+
+def test_player_frames_are_the_images(displayed):
+    play()
+    page = Page(displayed[0][0]["text/html"])
+    for k, uri in enumerate(json.loads(page.text["script"][0])["frames"]):
+        head, content = decode(uri)
+        assert head == "data:image/png;base64"
+        pixels = plt.imread(io.BytesIO(content))
+        # gray_r: 1 is ink, and 8 bits hold half a step of 1/255.
+        np.testing.assert_allclose(pixels[..., 0], 1 - gradient(k), atol=1 / 255)
+        assert (pixels[..., 3] == 1).all()
+
+
+def test_player_bytes_are_reproducible(displayed):
+    play()
+    play()
+    assert displayed[0] == displayed[1]
+
+
+def test_player_labels_cannot_break_out_of_the_script(displayed):
+    labels = ["</script><!--<script>", "<b>", '"', "&", "é", "5"]
+    play(labels=np.array(labels), start=0)
+    page = Page(displayed[0][0]["text/html"])
+    assert json.loads(page.text["script"][0])["labels"] == labels
+    assert "<" not in page.text["script"][0]
+    assert page.text["output"] == [labels[0]]
+    assert len(page.all("script")) == 2
+
+
+def test_two_frames_are_enough(displayed):
+    figures.player([gradient(0), gradient(5)], **TEXTS)
+    assert Page(displayed[0][0]["text/html"]).text["span"] == ["generation 0", "generation 1"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "change", "message"),
+    [
+        ([gradient(1)], {}, r"frames must be two or more images of one shape, got \[\(3, 4\)\]"),
+        ([gradient(1), gradient(1).T], {}, r"got \[\(3, 4\), \(4, 3\)\]"),
+        ([np.zeros(4), np.zeros(4)], {}, r"frames must be .* got \[\(4,\), \(4,\)\]"),
+        ([gradient(1)] * 3, {"labels": ["a", "b"]}, "labels must name all 3 frames, got 2"),
+        ([gradient(1)] * 3, {"labels": []}, "labels must name all 3 frames, got 0"),
+        ([gradient(1)] * 3, {"start": 3}, "start must be an integer between 0 and 2, got 3"),
+        ([gradient(1)] * 3, {"scale": 0}, "scale must be an integer >= 1, got 0"),
+    ],
+)
+def test_player_refuses_what_it_cannot_play(displayed, frames, change, message):
+    with pytest.raises(ValueError, match=message):
+        figures.player(frames, **TEXTS, **change)
+    assert displayed == []
+
+
+BROWSER = """
+const images = {}, listeners = {};
+const element = (name) => ({
+  dataset: {}, attributes: {}, value: "5", textContent: "",
+  setAttribute(key, value) { this.attributes[key] = value; },
+  addEventListener(event, f) { listeners[name + " " + event] = f; },
+});
+const parts = { ".player-frame": element("frame"), input: element("input"),
+                button: element("button"), output: element("output"), script: element("script") };
+parts.script.textContent = JSON.stringify({ frames: ["A", "B", "C"], labels: ["a", "b", "c"] });
+const player = { dataset: { start: "1" }, querySelector: (key) => parts[key] };
+let found = [player], tick = null, reduced = false;
+globalThis.document = { querySelectorAll: () => found };
+globalThis.matchMedia = () => ({ matches: reduced });
+globalThis.setInterval = (f) => { tick = f; return 1; };
+globalThis.clearInterval = () => { tick = null; };
+const seen = [];
+const look = (what) => seen.push([what, parts[".player-frame"].src, parts.output.textContent,
+  parts.input.attributes["aria-valuetext"], parts.button.attributes["aria-label"], tick !== null]);
+PLAYER
+look("start");
+parts.input.value = "2"; listeners["input input"](); look("slide");
+listeners["button click"](); look("play from the end");
+tick(); look("tick");
+listeners["button click"](); look("pause");
+listeners["button click"](); tick(); look("last");
+reduced = true; listeners["button click"](); look("step");
+console.log(JSON.stringify(seen));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the script")
+def test_the_script_shows_plays_pauses_and_respects_reduced_motion():
+    script = resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
+    result = subprocess.run(
+        ["node", "-e", BROWSER.replace("PLAYER", script)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(result.stdout) == [
+        ["start", "B", "b", "b", None, False],
+        ["slide", "C", "c", "c", "Play", False],
+        ["play from the end", "A", "a", "a", "Pause", True],
+        ["tick", "B", "b", "b", "Pause", True],
+        ["pause", "B", "b", "b", "Play", False],
+        ["last", "C", "c", "c", "Play", False],
+        ["step", "B", "b", "b", "Play", False],
+    ]
+
+
+# ------------------------------------------------------------------ numbers in the prose
+
+
+def test_glue_writes_what_myst_nb_reads(displayed):
+    glue("n-half", "about 1.5 × 10³")
+    ((data, metadata),) = displayed
+    prefix = "application/papermill.record/"
+    assert data == {prefix + "text/plain": "about 1.5 × 10³"}
+    assert metadata == {"scrapbook": {"name": "n-half", "mime_prefix": prefix}}
+    with pytest.raises(TypeError, match=r"text must be a str .*, got 1\.5 for 'x'"):
+        glue("x", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.23456, 0.01234, "1.235 ± 0.012"),
+        (-2, 0.5, "-2.00 ± 0.50"),
+        (12345.6, 123.4, "12346 ± 123"),
+        (0.5, 0, "0.5"),
+        (1234567, 0, "1.235e+06"),
+        (1, float("inf"), "1"),
+    ],
+)
+def test_plus_minus_shows_two_digits_of_the_error(value, error, text):
+    assert plus_minus(value, error) == text
