@@ -33,6 +33,7 @@ LEVEL = BOOK_FALSE_ALARM / MAX_CLAIMS
 
 STATUSES = ("theorem", "published", "derived", "exploratory")
 VERDICTS = ("reproduced", "contradicted", "unresolved")
+COLUMNS = ("Id", "Claim and source", "Expected", "Measured ± s.e.", "Verdict")
 _MARKS = {"reproduced": "✓", "contradicted": "✗", "unresolved": "?"}
 
 
@@ -307,9 +308,8 @@ class Ledger:
 
     def show(self) -> None:
         """Display the claims as a table, with the data that the book's ledger collects."""
-        head = ("", "Claim", "Source", "Expected", "Must exclude", "Measured ± s.e.", "Verdict")
-        rows = "".join(_row(claim) for claim in self.claims)
-        titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+        rows = "".join(f"<tr>{cells(asdict(claim))}</tr>" for claim in self.claims)
+        titles = "".join(f'<th scope="col">{title}</th>' for title in COLUMNS)
         table = (
             f'<div class="claims-box"><table class="claims"><thead><tr>{titles}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>"
@@ -327,15 +327,16 @@ def _verdict(law_inside: bool, alternative_excluded: bool) -> str:
     return "reproduced" if alternative_excluded else "unresolved"
 
 
-def _row(claim: Claim) -> str:
-    shown = {key: html.escape(str(value)) for key, value in asdict(claim).items()}
-    points = f", {claim.points} points" if claim.points > 1 else ""
+def cells(claim: dict) -> str:
+    """Table cells of one claim, given as a dict: the chapter's table and the book's ledger."""
+    shown = {key: html.escape(str(value)) for key, value in claim.items()}
+    points = f", {claim['points']} points" if claim["points"] > 1 else ""
+    verdict = claim["verdict"]
+    note = '<br><span class="claim-note">'
     return (
-        f'<tr id="claim-{shown["id"]}"><th scope="row">{shown["id"]}</th>'
-        f"<td>{shown['statement']}</td>"
-        f'<td>{shown["source"]}<br><span class="claim-note">{shown["status"]}</span></td>'
-        f"<td>{shown['law']}</td><td>{shown['alternative']}</td>"
-        f'<td>{shown["measured"]}<br><span class="claim-note">{shown["test"]}{points}</span></td>'
-        f'<td><span class="verdict verdict-{claim.verdict}">{_MARKS[claim.verdict]} '
-        f"{claim.verdict}</span></td></tr>"
+        f'<th scope="row" id="claim-{shown["id"]}">{shown["id"]}</th>'
+        f"<td>{shown['statement']}{note}{shown['status']}: {shown['source']}</span></td>"
+        f"<td>{shown['law']}{note}must exclude {shown['alternative']}</span></td>"
+        f"<td>{shown['measured']}{note}{shown['test']}{points}</span></td>"
+        f'<td><span class="verdict verdict-{verdict}">{_MARKS[verdict]} {verdict}</span></td>'
     )

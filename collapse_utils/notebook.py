@@ -32,7 +32,8 @@ def glue(name: str, text: str) -> None:
 
     prefix = "application/papermill.record/"
     display(
-        {prefix + "text/plain": text},
+        # repr, because myst-nb evaluates the stored text: "4,000" would become a tuple
+        {prefix + "text/plain": repr(text)},
         raw=True,
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
     )

@@ -326,13 +326,13 @@ def test_show_gives_a_table_text_and_json(displayed):
     table = Cells()
     table.feed(data["text/html"])
     assert table.open == []
-    assert [len(row) for row in table.rows] == [7] * 4
+    assert [len(row) for row in table.rows] == [5] * 4
     assert [row[0] for row in table.rows[1:]] == ["<T&1>", "S1", "F1"]
-    assert table.rows[2][1] == "a < b & c"
+    assert table.rows[2][1].startswith("a < b & c")
     for claim, row in zip(ledger.claims, table.rows[1:], strict=True):
-        assert claim.verdict in row[6]
-        assert claim.measured in row[5]
-        assert claim.law in row[3]
+        assert claim.verdict in row[4]
+        assert claim.measured in row[3]
+        assert claim.law in row[2]
     assert data["text/plain"].count("\n") == 2
     collapse = metadata["collapse"]
     assert collapse["kind"] == "claims"

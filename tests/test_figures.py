@@ -1,5 +1,6 @@
 """Figures: variants, captions, reproducible bytes, grids, the player, and glue."""
 
+import ast
 import base64
 import io
 import json
@@ -416,9 +417,12 @@ def test_the_script_shows_plays_pauses_and_respects_reduced_motion():
 
 def test_glue_writes_what_myst_nb_reads(displayed):
     glue("n-half", "about 1.5 × 10³")
-    ((data, metadata),) = displayed
+    data, metadata = displayed[0]
     prefix = "application/papermill.record/"
-    assert data == {prefix + "text/plain": "about 1.5 × 10³"}
+    # myst-nb evaluates the stored text, so that a bare "4,000" would be shown as "(4, 0)"
+    assert data == {prefix + "text/plain": "'about 1.5 × 10³'"}
+    glue("count", "4,000")
+    assert ast.literal_eval(displayed[1][0][prefix + "text/plain"]) == "4,000"
     assert metadata == {"scrapbook": {"name": "n-half", "mime_prefix": prefix}}
     with pytest.raises(TypeError, match=r"text must be a str .*, got 1\.5 for 'x'"):
         glue("x", 1.5)
