@@ -308,7 +308,7 @@ class ImageMetrics:
         self._classifier = _classifier(seed, seen_x, seen_y)
         self.accuracy = float(self._classifier.score(held_x, held_y))
         n_components = min(n_components, *real.shape)
-        self._pca = PCA(n_components, svd_solver="full").fit(real)
+        self._pca = PCA(n_components, svd_solver="covariance_eigh").fit(real)
         features = self._pca.transform(real)
         self._mean, self._cov = features.mean(0), _covariance(features)
         chosen = rng.permutation(len(real))[:n_reference]
