@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -29,8 +32,9 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 #: A fresh IPython profile: the reader's own start-up files must not change the book.
-#: Level 40 silences ipykernel's remark that its local sockets are not encrypted.
-KERNEL_CONFIG = "c = get_config()\nc.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"
+#: Level 50 silences ipykernel's remark that its local sockets are not encrypted, and what a
+#: kernel says when it is stopped in the middle of a cell; papermill reports what matters.
+KERNEL_CONFIG = "c = get_config()\nc.IPKernelApp.log_level = 50\nc.HistoryManager.enabled = False\n"
 VERSIONS = (
     "numpy",
     "scipy",
@@ -97,8 +101,6 @@ def execute_notebook(
 def _attempt(
     notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None
 ) -> tuple[Notebook, str | None, bool]:
-    import logging
-
     import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -149,24 +151,22 @@ def _attempt(
     return executed, error, died
 
 
-class _environment:
+@contextlib.contextmanager
+def _environment(folder: str) -> Iterator[None]:
     """Environment variables of the kernel, set for the time of one execution."""
-
-    def __init__(self, folder: str) -> None:
-        profile = Path(folder) / "ipython" / "profile_default"
-        profile.mkdir(parents=True)
-        (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
-        self.values = ENVIRONMENT | {"IPYTHONDIR": str(profile.parent)}
-        data = os.environ.get("COLLAPSE_DATA_DIR")
-        if data:  # the kernel works in a temporary folder
-            self.values["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
+    profile = Path(folder) / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
+    values = ENVIRONMENT | {"IPYTHONDIR": str(profile.parent)}
+    data = os.environ.get("COLLAPSE_DATA_DIR")
+    if data:  # the kernel works in a temporary folder
+        values["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -185,15 +185,16 @@ def _describe(notebook: Notebook, source: str | None, what: str) -> str:
 
 
 def _running_source(output: Path) -> str | None:
-    """Source of the cell that was running when papermill last saved."""
+    """Source of the last cell that was started, as papermill saved it."""
     from collapse_book.notebooks import joined
 
     if not output.is_file():
         return None
+    source = None
     for cell in json.loads(output.read_text(encoding="utf-8"))["cells"]:
-        if cell["metadata"].get("papermill", {}).get("status") in ("running", "failed"):
-            return joined(cell["source"])
-    return None
+        if cell["cell_type"] == "code" and cell["metadata"].get("papermill", {}).get("start_time"):
+            source = joined(cell["source"])
+    return source
 
 
 def _versions() -> dict[str, str]:
@@ -260,11 +261,11 @@ class DaskEngine:
         self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
     ) -> Iterator[Outcome]:
         import dask
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import as_completed
 
         os.environ.update(ENVIRONMENT)  # before the workers start
-        quiet = {"logging.distributed": "error", "distributed.admin.log-format": "%(message)s"}
-        with dask.config.set(quiet), _cluster(self, LocalCluster, Client) as client:
+        quiet = {"logging.distributed": "critical"}
+        with dask.config.set(quiet), _client(self.jobs, self.address) as client:
             waiting = list(longest_first(tasks))
             slots = max(1, sum(client.nthreads().values()))
             names: dict[Any, Task] = {}
@@ -292,30 +293,34 @@ class DaskEngine:
                 yield outcome
 
 
-class _cluster:
+@contextlib.contextmanager
+def _client(jobs: int, address: str | None) -> Iterator[Any]:
     """Client of a remote scheduler, or of a local cluster of one-thread processes."""
+    from distributed import Client, LocalCluster
 
-    def __init__(self, engine: DaskEngine, local: Any, client: Any) -> None:
-        self.engine, self.local, self.client_class = engine, local, client
-        self.cluster = None
+    if address is not None:
+        with Client(address) as client:
+            yield client
+        return
+    cluster = LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=0,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+    try:
+        with Client(cluster) as client:
+            client.run(_ignore_interrupts)
+            yield client
+    finally:
+        cluster.close(timeout=30)
 
-    def __enter__(self) -> Any:
-        if self.engine.address is None:
-            self.cluster = self.local(
-                n_workers=self.engine.jobs,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                dashboard_address=None,
-                silence_logs=50,
-            )
-        self.client = self.client_class(self.cluster or self.engine.address)
-        return self.client
 
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-        if self.cluster is not None:
-            self.cluster.close(timeout=5)
+def _ignore_interrupts() -> None:
+    """In a worker: leave Ctrl-C, which reaches all processes of a terminal, to the main one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def longest_first(tasks: Sequence[Task]) -> list[Task]:

@@ -1,0 +1,294 @@
+"""Whole builds of a miniature book: success, failure, and every way of being interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Author
+from test_press_cli import press
+
+from collapse_book.execute import DaskEngine, InlineEngine, Task, execute_notebook, longest_first
+from collapse_book.notebooks import read_notebook
+
+FIGURE = """\
+import matplotlib.pyplot as plt
+from collapse_utils import figures
+fig, ax = plt.subplots()
+ax.plot([seed, n_samples])
+figures.show(fig, name="fig-line", caption="A line, $x^2$.", alt="line chart")"""
+NUMBER = 'from collapse_utils import glue\nglue("half", f"{rate:.2f}")'
+
+
+def executed(author: Author, folder: str = "executed") -> dict[str, list[Path]]:
+    """Stored copies by chapter; each must be a whole notebook."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((author.root / "_build" / folder).glob("*/*.ipynb")):
+        read_notebook(path)
+        found.setdefault(path.parent.name, []).append(path)
+    return found
+
+
+def page(author: Author, name: str) -> str:
+    return (author.root / f"_build/html/notebooks/{name}.html").read_text()
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_real_book_from_notebook_to_page(author: Author):
+    author.chapter("line", FIGURE, NUMBER, "md:See {numref}`fig-line`: {glue:text}`half`.")
+    author.toc("line")
+
+    done = press(author.root, "build")
+    assert done.returncode == 0, done
+    assert f"the book is ready: {author.root}/_build/html/index.html" in done.stdout
+    html = page(author, "line")
+    assert '<span class="caption-number">Fig. 1 </span>' in html
+    assert 'alt="line chart"' in html
+    assert '<span class="pasted-text">0.50</span>' in html
+    assert "Colophon" in html
+    assert "pip install" not in html
+    assert str(author.root) not in html
+    assert (author.root / "_build/html/download/line.ipynb").is_file()
+    assert (author.root / "_build/html/generated/ledger.html").is_file()
+
+    # Nothing changed, then prose: neither executes, the page follows.
+    path = author.root / "notebooks/line.ipynb"
+    path.write_text(path.read_text().replace("A question.", "A better question."))
+    done = press(author.root, "build")
+    assert "nothing to execute: 1 notebook unchanged" in done.stdout
+    assert "A better question." in page(author, "line")
+
+    # A mistake that Sphinx finds leaves the site as it was.
+    path.write_text(path.read_text().replace("A better question.", "{numref}`fig-gone`"))
+    done = press(author.root, "build")
+    assert done.returncode == 1
+    assert "fig-gone" in done.stderr
+    assert "_build/site.log" in done.stderr
+    assert "A better question." in page(author, "line")
+
+
+def test_failing_notebook_is_named_and_the_others_are_kept(author: Author):
+    author.chapter("good")
+    author.chapter("bad", "def f():\n    return 1 / 0", "x = 1\nf()")
+    author.chapter("later")
+    author.toc("good", "bad", "later")
+    done = press(author.root, "build", "good", "bad")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "collapse-book: bad, cell 6 (x = 1): ZeroDivisionError: division by zero "
+        "(notebook as far as it ran: _build/failed/bad.ipynb)\n"
+    )
+    assert list(executed(author)) == ["good"]
+    assert not (author.root / "_build/html").exists()
+    assert not (author.root / "book/notebooks").exists()
+
+    author.chapter("bad", "x = 1")
+    done = press(author.root, "build", "bad")
+    assert "executing 1 notebook, 0 unchanged" in done.stdout
+    assert done.returncode == 0, done
+    assert list(executed(author)) == ["bad", "good"]
+
+
+def test_gate_stops_the_build_before_the_site(author: Author):
+    author.chapter("loud", "import sys\nprint('careful', file=sys.stderr)")
+    author.toc("loud")
+    done = press(author.root, "build")
+    assert done.returncode == 1
+    assert done.stderr == ("collapse-book: loud, cell 5 (import sys): wrote to stderr: careful\n")
+    assert not (author.root / "book/notebooks").exists()
+
+
+def test_build_of_one_chapter_waits_for_the_others(author: Author):
+    author.chapter("one")
+    author.chapter("two")
+    author.toc("one", "two")
+    done = press(author.root, "build", "one")
+    assert done.returncode == 0
+    assert "site not built: still to be executed: two" in done.stdout
+
+
+def test_run_with_parameters_has_its_own_folder(author: Author, tmp_path):
+    author.chapter("one", "print(seed, n_samples)")
+    output = tmp_path / "out.ipynb"
+    done = press(
+        author.root, "run", "one", "-p", "seed", "7", "-p", "n_samples", "50", "-o", str(output)
+    )
+    assert done.returncode == 0, done
+    assert list(executed(author, "runs")) == ["one"]
+    assert executed(author) == {}
+    notebook = json.loads(output.read_text())
+    assert notebook["cells"][-1]["outputs"][0]["text"] in ("7 50\n", ["7 50\n"])
+    assert str(tmp_path) not in output.read_text()
+    assert "papermill" not in notebook["metadata"]
+
+
+def test_scenario_has_its_own_folder_and_builds_no_site(author: Author):
+    author.chapter("one", "print(n_samples)")
+    author.toc("one")
+    author.write("scenarios/smoke.yml", "description: tiny\nchapters: {one: {n_samples: 5}}\n")
+    done = press(author.root, "build", "--scenario", "smoke")
+    assert done.returncode == 0, done
+    assert "scenario smoke: tiny" in done.stdout
+    assert list(executed(author, "scenarios/smoke")) == ["one"]
+    assert not (author.root / "_build/html").exists()
+
+
+def start(author: Author, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "collapse_book", *arguments],
+        cwd=author.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def slow(folder: Path) -> str:
+    """A cell that notes its kernel and sleeps."""
+    return (
+        f"import os, pathlib, time\npathlib.Path({str(folder / 'kernel')!r})"
+        ".write_text(str(os.getpid()))\ntime.sleep(100)"
+    )
+
+
+def alive(folder: Path, leader: int) -> list[str]:
+    """Processes of the session and the kernel, which has a session of its own."""
+    kernel = (folder / "kernel").read_text()
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,sess=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(maxsplit=3) for line in listing.splitlines()]
+    return [
+        args
+        for pid, session, state, args in rows
+        if (session == str(leader) or pid == kernel) and state[0] != "Z"
+    ]
+
+
+def test_killed_build_loses_nothing_that_had_finished(author: Author, tmp_path):
+    author.chapter("a_quick")
+    author.chapter("b_quick")
+    author.chapter("c_slow", slow(tmp_path))
+    author.toc("a_quick", "b_quick", "c_slow")
+    build = start(author, "build", "--jobs", "2")
+    wait_for(lambda: len(executed(author)) == 2 and (tmp_path / "kernel").exists())
+    build.kill()
+    build.communicate()
+    assert build.returncode == -signal.SIGKILL
+    assert list(executed(author)) == ["a_quick", "b_quick"]
+    assert not (author.root / "book/notebooks").exists()
+    assert not (author.root / "_build/html").exists()
+    wait_for(lambda: alive(tmp_path, build.pid) == [])  # no kernel or worker lives on
+
+    (author.root / "_build/executed/.seconds.json.x.part").write_text("half")
+    author.chapter("c_slow")
+    done = press(author.root, "build")
+    assert done.returncode == 0, done
+    assert "executing 1 notebook, 2 unchanged" in done.stdout
+    assert sorted(executed(author)) == ["a_quick", "b_quick", "c_slow"]
+    assert not list((author.root / "_build").rglob("*.part"))
+    assert (author.root / "_build/html/notebooks/c_slow.html").is_file()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_is_one_line_and_exit_130(author: Author, tmp_path, jobs):
+    author.chapter("a_quick")
+    author.chapter("b_slow", slow(tmp_path))
+    author.toc("a_quick", "b_slow")
+    build = start(author, "build", "--jobs", jobs)
+    wait_for(lambda: len(executed(author)) == 1 and (tmp_path / "kernel").exists())
+    os.killpg(build.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, errors = build.communicate(timeout=20)
+    assert build.returncode == 130
+    assert errors == "\ncollapse-book: interrupted; notebooks that had finished are kept\n"
+    assert list(executed(author)) == ["a_quick"]
+    wait_for(lambda: alive(tmp_path, build.pid) == [])
+
+
+def test_two_builds_do_not_meet(author: Author):
+    author.chapter("one")
+    with author.project.lock():
+        done = press(author.root, "run", "one")
+    assert done.returncode == 1
+    assert done.stderr == "collapse-book: another build of this book is running\n"
+
+
+def test_kernel_that_dies_is_started_once_more(author: Author, tmp_path):
+    marker = tmp_path / "died"
+    author.chapter(
+        "fragile",
+        f"import os, pathlib\nmarker = pathlib.Path({str(marker)!r})\n"
+        "if not marker.exists():\n    marker.touch()\n    os._exit(1)",
+    )
+    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
+    assert marker.exists()
+    assert error is None
+
+
+def test_kernel_that_dies_again_is_reported_with_its_cell(author: Author):
+    author.chapter("fragile", "import os\nos._exit(1)")
+    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
+    assert error == "cell 5 (import os): the kernel died"
+
+
+def test_cell_that_takes_too_long_is_reported(author: Author):
+    author.chapter("slow", "import time\ntime.sleep(60)")
+    _, error = execute_notebook(read_notebook(author.project.notebook("slow")), {}, 2)
+    assert error == "cell 5 (import time): took longer than 2 s"
+
+
+def test_one_thread_and_a_profile_of_its_own(author: Author, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("COLLAPSE_DATA_DIR", "data")
+    monkeypatch.chdir(author.root)
+    author.chapter(
+        "env",
+        "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['COLLAPSE_DATA_DIR'])",
+    )
+    notebook, error = execute_notebook(read_notebook(author.project.notebook("env")), {})
+    assert error is None
+    assert "".join(notebook["cells"][-1]["outputs"][0]["text"]) == f"1 {author.root}/data\n"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_longest_first_and_unknown_before_all():
+    tasks = [Task("short", {}, seconds=1), Task("new", {}), Task("long", {}, seconds=9)]
+    assert [task.name for task in longest_first(tasks)] == ["new", "long", "short"]
+
+
+def test_engines_agree_and_hand_back_each_outcome(author: Author):
+    author.chapter("one", "print(seed)")
+    author.chapter("two", "print(seed)\n1 / 0")
+    tasks = [
+        Task(name, read_notebook(author.project.notebook(name)), {"seed": 5})
+        for name in ("one", "two")
+    ]
+    results = []
+    for engine in (InlineEngine(), DaskEngine(2)):
+        began: list[str] = []
+        outcomes = {
+            outcome.name: outcome
+            for outcome in engine.run(tasks, timeout=None, started=began.append)
+        }
+        assert sorted(began) == ["one", "two"]
+        results.append({name: outcome.error for name, outcome in outcomes.items()})
+        text = outcomes["one"].notebook["cells"][-1]["outputs"][0]["text"]
+        assert "".join(text) == "5\n"
+    assert results[0] == results[1]
+    assert results[0] == {
+        "one": None,
+        "two": "cell 5 (print(seed)): ZeroDivisionError: division by zero",
+    }
