@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import inspect
 import os
@@ -368,17 +369,19 @@ def _start(data, workflows, n_first, real_rngs, line_rngs, fit_rng):
     return lineages, fit_rng
 
 
-def _accepts(function: Callable, name: str) -> bool:
+@functools.lru_cache  # a look at a signature takes longer than a small Gaussian's fit
+def _parameters(function: Callable) -> frozenset[str]:
     try:
-        return name in inspect.signature(function).parameters
-    except ValueError:  # a builtin without a signature takes no such keyword
-        return False
+        return frozenset(inspect.signature(function).parameters)
+    except ValueError:  # a builtin without a signature takes no keyword that is offered
+        return frozenset()
 
 
-def _keywords(function: Callable, rng: np.random.Generator) -> dict[str, Any]:
-    if _accepts(function, "rng"):
+def _keywords(method: Callable, rng: np.random.Generator) -> dict[str, Any]:
+    names = _parameters(getattr(method, "__func__", method))
+    if "rng" in names:
         return {"rng": rng}
-    if _accepts(function, "random_state"):
+    if "random_state" in names:
         return {"random_state": int(rng.integers(2**31))}
     return {}
 

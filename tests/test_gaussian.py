@@ -85,7 +85,7 @@ def test_exact_and_every_sample_have_the_same_law(workflow, ddof, sizes):
                 workflow,
                 n_samples=sizes,
                 n_generations=len(sizes),
-                n_replicates=2000,
+                n_replicates=1000,
                 ddof=ddof,
                 rng=rng,
                 every_sample=every_sample,
@@ -111,11 +111,11 @@ def test_exact_has_the_law_of_the_loop_on_raw_rows(workflow, ddof):
             workflow,
             n_samples=sizes,
             n_generations=len(sizes),
-            n_replicates=4000,
+            n_replicates=3000,
             ddof=ddof,
             rng=rng_exact,
         )
-        mean, var = brute_force(workflow, sizes, 100, ddof, rng_rows)
+        mean, var = brute_force(workflow, sizes, 60, ddof, rng_rows)
         p_mean.append(stats.ks_2samp(exact.mean[-1], mean).pvalue)
         p_var.append(stats.ks_2samp(exact.var[-1], var).pvalue)
     assert uniform(p_mean) > ALARM
@@ -164,7 +164,7 @@ def test_bartlett_has_the_law_of_the_loop_on_raw_rows(dim, ddof):
             lambda n, rng: rng.standard_normal((n, dim)),
             n_samples=sizes,
             n_generations=3,
-            n_replicates=100,
+            n_replicates=60,
             n_eval=1,
             rng=rng_rows,
         ).models.values()

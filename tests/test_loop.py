@@ -336,7 +336,7 @@ def normal_column(n, rng):
         (Gaussian(), normal_column, 6),
         (KernelDensity(bandwidth=0.4), normal_column, 3),
         (KernelDensity(bandwidth=0.4), rows_2d(200), 6),
-        (GaussianMixture(2, **QUICK), rows_2d(200), 3),
+        (GaussianMixture(1, **QUICK), rows_2d(200), 3),
     ],
     ids=["first", "rows", "last", "kde", "kde-rows", "gmm-rows"],
 )

@@ -1,0 +1,122 @@
+"""How fast are the exact Gaussian simulators? Process time of one thread.
+
+    OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_gaussian.py --benchmark-disable-gc
+
+Three ways to refit a Gaussian under Replace, all of the same law: one replicate at a time in a
+Python loop, every sample of all replicates in one array, and the two sufficient statistics alone.
+The last test prints time per generation x replicate, the ratios, and the goals of the book.
+"""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from collapse_utils import Accumulate, FreshData, Mix, gaussian
+
+pytest.importorskip("pytest_benchmark")
+
+M, G = 100, 100
+EXACT_GOAL, DRAWN_GOAL = 0.05, 1.6  # microseconds per generation x replicate
+IMPORT_GOAL = 0.3  # seconds
+SECONDS = {}  # per generation x replicate, filled by the benchmarks and read by the last test
+
+
+def naive(n_samples, n_generations, n_replicates, rng):
+    """What a reader writes first: one replicate after the other."""
+    final = np.empty(n_replicates)
+    for r in range(n_replicates):
+        mean, sd = 0.0, 1.0
+        for _ in range(n_generations):
+            rows = rng.normal(mean, sd, n_samples)
+            mean, sd = rows.mean(), rows.std(ddof=1)
+        final[r] = sd
+    return final
+
+
+def simulate(n_replicates, rng, n_samples=M, n_generations=G, **how):
+    return gaussian.simulate(
+        **how, n_samples=n_samples, n_generations=n_generations, n_replicates=n_replicates, rng=rng
+    )
+
+
+@pytest.fixture
+def clock(benchmark):
+    """Benchmark a call of (generations x replicates) steps in process time."""
+
+    def run(name, steps, function, *arguments, **keywords):
+        benchmark._timer = time.process_time
+        benchmark.pedantic(function, arguments, keywords, rounds=10, warmup_rounds=1)
+        if benchmark.stats is not None:  # absent with --benchmark-disable
+            SECONDS[name] = benchmark.stats.stats.min / steps
+            benchmark.extra_info["microseconds per generation x replicate"] = 1e6 * SECONDS[name]
+
+    return run
+
+
+def test_naive_loop(clock):
+    clock("naive loop", G * 50, naive, M, G, 50, np.random.default_rng(0))
+
+
+def test_every_sample(clock):
+    rng = np.random.default_rng(0)
+    clock("every sample, vectorised", G * 2000, simulate, 2000, rng, every_sample=True)
+
+
+@pytest.mark.parametrize("m", [10, M, 10**6])
+def test_exact(clock, m):
+    rng = np.random.default_rng(0)
+    clock(f"exact, M = {m:,}", G * 10_000, simulate, 10_000, rng, n_samples=m)
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [FreshData(0.1), Accumulate(), Mix(0.9, gamma=0.1, redraw=False)],
+    ids=lambda workflow: type(workflow).__name__,
+)
+def test_exact_workflows(clock, workflow):
+    rng = np.random.default_rng(0)
+    name = f"exact, {type(workflow).__name__}"
+    clock(name, G * 10_000, simulate, 10_000, rng, workflow=workflow)
+
+
+@pytest.mark.parametrize("dim", [2, 10])
+def test_exact_in_d_dimensions(clock, dim):
+    clock(
+        f"exact, d = {dim}", G * 1000, gaussian.simulate_nd,
+        dim=dim, n_samples=M, n_generations=G, n_replicates=1000, rng=np.random.default_rng(0),
+    )  # fmt: skip
+
+
+def test_import(benchmark):
+    """``import collapse_utils`` in a fresh interpreter; its CPU time without the interpreter's."""
+
+    def seconds(statement):
+        code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
+        run = [sys.executable, "-c", code]
+        return float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+
+    benchmark.pedantic(seconds, ("import collapse_utils",), rounds=3)
+    light = min(seconds("import collapse_utils") for _ in range(3))
+    loop = min(seconds("from collapse_utils import recurse, gaussian") for _ in range(3))
+    benchmark.extra_info["CPU seconds"] = light
+    print(f"\nimport collapse_utils: {light:.3f} s; with recurse and gaussian: {loop:.2f} s")
+    assert light < IMPORT_GOAL
+
+
+def test_goals_and_ratios():
+    """The table, and the goals."""
+    needed = {"naive loop", "every sample, vectorised", f"exact, M = {M:,}"}
+    if not needed <= set(SECONDS):
+        pytest.skip("needs the benchmarks above, without --benchmark-disable")
+    print(f"\n{'G = ' + str(G) + ', M = ' + str(M):34}{'us/(gen x rep)':>16}{'naive / this':>14}")
+    for name, seconds in SECONDS.items():
+        ratio = f"{SECONDS['naive loop'] / seconds:.0f}x" if "d =" not in name else ""
+        print(f"{name:34}{1e6 * seconds:16.4f}{ratio:>14}")
+    exact, drawn = SECONDS[f"exact, M = {M:,}"], SECONDS["every sample, vectorised"]
+    print(f"every sample / exact: {drawn / exact:.0f}x")
+    at_any_m = max(seconds for name, seconds in SECONDS.items() if name.startswith("exact, M ="))
+    assert 1e6 * at_any_m <= EXACT_GOAL
+    assert 1e6 * drawn <= DRAWN_GOAL
