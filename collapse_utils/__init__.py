@@ -32,7 +32,9 @@ _MODULES = (
     "loop",
     "metrics",
     "mixture",
+    "ngram",
     "notebook",
+    "text",
     "vae",
     "workflows",
 )
