@@ -51,15 +51,15 @@ def cache_key(
     content = {
         "cells": cells,
         "parameters": dict(sorted(parameters.items())),
-        "library": {str(path.relative_to(library.folder)): _digest(path) for path in files},
-        "lock": _digest(project.constraints) if project.constraints.is_file() else None,
+        "library": {str(path.relative_to(library.folder)): library.digest(path) for path in files},
+        "lock": _digest(project.constraints),
         "python": list(sys.version_info[:2]),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 class Store:

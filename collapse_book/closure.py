@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -51,6 +52,22 @@ class Library:
                 found.add(other)
                 queue.append(other)
         return [self.modules[name] for name in sorted(found)] + self._data_of(found)
+
+    def digest(self, path: Path) -> str:
+        """Hash of a file; of ``__init__.py`` without its tables of lazy names.
+
+        What a table says about a name that is used is in the list of files already, so a new
+        module or a new name need not execute the book again.
+        """
+        if path != self.modules[""]:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        tables = (ast.Dict, ast.List, ast.Set, ast.Tuple)
+        body = [
+            ast.dump(node)
+            for node in self._init.body
+            if not (isinstance(node, ast.Assign) and isinstance(node.value, tables))
+        ]
+        return hashlib.sha256("\n".join(body).encode()).hexdigest()
 
     def _data_of(self, names: set[str]) -> list[Path]:
         """Data files that these modules mention by name, and those that no module mentions."""

@@ -51,7 +51,7 @@ def test_install_cell_does_not_change_the_key(chapter: Author):
         ("collapse_utils/gaussian.py", "loop", "loop  # edited"),
         ("collapse_utils/loop.py", "Replace", "Replace  # edited"),
         ("collapse_utils/workflows.py", "...", "...  # edited"),
-        ("collapse_utils/__init__.py", "_MODULES", "_NAMES"),
+        ("collapse_utils/__init__.py", "__name__}.", "__name__}.new."),
     ],
 )
 def test_what_the_outputs_depend_on_changes_the_key(chapter: Author, name, old, new):
@@ -68,6 +68,16 @@ def test_module_that_is_not_imported_does_not_change_the_key(chapter: Author, na
     before = key(chapter)
     edit(chapter, name, old, f"{old}_")
     assert key(chapter) == before
+
+
+def test_new_lazy_name_does_not_change_the_key_but_a_moved_one_does(chapter: Author):
+    chapter.chapter("gaussian", "from collapse_utils import recurse")
+    before = key(chapter)
+    edit(chapter, "collapse_utils/__init__.py", '"gaussian", ', '"gaussian", "vae", ')
+    edit(chapter, "collapse_utils/__init__.py", '{"recurse"', '{"Vae": "figures", "recurse"')
+    assert key(chapter) == before
+    edit(chapter, "collapse_utils/__init__.py", '"recurse": "loop"', '"recurse": "figures"')
+    assert key(chapter) != before
 
 
 def test_parameters_change_the_key(chapter: Author):
