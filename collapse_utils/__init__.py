@@ -26,6 +26,7 @@ _MODULES = (
     "claims",
     "compat",
     "data",
+    "dimensions",
     "figures",
     "functional",
     "gaussian",
