@@ -23,6 +23,7 @@ _EXPORTS = {
     "glue": "notebook",
 }
 _MODULES = (
+    "categorical",
     "claims",
     "compat",
     "data",
@@ -38,6 +39,7 @@ _MODULES = (
     "text",
     "vae",
     "workflows",
+    "zipf",
 )
 
 __all__ = [*_EXPORTS, *_MODULES]
