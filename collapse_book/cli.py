@@ -69,7 +69,7 @@ def build(
     timeout: float | None,
     force: bool,
 ) -> None:
-    """Execute the chapters that changed (all of them, or CHAPTERS), then build the site.
+    """Execute the chapters that changed (those of the book, or CHAPTERS), then build the site.
 
     What has finished is kept when a build is interrupted; the next one goes on from there.
 

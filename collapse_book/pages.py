@@ -12,14 +12,13 @@ from collapse_book.gate import claims_of
 from collapse_book.notebooks import Notebook, parameters_of, title
 from collapse_book.project import Project
 from collapse_book.stage import when
-
-VERDICTS = ("reproduced", "contradicted", "unresolved")
+from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: Adds two menus above the table; without JavaScript the whole table stays visible.
 FILTER = """
 <script>
 document.addEventListener("DOMContentLoaded", () => {
-  const table = document.getElementById("claims-ledger");
+  const table = document.querySelector("table.claims");
   const rows = [...table.tBodies[0].rows];
   const bar = document.createElement("p");
   bar.className = "ledger-filter";
@@ -62,10 +61,7 @@ def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
     )
     counts = Counter(claim["verdict"] for nb in notebooks.values() for claim in claims_of(nb))
     total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in ("", "Claim", "Chapter", "Source", "Expected", "Measured ± s.e.", "Verdict")
-    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", *COLUMNS))
     return f"""# Claims ledger
 
 Every claim that a chapter states, with what theory or a paper expects and what the run of this
@@ -75,7 +71,7 @@ lies outside, *unresolved* when both lie inside. A claim marked *must hold* stop
 its verdict changes.
 
 ```{{raw}} html
-<div class="claims-box"><table class="claims" id="claims-ledger">
+<div class="claims-box"><table class="claims">
 <thead><tr>{head}</tr></thead>
 <tbody>
 {rows}
@@ -85,16 +81,11 @@ its verdict changes.
 
 
 def _ledger_row(chapter: str, heading: str, claim: dict[str, Any]) -> str:
-    shown = {key: html.escape(str(value)) for key, value in claim.items()}
-    link = f"../notebooks/{html.escape(chapter)}.html"
-    held = ", must hold" if claim.get("expect") else ""
+    link = f"../notebooks/{html.escape(chapter)}.html#claim-{html.escape(claim['id'])}"
+    held = '<br><span class="claim-note">must hold</span>' if claim["expect"] else ""
     return (
-        f'<tr data-chapter="{html.escape(heading)}" data-verdict="{shown["verdict"]}">'
-        f'<th scope="row"><a href="{link}#claim-{shown["id"]}">{shown["id"]}</a></th>'
-        f'<td>{shown["statement"]}</td><td><a href="{link}">{html.escape(heading)}</a></td>'
-        f'<td>{shown["source"]}<br><span class="claim-note">{shown["status"]}{held}</span></td>'
-        f"<td>{shown['law']}</td><td>{shown['measured']}</td>"
-        f'<td><span class="verdict verdict-{shown["verdict"]}">{shown["verdict"]}</span></td></tr>'
+        f'<tr data-chapter="{html.escape(heading)}" data-verdict="{claim["verdict"]}">'
+        f'<td><a href="{link}">{html.escape(heading)}</a>{held}</td>{cells(claim)}</tr>'
     )
 
 

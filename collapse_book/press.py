@@ -156,6 +156,8 @@ def build_book(
 ) -> Path | None:
     """Execute chapters with their defaults, gate, and build the site if all are executed.
 
+    Without names the chapters are those of the table of contents; a draft is executed by name.
+
     Returns
     -------
     Path or None
@@ -164,13 +166,14 @@ def build_book(
     with project.lock():
         tidy(project)
         book = book_chapters(project)
-        book.execute(chapters or project.chapters, options, report)
-        merged = {chapter: book.executed(chapter) for chapter in project.chapters}
-        done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
-        gate(done, strict=True)
         if project.unwritten:
             names = ", ".join(project.unwritten)
             raise BuildFailed(f"book/_toc.yml names notebooks that do not exist: {names}")
+        book.execute(chapters or project.published, options, report)
+        wanted = dict.fromkeys([*project.published, *chapters])
+        merged = {chapter: book.executed(chapter) for chapter in wanted}
+        done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
+        gate(done, strict=True)
         missing = [chapter for chapter in project.published if chapter not in done]
         if missing:
             report.line(f"site not built: still to be executed: {', '.join(missing)}")

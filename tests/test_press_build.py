@@ -119,6 +119,24 @@ def test_build_of_one_chapter_waits_for_the_others(author: Author):
     assert "site not built: still to be executed: two" in done.stdout
 
 
+def test_draft_is_executed_only_by_name(author: Author):
+    author.chapter("draft", "1 / 0")
+    author.chapter("one")
+    author.chapter("two")
+    author.toc("one", "two")
+    assert "draft" not in press(author.root, "build", "one").stdout
+    assert press(author.root, "build", "draft").returncode == 1
+
+
+def test_chapter_that_nobody_wrote_stops_the_build_at_once(author: Author):
+    author.chapter("one")
+    author.toc("one", "two")
+    done = press(author.root, "build")
+    assert done.returncode == 1
+    assert done.stderr == ("collapse-book: book/_toc.yml names notebooks that do not exist: two\n")
+    assert executed(author) == {}
+
+
 def test_run_with_parameters_has_its_own_folder(author: Author, tmp_path):
     author.chapter("one", "print(seed, n_samples)")
     output = tmp_path / "out.ipynb"
