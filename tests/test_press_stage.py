@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from conftest import Author
@@ -11,6 +12,7 @@ from test_press_gate import claims, figure, glued
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import ledger_page, status_page
 from collapse_book.stage import colophon, merge, page, stage
+from collapse_utils import Ledger
 
 RECORD = {
     "executed": "2026-01-02T03:04:05+00:00",
@@ -107,13 +109,16 @@ def test_staged_page_and_download(author: Author, notebook):
 
 
 def test_ledger_holds_every_claim_and_links_back(notebook):
-    shown = {"statement": "a < b", "source": "S", "status": "theorem"}
+    ledger = Ledger()
+    said = ledger.check(
+        "A1", "a < b", "S", law=1, alternative=0, measured=1.0, se=0.01, expect="reproduced"
+    )
     output = claims()
-    output["metadata"]["collapse"]["claims"][0] |= shown
+    output["metadata"]["collapse"]["claims"] = [asdict(said)]
     merged = merge(notebook, executed_copy(notebook, [output]))
     text = ledger_page({"gaussian": merged})
     assert "1 reproduced, 0 contradicted, 0 unresolved" in text
-    assert '<a href="../notebooks/gaussian.html#claim-A1">A1</a>' in text
+    assert '<a href="../notebooks/gaussian.html#claim-A1">It forgets</a>' in text
     assert 'data-chapter="It forgets" data-verdict="reproduced"' in text
     assert "a &lt; b" in text
     assert "must hold" in text
