@@ -17,7 +17,7 @@ from collapse_utils.claims import COLUMNS, VERDICTS, cells
 #: Adds two menus above the table; without JavaScript the whole table stays visible.
 FILTER = """
 <script>
-document.addEventListener("DOMContentLoaded", () => {
+{
   const table = document.querySelector("table.claims");
   const rows = [...table.tBodies[0].rows];
   const bar = document.createElement("p");
@@ -29,7 +29,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const values = [...new Set(rows.map((row) => row.dataset[key]))];
     menu.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
     menu.addEventListener("change", show);
-    label.append(key + " ", menu);
+    label.append(key[0].toUpperCase() + key.slice(1) + " ", menu);
     bar.append(label, " ");
     return [key, menu];
   });
@@ -41,7 +41,7 @@ document.addEventListener("DOMContentLoaded", () => {
   bar.append(count);
   table.parentElement.before(bar);
   show();
-});
+}
 </script>
 """
 
@@ -98,8 +98,8 @@ def status_page(notebooks: Mapping[str, Notebook]) -> str:
 Each chapter of this site was executed with the default parameters, in a process of its own, in
 {seconds:.0f} s altogether. The colophon at the end of each chapter has versions and machine.
 
-| chapter | executed (UTC) | seconds | parameters | {" | ".join(VERDICTS)} |
-| --- | --- | ---: | --- | ---: | ---: | ---: |
+| chapter | executed (UTC) | seconds | claims | parameters |
+| --- | --- | ---: | --- | --- |
 {rows}
 """
 
@@ -111,8 +111,8 @@ def _status_row(chapter: str, notebook: Notebook) -> str:
         for p in parameters_of(notebook)
     )
     counts = Counter(claim["verdict"] for claim in claims_of(notebook))
-    verdicts = " | ".join(str(counts[verdict]) for verdict in VERDICTS)
+    claims = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name]) or "none"
     return (
         f"| {{doc}}`/notebooks/{chapter}` | {when(record)} | {record['seconds']:.1f} "
-        f"| {parameters} | {verdicts} |"
+        f"| {claims} | {parameters} |"
     )

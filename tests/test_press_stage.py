@@ -127,5 +127,7 @@ def test_ledger_holds_every_claim_and_links_back(notebook):
 def test_status_has_seconds_date_parameters_and_counts(notebook):
     merged = merge(notebook, executed_copy(notebook, [claims()]))
     row = status_page({"gaussian": merged}).splitlines()[-1]
-    assert row.startswith("| {doc}`/notebooks/gaussian` | 2026-01-02 03:04 | 1.5 | `seed = 1`, ")
-    assert row.endswith("| 1 | 0 | 0 |")
+    assert row.startswith(
+        "| {doc}`/notebooks/gaussian` | 2026-01-02 03:04 | 1.5 | 1 reproduced | `s"
+    )
+    assert row.endswith("`quick = False` |")
