@@ -183,16 +183,16 @@ def slow(folder: Path) -> str:
 
 
 def alive(folder: Path, leader: int) -> list[str]:
-    """Processes of the session and the kernel, which has a session of its own."""
+    """Processes of the group and the kernel, which has a group of its own."""
     kernel = (folder / "kernel").read_text()
     listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,sess=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split(maxsplit=3) for line in listing.splitlines()]
     return [
         args
-        for pid, session, state, args in rows
-        if (session == str(leader) or pid == kernel) and state[0] != "Z"
+        for pid, group, state, args in rows
+        if (group == str(leader) or pid == kernel) and state[0] != "Z"
     ]
 
 
