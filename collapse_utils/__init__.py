@@ -26,6 +26,7 @@ _MODULES = (
     "categorical",
     "claims",
     "compat",
+    "conv_vae",
     "data",
     "dimensions",
     "figures",
