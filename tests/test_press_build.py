@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from conftest import Author
-from test_press_cli import press
+from test_press_cli import PRESS, press
 
 from collapse_book.execute import DaskEngine, InlineEngine, Task, execute_notebook, longest_first
 from collapse_book.notebooks import read_notebook
@@ -165,7 +164,7 @@ def test_scenario_has_its_own_folder_and_builds_no_site(author: Author):
 
 def start(author: Author, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "collapse_book", *arguments],
+        [*PRESS, *arguments],
         cwd=author.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

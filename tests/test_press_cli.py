@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import Author
 
+#: -P: the installed library, not the miniature one in the current folder.
+PRESS = [sys.executable, "-P", "-m", "collapse_book"]
+
 
 def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in its own process, as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "collapse_book", *arguments],
+        [*PRESS, *arguments],
         cwd=root,
         capture_output=True,
         text=True,
