@@ -37,6 +37,7 @@ _MODULES = (
     "mixture",
     "ngram",
     "notebook",
+    "schedules",
     "text",
     "vae",
     "workflows",
