@@ -3,7 +3,8 @@
 A unigram model draws words independently; a bigram model draws each word given the one before.
 Both fit their text perfectly, so the only error of the loop is the finite sample. A text enters
 the laws through its counts alone, so the simulators map counts to counts, for many replicates at
-once: one row of a count matrix is one lineage.
+once: one row of a count matrix is one lineage. How long a word or a pair lives is a law of
+:mod:`collapse_utils.categorical`.
 
 Taught in the chapter "A language of two words at a time".
 """
@@ -176,52 +177,6 @@ def entropy(counts: ArrayLike) -> NDArray[np.float64]:
     return np.log(total) - (counts * log).sum(axis=-1) / total
 
 
-def survival_exponent(generation: int) -> float:
-    """``g_n`` with ``g_1 = 1`` and ``g_{n+1} = 1 - exp(-g_n)``.
-
-    A word with a Poisson number of descendants per copy and `c` copies in the real text is in the
-    text of generation n with probability ``1 - exp(-c * g_n)`` (Suresh et al. 2025, Theorem 2).
-    ``n * g_n`` rises from 1 to 2.
-
-    Raises
-    ------
-    ValueError
-        If `generation` is not an integer >= 1.
-    """
-    g = 1.0
-    for _ in range(checks.integer("generation", generation, 1) - 1):
-        g = -np.expm1(-g)
-    return float(g)
-
-
-def surviving_types(counts: ArrayLike, generation: int) -> float:
-    """Expected number of types in the text of a generation: ``sum_i 1 - exp(-c_i g_n)``.
-
-    Suresh et al. (2025), Theorem 2 summed over types, with the real counts for the means.
-
-    Parameters
-    ----------
-    counts : array, shape (K,)
-        Counts in the real text; every generation writes as many words.
-    generation : int
-        At least 1.
-    """
-    counts = np.asarray(counts, dtype=float)
-    return float(-np.expm1(-counts * survival_exponent(generation)).sum())
-
-
-def surviving_types_error(counts: ArrayLike, generation: int) -> float:
-    """Bound on the error of :func:`surviving_types` for independent words.
-
-    Suresh et al. (2025), Theorem 1: the exact probability exceeds ``1 - exp(-c g_n)`` by at most
-    ``(3 M p^2 + 3 n p) exp(-c g_n)`` with ``p = c / M``; no term can exceed ``exp(-c g_n)``.
-    """
-    counts = np.asarray(counts, dtype=float)
-    size = counts.sum()
-    excess = np.minimum(3 * counts**2 / size + 3 * generation * counts / size, 1)
-    return float((excess * np.exp(-counts * survival_exponent(generation))).sum())
-
-
 def cross_entropy_spread(counts: ArrayLike, generation: int) -> float:
     """Standard deviation over lineages of the first model's cross-entropy on generation n's text.
 
@@ -342,11 +297,12 @@ class Bigrams:
 
         Returns
         -------
-        ndarray of int, shape (R, K)
+        ndarray, shape (R, K)
+            Of the type of `counts`.
         """
         counts = np.atleast_2d(counts)
         return np.stack([np.bincount(self.head, c, minlength=self.n_types) for c in counts]).astype(
-            np.int64
+            counts.dtype
         )
 
     def surprisal(self) -> NDArray[np.float64]:
@@ -463,7 +419,9 @@ class Bigrams:
         Parameters
         ----------
         counts : array, shape (R, E)
-            Counts of the pairs in the texts that the models are fitted to.
+            Counts of the pairs in the texts that the models are fitted to. They need not be
+            whole: scale them to one size to compare texts of different lengths, because the
+            weight of the prior does not grow with the text.
         rows : sequence of arrays of int
             Sentences of the text to judge; numbers from K on are unknown words.
         strength : float
@@ -479,7 +437,7 @@ class Bigrams:
         heads = np.minimum(flatten(rows), self.n_types)
         tails = np.roll(heads, 1)
         pair = self.index(rows)
-        words = np.pad(self.word_counts(counts), ((0, 0), (0, 1))).astype(float)
+        words = np.pad(self.word_counts(counts), ((0, 0), (0, 1)))
         flat = (words + 1) / (words.sum(axis=1, keepdims=True) + self.n_types + 1)
         left = np.pad(self._leaving(counts), ((0, 0), (0, 1)))
         seen = np.where(pair >= 0, counts[:, pair], 0.0)
@@ -617,8 +575,15 @@ def repeated_share(rows: Sequence[NDArray[np.int64]], length: int = 4) -> float:
         NaN when every sentence is shorter than `length`.
     """
     length = checks.integer("length", length, 1)
-    grams = [tuple(row[i : i + length]) for row in rows for i in range(len(row) - length + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else float("nan")
+    words = flatten(rows)
+    base = int(words.max()) + 1
+    grams, inside = words, words != END
+    # Number the n-grams that end at each word, one word longer at a time, without collisions.
+    for shift in range(1, length):
+        _, grams = np.unique(grams[:-1] * base + words[shift:], return_inverse=True)
+        inside = inside[:-1] & (words[shift:] != END)
+    grams = grams[inside]
+    return 1 - len(np.unique(grams)) / len(grams) if len(grams) else float("nan")
 
 
 def _sampler(counts, first, last, temperature):

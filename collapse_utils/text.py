@@ -33,7 +33,7 @@ _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": 
 _BULLET = re.compile(r"^\s*(?:[*+-]|\d+[.)])\s+")
 _NO_PROSE = re.compile(r"^\s*(?:>>>|\.\. |[|+=~^#@]|\w+ ?::=|Changed in version|Added in version)")
 _PLAIN = re.compile(r"[(\"']*[A-Za-z]+(?:[-'][A-Za-z]+)*[)\"']*[,;:.!?]*[)\"']*")
-_TOKEN = re.compile(r"(?:e\.g|i\.e|etc|cf|vs)\.(?=\s+[^A-Z]|,)|\w+(?:['.-]\w+)*|[.,;:!?]")
+_TOKEN = re.compile(r"(?:e\.g|i\.e|etc|cf|vs)\.(?=\s+[^A-Z]|,)|\.?\w+(?:['.-]\w+)*|[.,;:!?]")
 _SENTENCE_END = frozenset(".!?")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from collapse_utils import Accumulate, Mix, Replace, ngram, recurse
+from collapse_utils import Accumulate, Mix, Replace, categorical, ngram, recurse
 
 ALARM = 1e-4
 TEXT = [
@@ -178,37 +178,19 @@ def test_blocks_of_replicates_agree_in_shape(small, monkeypatch):
 
 
 @pytest.mark.parametrize("generation", [1, 3, 10])
-def test_surviving_words(corpus, generation):
-    counts = np.bincount(ngram.flatten(corpus))
-    rng, now = np.random.default_rng(11), np.tile(counts, (400, 1))
+def test_words_and_pairs_live_by_the_categorical_law(corpus, generation):
+    """Within Suresh's bounds; for pairs and for words in context this is a claim, not a theorem."""
+    pairs, rng = ngram.Bigrams(corpus), np.random.default_rng(11)
+    words = pairs.word_counts(pairs.counts)
+    one, two = np.tile(words, (400, 1)), np.tile(pairs.counts, (400, 1))
     for _ in range(generation):
-        now = ngram.rewrite_words(now, rng)
-    assert_mean(
-        (now > 0).sum(axis=1),
-        ngram.surviving_types(counts, generation),
-        ngram.surviving_types_error(counts, generation),
-    )
-
-
-def test_survival_exponent():
-    assert ngram.survival_exponent(1) == 1
-    assert ngram.survival_exponent(2) == pytest.approx(1 - np.exp(-1))
-    scaled = [n * ngram.survival_exponent(n) for n in (1, 10, 100, 1000, 10_000)]
-    assert (np.diff(scaled) > 0).all()
-    assert 1.99 < scaled[-1] < 2
-
-
-def test_survival_bound_holds_for_one_word_exactly():
-    """Against the exact Wright-Fisher chain of one word: Suresh et al., Theorem 1."""
-    size = 60
-    matrix = stats.binom.pmf(np.arange(size + 1), size, np.arange(size + 1)[:, None] / size)
-    for c in (1, 2, 5):
-        alive = np.eye(size + 1)[c]
-        for n in range(1, 11):
-            alive = alive @ matrix
-            law = -np.expm1(-c * ngram.survival_exponent(n))
-            excess = min(3 * c**2 / size + 3 * n * c / size, 1) * (1 - law)
-            assert law - 1e-12 <= 1 - alive[0] <= law + excess + 1e-12
+        one, two = ngram.rewrite_words(one, rng), pairs.rewrite(two, rng)
+    for now, counts in ((one, words[0]), (two, pairs.counts), (pairs.word_counts(two), words[0])):
+        low, high = categorical.survival_bounds(
+            counts / counts.sum(), n_samples=int(counts.sum()), n_generations=generation
+        )
+        law = low[generation].sum()
+        assert_mean((now > 0).sum(axis=1), law, high[generation].sum() - law)
 
 
 def test_cross_entropy_is_flat_and_its_spread_known(corpus):
@@ -289,6 +271,9 @@ def test_repeated_share():
     rows = [np.array([1, 2, 3, 4]), np.array([1, 2, 3]), np.array([7])]
     assert ngram.repeated_share(rows, 3) == pytest.approx(1 / 3)
     assert ngram.repeated_share(rows, 1) == pytest.approx(3 / 8)
+    written = np.random.default_rng(1).integers(1, 4, (200, 9))
+    grams = [tuple(row[i : i + 5]) for row in written.tolist() for i in range(5)]
+    assert ngram.repeated_share(list(written), 5) == pytest.approx(1 - len(set(grams)) / 1000)
     assert np.isnan(ngram.repeated_share(rows, 9))
 
 
@@ -348,7 +333,7 @@ WRONG = {
         "counts must be a matrix of whole numbers",
     ),
     "seed": (lambda: ngram.rewrite_words([[3, 4]], 1), "rng must be"),
-    "generation": (lambda: ngram.surviving_types([1, 2], 0), "generation must be .* got 0"),
+    "generation": (lambda: ngram.cross_entropy_spread([1, 2], 0), "generation must be .* got 0"),
     "length": (lambda: ngram.repeated_share([], 0), "length must be .* got 0"),
 }
 

@@ -76,13 +76,13 @@ def test_paragraphs_that_differ_in_case_or_stops_count_once():
 
 
 def test_words_and_sentences():
-    paragraphs = ["It's a list, e.g. of str.format calls. It ends! Or not?", "Last one:"]
+    paragraphs = ["It's a list, e.g. of str.format calls. It ends .here! Or not?", "Last one:"]
     assert text.words(paragraphs[:1])[:8] == [
         "it's", "a", "list", ",", "e.g.", "of", "str.format", "calls",
     ]  # fmt: skip
     assert text.sentences(paragraphs) == [
         ["it's", "a", "list", ",", "e.g.", "of", "str.format", "calls"],
-        ["it", "ends"],
+        ["it", "ends", ".here"],
         ["or", "not"],
         ["last", "one", ":"],
     ]
