@@ -307,7 +307,7 @@ def _client(jobs: int, address: str | None) -> Iterator[Any]:
         threads_per_worker=1,
         processes=True,
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port: two builds may run at once
         silence_logs=logging.CRITICAL,
     )
     try:

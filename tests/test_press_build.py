@@ -228,7 +228,7 @@ def test_ctrl_c_is_one_line_and_exit_130(author: Author, tmp_path, jobs):
     build = start(author, "build", "--jobs", jobs)
     wait_for(lambda: len(executed(author)) == 1 and (tmp_path / "kernel").exists())
     os.killpg(build.pid, signal.SIGINT)  # as a terminal does: to all processes
-    _, errors = build.communicate(timeout=20)
+    _, errors = build.communicate(timeout=90)
     assert build.returncode == 130
     assert errors == "\ncollapse-book: interrupted; notebooks that had finished are kept\n"
     assert list(executed(author)) == ["a_quick"]
