@@ -514,8 +514,8 @@ def mean_collapse_time(p: ArrayLike, *, n_samples: int) -> float:
 def mean_collapse_time_diffusion(p: ArrayLike, n_samples: int) -> float:
     """-2M sum (1 - p) ln(1 - p): the diffusion approximation of :func:`mean_collapse_time`.
 
-    Ewens 2004 (section 5, for two symbols); a few percent too long at M = 50 to 100. Tends to 2M
-    for many rare symbols.
+    Ewens 2004 for two symbols; too long by about (ln M)/3, one to three percent at M = 50 to 100.
+    Tends to 2M for many rare symbols.
     """
     p = probabilities(p)
     m = checks.integer("n_samples", n_samples, 1)
@@ -571,10 +571,19 @@ def ancestors(n_samples: int, n_generations: int) -> Array:
     m = checks.integer("n_samples", n_samples, 1)
     n_generations = checks.integer("n_generations", n_generations, 1)
     law = np.zeros((n_generations + 1, m + 1))
-    law[1, m] = 1
+    for n, row in enumerate(_ancestors(m, n_generations), start=1):
+        law[n, : len(row)] = row
+    return law
+
+
+def _ancestors(m: int, n_generations: int) -> Iterator[Array]:
+    """The rows 1, 2, ... of :func:`ancestors`, without trailing zeros."""
+    law = np.zeros(m + 1)
+    law[m] = 1
+    yield law
     stay = np.arange(m + 1) / m  # the ball falls into a box that is occupied already
-    for n in range(2, n_generations + 1):
-        most = int(np.flatnonzero(law[n - 1] > 1e-20)[-1])
+    for _ in range(n_generations - 1):
+        most = int(np.flatnonzero(law > 1e-20)[-1])
         boxes = np.zeros(most + 1)
         # Horner's scheme for the sum over a of P(A = a) x (law of the boxes after a balls).
         for balls in range(most, -1, -1):
@@ -582,9 +591,9 @@ def ancestors(n_samples: int, n_generations: int) -> Array:
             new = boxes[: top - 1] * (1 - stay[: top - 1])
             boxes[:top] *= stay[:top]
             boxes[1:top] += new
-            boxes[0] += law[n - 1, balls]
-        law[n, : most + 1] = boxes
-    return law
+            boxes[0] += law[balls]
+        law = boxes
+        yield law
 
 
 def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
@@ -623,17 +632,19 @@ def expected_alive(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array
     The sum of :func:`survival` over the symbols, without its (G + 1) x K array.
     """
     p = probabilities(p)
-    law = ancestors(n_samples, n_generations)
+    m = checks.integer("n_samples", n_samples, 1)
+    n_generations = checks.integer("n_generations", n_generations, 1)
     unique, times = np.unique(p[p > 0], return_counts=True)
-    a = np.arange(law.shape[1])
-    missing = np.zeros(len(a))
+    a = np.arange(m + 1)
+    missing = np.zeros(m + 1)
     block = max(1, 2**22 // len(a))
     for start in range(0, len(unique), block):
         part = slice(start, start + block)
         missing += np.exp(xlog1py(a[:, None], -unique[part])) @ times[part]
-    alive = law @ (times.sum() - missing)
-    alive[0] = times.sum()
-    return alive
+    seen = times.sum() - missing  # expected number of symbols among a rows of page 1
+    alive = [float(times.sum())]
+    alive += [float(law @ seen[: len(law)]) for law in _ancestors(m, n_generations)]
+    return np.array(alive)
 
 
 def expected_alive_poisson(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
