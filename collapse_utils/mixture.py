@@ -24,7 +24,7 @@ COVARIANCES = ("full", "diag")
 STARTS = ("kmeans", "random_from_data")
 _WEIGHT_FLOOR = 10 * np.finfo(float).eps  # added to each component's count, as scikit-learn does
 _NOT_POSITIVE = "a component's covariance is no longer positive definite: raise reg_covar"
-_BLOCK = 2**14  # samples per block of replicates: features and responsibilities stay in cache
+_BLOCK = 2**15  # samples per block of replicates: features and responsibilities stay in cache
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Params:
         """Log-density of rows X, shape (n, d) for all or (R, n, d), as shape (R, n)."""
         X = np.broadcast_to(X, (len(self), *np.shape(X)[-2:]))
         centre = self.moments()[0]
-        joint = _theta(self, centre) @ _features(X - centre[:, None])
+        joint = _theta(self, centre) @ _features(X, centre)
         top = joint.max(axis=1)
         return top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
 
@@ -191,7 +191,7 @@ def em(
 
 def _em_block(X, params, n_steps, tol, reg_covar, covariance, phi, resp):
     centre = X.mean(axis=1)
-    phi = _features(X - centre[:, None], out=phi[: len(X)])
+    phi = _features(X, centre, out=phi[: len(X)])
     weights, means, covs = (np.array(a) for a in (params.weights, params.means, params.covs))
     bound = np.full(len(X), -np.inf)
     steps = np.zeros(len(X), dtype=np.int64)
@@ -240,16 +240,16 @@ def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> A
     return top + np.log(total) if with_likelihood else None
 
 
-def _features(X: Array, out: Array | None = None) -> Array:
-    """Rows (1, x_i, x_i x_j for i <= j) of centred data: shape (R, 1 + d + d(d+1)/2, n)."""
+def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
+    """Rows (1, x_i, x_i x_j for i <= j) of x - centre: shape (R, 1 + d + d(d+1)/2, n)."""
     dim = X.shape[2]
     i, j = np.triu_indices(dim)
     phi = np.empty((len(X), 1 + dim + len(i), X.shape[1])) if out is None else out
     phi[:, 0] = 1
-    phi[:, 1 : 1 + dim] = np.swapaxes(X, 1, 2)
-    columns = phi[:, 1 : 1 + dim]
+    for a in range(dim):
+        np.subtract(X[:, :, a], centre[:, a, None], out=phi[:, 1 + a])
     for at, (a, b) in enumerate(zip(i, j, strict=True), start=1 + dim):
-        np.multiply(columns[:, a], columns[:, b], out=phi[:, at])
+        np.multiply(phi[:, 1 + a], phi[:, 1 + b], out=phi[:, at])
     return phi
 
 
@@ -356,7 +356,7 @@ def start_from(
             chosen = rng.choice(len(rows), n_components, replace=False)
             resp[r, np.arange(n_components), chosen] = 1
     centre = X.mean(axis=1)
-    return Params(*_m_step(resp, _features(X - centre[:, None]), centre, reg_covar, covariance))
+    return Params(*_m_step(resp, _features(X, centre), centre, reg_covar, covariance))
 
 
 # --------------------------------------------------------------------------- model and recursion
