@@ -39,6 +39,7 @@ _MODULES = (
     "ngram",
     "notebook",
     "precision",
+    "procedure",
     "schedules",
     "text",
     "vae",
