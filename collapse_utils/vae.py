@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,53 @@ from . import checks
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
 SAMPLINGS = ("mean", "noisy")
 _STEPS_AT_ONCE = 50  # minibatches drawn ahead, to call the generators rarely
-_SMALLEST_SIGMA2 = 1e-6
+SMALLEST_SIGMA2 = 1e-6
 
 
-class VAE(BaseEstimator):
+class ImageVAE(BaseEstimator):
+    """What the autoencoders of this package share: how they write images, and what they accept.
+
+    A subclass holds ``latent``, ``likelihood``, ``sigma2``, ``sampling`` and, once fitted,
+    ``sigma2_``; it can ``decode(z)``.
+    """
+
+    def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
+        """Write `n` images: shape (n, pixels).
+
+        With Gaussian noise the pixels may leave [0, 1]; they are not clipped, because clipping
+        would change the law that the model was fitted with.
+        """
+        n = checks.integer("n", n, 1)
+        rng = np.random.default_rng() if rng is None else checks.generator(rng)
+        mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
+        if self.sampling == "mean":
+            return mean
+        if self.likelihood == "bernoulli":
+            return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        return mean + np.float32(math.sqrt(self.sigma2_)) * noise
+
+    def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Images as float32 rows, or a clear error.
+
+        Noise of this decoder may carry a pixel out of [0, 1]: ten sigma are let pass.
+        """
+        margin = {"gaussian": 10 * math.sqrt(self.sigma2), "learned": 5.0, "bernoulli": 0.0}[
+            self.likelihood
+        ]
+        X = np.asarray(X, dtype=np.float32)
+        if X.ndim != 2 or X.size == 0:
+            raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
+        if not np.isfinite(X).all():
+            raise ValueError("X must be finite, got NaN or infinity")
+        low, high = X.min(), X.max()
+        if low < -margin or high > 1 + margin:
+            allowed = "[0, 1]" if margin == 0 else f"[0, 1] give or take noise of {margin:.2g}"
+            raise ValueError(f"X must hold pixels in {allowed}, got [{low:.4g}, {high:.4g}]")
+        return X
+
+
+class VAE(ImageVAE):
     """A variational autoencoder with one hidden layer on each side.
 
     Encoder: pixels -> hidden (ReLU) -> mean and log-variance of the latent code. Decoder: latent
@@ -80,7 +123,7 @@ class VAE(BaseEstimator):
         self.hidden = checks.integer("hidden", hidden, 1)
         self.latent = checks.integer("latent", latent, 1)
         self.likelihood = checks.choice("likelihood", likelihood, LIKELIHOODS)
-        self.sigma2 = checks.real("sigma2", sigma2, _SMALLEST_SIGMA2)
+        self.sigma2 = checks.real("sigma2", sigma2, SMALLEST_SIGMA2)
         self.sampling = checks.choice("sampling", sampling, SAMPLINGS)
         self.n_steps = checks.integer("n_steps", n_steps, 1)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
@@ -126,7 +169,7 @@ class VAE(BaseEstimator):
             Fitted copies of this model.
         """
         rng = np.random.default_rng() if rng is None else checks.generator(rng)
-        data = [_check_images(X, self._margin()) for X in Xs]
+        data = [self._check_images(X) for X in Xs]
         if len({X.shape[1] for X in data}) != 1:
             widths = sorted({X.shape[1] for X in data})
             raise ValueError(f"Xs must hold images of one size, got {widths} pixels")
@@ -143,7 +186,7 @@ class VAE(BaseEstimator):
 
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mean latent code of each image, shape (n, latent)."""
-        X = _check_images(X, self._margin())
+        X = self._check_images(X)
         w = self.weights_
         hidden = np.maximum(X @ w["W1"] + w["b1"], 0)
         return (hidden @ w["W2"] + w["b2"])[:, : self.latent]
@@ -153,28 +196,6 @@ class VAE(BaseEstimator):
         w = self.weights_
         hidden = np.maximum(np.asarray(z, np.float32) @ w["W3"] + w["b3"], 0)
         return expit(hidden @ w["W4"] + w["b4"])
-
-    def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
-        """Write `n` images: shape (n, pixels).
-
-        With Gaussian noise the pixels may leave [0, 1]; they are not clipped, because clipping
-        would change the law that the model was fitted with.
-        """
-        n = checks.integer("n", n, 1)
-        rng = np.random.default_rng() if rng is None else checks.generator(rng)
-        mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
-        if self.sampling == "mean":
-            return mean
-        if self.likelihood == "bernoulli":
-            return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
-        noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return mean + np.float32(math.sqrt(self.sigma2_)) * noise
-
-    def _margin(self) -> float:
-        """How far noise of this decoder can carry a pixel out of [0, 1]: ten sigma."""
-        return {"gaussian": 10 * math.sqrt(self.sigma2), "learned": 5.0, "bernoulli": 0.0}[
-            self.likelihood
-        ]
 
 
 class PPCA(BaseEstimator):
@@ -283,20 +304,6 @@ def faded(
     return np.array(written)
 
 
-def _check_images(X: ArrayLike, margin: float) -> NDArray[np.float32]:
-    """Images as float32 rows, or a clear error."""
-    X = np.asarray(X, dtype=np.float32)
-    if X.ndim != 2 or X.size == 0:
-        raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
-    if not np.isfinite(X).all():
-        raise ValueError("X must be finite, got NaN or infinity")
-    low, high = X.min(), X.max()
-    if low < -margin or high > 1 + margin:
-        allowed = "[0, 1]" if margin == 0 else f"[0, 1] give or take noise of {margin:.2g}"
-        raise ValueError(f"X must hold pixels in {allowed}, got [{low:.4g}, {high:.4g}]")
-    return X
-
-
 def _train(
     config: VAE, data: list[NDArray[np.float32]], seeds: list[int]
 ) -> tuple[dict[str, NDArray], NDArray, NDArray]:
@@ -313,7 +320,7 @@ def _train(
     starts = dict(zip(map(id, unique), np.cumsum([0, *map(len, unique)]), strict=False))
     rows = torch.from_numpy(np.concatenate(unique))
     stack = _Stack(config, _start(config, data, generators))
-    optimiser = torch.optim.Adam(list(stack.weights.values()), fused=True)
+    descend = adam(list(stack.weights.values()))
     losses, residuals = torch.empty(2, config.n_steps, len(data))
 
     def minibatches() -> Iterator[tuple[Any, Any]]:
@@ -330,13 +337,12 @@ def _train(
         for step, (chosen, noise) in enumerate(minibatches()):
             torch.index_select(rows, 0, chosen.flatten(), out=stack.x.flatten(0, 1))
             losses[step], residuals[step] = stack.gradients(noise)
-            optimiser.param_groups[0]["lr"] = config.learning_rate * _rate(step, config.n_steps)
-            optimiser.step()
+            descend(config.learning_rate * _rate(step, config.n_steps))
     weights = {
         name: (w.squeeze(1) if name.startswith("b") else w).detach().numpy()
         for name, w in stack.weights.items()
     }
-    late = residuals[-max(1, config.n_steps // 20) :].mean(0).clamp(min=_SMALLEST_SIGMA2)
+    late = residuals[-max(1, config.n_steps // 20) :].mean(0).clamp(min=SMALLEST_SIGMA2)
     sigma2 = {
         "gaussian": np.full(len(data), config.sigma2),
         "learned": late.numpy(),
@@ -438,7 +444,7 @@ class _Stack:
             sigma2 = (
                 torch.full_like(residual, self.config.sigma2)
                 if fixed
-                else residual.clamp(min=_SMALLEST_SIGMA2)
+                else residual.clamp(min=SMALLEST_SIGMA2)
             )
             loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
             error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
@@ -455,6 +461,30 @@ class _Stack:
         delta = torch.bmm(code, w["W2"].mT, out=self.back).mul_(h.sign_())
         back_into("1", x, delta)
         return pixels * loss + divergence, residual
+
+
+def adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], None]:
+    """Adam (Kingma and Ba 2015): a function of the rate that moves `weights` by their ``grad``.
+
+    The arithmetic of ``torch.optim.Adam``, whose construction loads torch's compiler first: that
+    takes as long as training dozens of the small networks.
+    """
+    import torch
+    from torch.optim.adam import adam as step
+
+    first, second = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    counts = [torch.zeros((), device=w.device) for w in weights]
+    settings = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": weight_decay}
+
+    def descend(rate: float) -> None:
+        with torch.no_grad():
+            grads = [w.grad for w in weights]
+            step(
+                weights, grads, first, second, [], counts,
+                lr=rate, fused=True, amsgrad=False, maximize=False, **settings,
+            )  # fmt: skip
+
+    return descend
 
 
 def _rate(step: int, n_steps: int) -> float:
