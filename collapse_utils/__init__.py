@@ -30,6 +30,7 @@ _MODULES = (
     "data",
     "density",
     "dimensions",
+    "errors",
     "figures",
     "functional",
     "gaussian",
