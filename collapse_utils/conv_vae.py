@@ -194,7 +194,7 @@ class ConvVAE(ImageVAE):
         return torch.device("cuda" if use_gpu else "cpu")
 
 
-def architecture(name: str, images: NDArray) -> type[VAE] | type[ConvVAE]:
+def autoencoder(name: str, images: NDArray) -> type[VAE] | type[ConvVAE]:
     """The class of autoencoder called `name`, if it can read such images.
 
     Parameters

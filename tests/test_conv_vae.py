@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from collapse_utils import Replace, conv_vae, recurse
-from collapse_utils.conv_vae import ConvVAE, architecture
+from collapse_utils.conv_vae import ConvVAE, autoencoder
 from collapse_utils.vae import LIKELIHOODS, VAE, adam
 
 
@@ -181,9 +181,9 @@ def test_missing_gpu_is_refused_and_auto_does_without(images, monkeypatch):
 
 
 def test_architecture_by_name(images):
-    assert architecture("mlp", images[:, :64]) is VAE
-    assert architecture("conv", images) is ConvVAE
+    assert autoencoder("mlp", images[:, :64]) is VAE
+    assert autoencoder("conv", images) is ConvVAE
     with pytest.raises(ValueError, match=r'"mlp" for images of 64 pixels.*got "conv".*"mnist"'):
-        architecture("conv", images[:, :64])
+        autoencoder("conv", images[:, :64])
     with pytest.raises(ValueError, match="architecture must be one of mlp, conv, got 'gan'"):
-        architecture("gan", images)
+        autoencoder("gan", images)
