@@ -18,7 +18,7 @@ from . import checks, language_base, language_data, loop
 from .language import LanguageModel
 from .language_decoding import Decoding
 from .language_metrics import Measures
-from .workflows import Workflow
+from .workflows import Replace, Workflow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -145,11 +145,45 @@ def run(
         return {name: one.result() for name, one in zip(conditions, waiting, strict=True)}
 
 
+def first_model(setting: Setting, *, seed: int) -> tuple[Prepared, PreTrainedModel]:
+    """The model of generation 1, which all conditions of :func:`run` with this seed share.
+
+    Parameters
+    ----------
+    setting : Setting
+    seed : int
+
+    Returns
+    -------
+    prepared : Prepared
+    network : transformers.PreTrainedModel
+        Fine-tuned on the human text; it can judge the text of its descendants.
+    """
+    checks.integer("seed", seed, 0)
+    ready = setting.prepare()
+    history = _recurse(ready, setting, Condition(Replace(), Decoding(), 1), seed)
+    return ready, history.models["all", 0].network
+
+
 def _run_one(
     setting: Setting, condition: Condition, seed: int, checkpoint: Path | None, progress=False
 ) -> loop.History:
     ready = setting.prepare(progress=progress)
-    history = loop.recurse(
+    history = _recurse(ready, setting, condition, seed, checkpoint=checkpoint, progress=progress)
+    history.models.clear()  # networks are large, and the samples are what is asked for
+    return history
+
+
+def _recurse(
+    ready: Prepared,
+    setting: Setting,
+    condition: Condition,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    progress: bool = False,
+) -> loop.History:
+    return loop.recurse(
         ready.model(setting, decoding=condition.decoding, progress=progress),
         ready.train,
         workflow={"all": condition.workflow},
@@ -160,8 +194,6 @@ def _run_one(
         progress=progress,
         checkpoint=checkpoint,
     )
-    history.models.clear()  # networks are large, and the samples are what is asked for
-    return history
 
 
 def _one_thread() -> None:

@@ -10,7 +10,7 @@ import pytest
 from collapse_utils import Mix, Replace, compat, language_base, language_data, language_metrics
 from collapse_utils.language import LanguageModel
 from collapse_utils.language_decoding import Decoding, write
-from collapse_utils.language_experiment import Condition, Setting, run
+from collapse_utils.language_experiment import Condition, Setting, first_model, run
 
 torch = pytest.importorskip("torch")
 compat.mend_torchvision()
@@ -510,6 +510,9 @@ def test_run_reports_every_generation_and_shares_the_first():
         assert history.samples["all", 0][0].shape == (12, 16)
     first = [language_metrics.losses_by_generation(h)[1] for h in found.values()]
     np.testing.assert_array_equal(*first)
+    ready, network = first_model(setting(), seed=1)
+    losses = language_metrics.block_losses(network, ready.test)
+    np.testing.assert_array_equal(losses, first[0])
 
 
 def test_interrupted_run_continues_to_the_same_numbers(tmp_path, monkeypatch):
