@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks, text
+from . import checks, compat, text
 from .language_data import EMBEDDED, blocks, corpus, first_line
+from .language_decoding import token_bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -128,9 +130,7 @@ def embedded(recipe: Recipe | None = None, *, progress: bool = False) -> Path:
     Path
         In :func:`cache_folder`, with safetensors weights, configuration and tokenizer.
     """
-    from . import compat
-
-    compat.mend_torchvision()
+    _ready()
     import tokenizers
     import torch
     import transformers
@@ -169,10 +169,17 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute()
 
 
-def _read(name: str, *, local_only: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from . import compat
-
+def _ready() -> None:
+    """Make it safe and silent to import transformers."""
     compat.mend_torchvision()
+    with warnings.catch_warnings():
+        # Said once, where a notebook has no widgets; transformers then draws its bars as text.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import tqdm.auto  # noqa: F401
+
+
+def _read(name: str, *, local_only: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    _ready()
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -207,7 +214,6 @@ def _tokenizer(paragraphs: Sequence[str], vocabulary: int) -> PreTrainedTokenize
 def _pretrain(X: NDArray[np.int64], recipe: Recipe, progress: bool) -> PreTrainedModel:
     """AdamW with a short warm-up and a linear decay over random blocks."""
     import torch
-    from tqdm.auto import trange
     from transformers import OPTConfig, OPTForCausalLM
 
     config = OPTConfig(
@@ -226,19 +232,21 @@ def _pretrain(X: NDArray[np.int64], recipe: Recipe, progress: bool) -> PreTraine
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, fused=True)
     rng, rows = np.random.default_rng(recipe.seed), torch.from_numpy(X)
     network.train()
-    for step in trange(recipe.steps, desc="pre-training", disable=not progress):
-        warm, left = (step + 1) / recipe.warm_up, 1 - step / recipe.steps
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(warm, left)
-        batch = rows[rng.integers(len(rows), size=recipe.batch)]
-        loss = network(batch, labels=batch, use_cache=False).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"pre-training diverged at step {step + 1} with rate={recipe.rate:g}; choose a "
-                "smaller rate"
-            )
+    with token_bar("pre-training", recipe.steps * recipe.batch * recipe.context, progress) as bar:
+        for step in range(recipe.steps):
+            warm, left = (step + 1) / recipe.warm_up, 1 - step / recipe.steps
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate * min(warm, left)
+            batch = rows[rng.integers(len(rows), size=recipe.batch)]
+            loss = network(batch, labels=batch, use_cache=False).loss
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(
+                    f"pre-training diverged at step {step + 1} with rate={recipe.rate:g}; choose a "
+                    "smaller rate"
+                )
+            bar.update(batch.numel())
     return network.eval()

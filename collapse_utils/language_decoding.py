@@ -190,6 +190,8 @@ def block_rows(name: str, X: NDArray, length: int | None = None) -> NDArray[np.i
 
 def token_bar(what: str, total: int, progress: bool):
     """Bar with tokens per second and the time left, on standard error."""
-    from tqdm.auto import tqdm
-
+    if progress:
+        from tqdm.auto import tqdm
+    else:  # tqdm.auto would warn where a notebook has no widgets
+        from tqdm import tqdm
     return tqdm(total=total, desc=what, unit="token", unit_scale=True, disable=not progress)
