@@ -46,6 +46,7 @@ _MODULES = (
     "ngram",
     "notebook",
     "precision",
+    "preferences",
     "procedure",
     "schedules",
     "text",
