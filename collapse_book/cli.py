@@ -24,11 +24,38 @@ def _shared(command: Any) -> Any:
     """Options of the commands that execute."""
     for option in (
         click.option("--jobs", "-j", type=click.IntRange(1), help="Worker processes [cores]."),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Run on the workers of this Dask scheduler, such as tcp://127.0.0.1:8786.",
+        ),
         click.option("--timeout", type=click.FloatRange(1), help="Seconds that one cell may take."),
         click.option("--force", is_flag=True, help="Execute even what has not changed."),
     ):
         command = option(command)
     return command
+
+
+class ChapterCommand(click.Command):
+    """A command whose help, asked for with a chapter, shows the parameters of that chapter."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["collapse_book.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        given, _, _ = self.make_parser(ctx).parse_args(ctx.meta["collapse_book.arguments"])
+        if isinstance(given.get("chapter"), str):
+            write_parameters(ctx.obj, given["chapter"], formatter)
+        super().format_epilog(ctx, formatter)
+
+
+def write_parameters(project: Project, chapter: str, formatter: click.HelpFormatter) -> None:
+    """Names, types, defaults, allowed values and meanings of a chapter's parameters."""
+    parameters = _parameters(project, chapter)
+    rows = [(f"{p.name}: {p.type} = {p.default!r}", f"{p.help} ({p.allowed})") for p in parameters]
+    with formatter.section(f"Parameters of {chapter}"):
+        formatter.write_dl(rows, col_max=36)
 
 
 @click.group(
@@ -52,6 +79,7 @@ def app(context: click.Context, root: Path | None) -> None:
       collapse-book build --scenario smoke             all chapters, small and quick
       collapse-book list gaussian                      parameters of one chapter
       collapse-book run gaussian -p n_samples 50       one chapter with your parameters
+      collapse-book sweep gaussian --grid g.yml --out runs/g     one chapter, many parameters
     """
     context.obj = Project.find(root)
 
@@ -66,6 +94,7 @@ def build(
     chapters: Sequence[str],
     scenario: str | None,
     jobs: int | None,
+    scheduler: str | None,
     timeout: float | None,
     force: bool,
 ) -> None:
@@ -90,7 +119,7 @@ def build(
     from collapse_book.report import Report
 
     report = Report()
-    options = press.Options(jobs=jobs, timeout=timeout, force=force)
+    options = press.Options(jobs=jobs, timeout=timeout, force=force, scheduler=scheduler)
     if chosen:
         folder = press.build_scenario(project, chapters, chosen, options, report)
         report.line(f"scenario {chosen.name}: {chosen.description}")
@@ -101,7 +130,7 @@ def build(
         report.line(f"the book is ready: {front}")
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=ChapterCommand, epilog=EXIT_CODES)
 @click.argument("chapter")
 @click.option(
     "-p",
@@ -129,12 +158,13 @@ def run(
     file: Path | None,
     output: Path | None,
     jobs: int | None,
+    scheduler: str | None,
     timeout: float | None,
     force: bool,
 ) -> None:
     """Execute one CHAPTER with your own parameters.
 
-    Parameters are checked before anything starts; `collapse-book list CHAPTER` shows them.
+    Parameters are checked before anything starts; `collapse-book run CHAPTER --help` shows them.
 
     \b
     Examples:
@@ -165,7 +195,7 @@ def run(
     from collapse_book.report import Report
 
     report = Report()
-    options = press.Options(jobs=jobs, timeout=timeout, force=force)
+    options = press.Options(jobs=jobs, timeout=timeout, force=force, scheduler=scheduler)
     path, findings = press.run_chapter(project, chapter, values, options, report)
     if output is not None:
         write_atomic(output.absolute(), path.read_bytes())
@@ -174,6 +204,64 @@ def run(
     report.line("open it in Jupyter, VS Code or any other notebook viewer")
     if findings:
         raise BuildFailed("\n".join(str(finding) for finding in findings))
+
+
+@app.command(cls=ChapterCommand, epilog=EXIT_CODES)
+@click.argument("chapter")
+@click.option(
+    "--grid",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="YAML file of the parameters: name: [values], name: low..high, or a list of such maps.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="Folder for points, table and figure; local, or a URL that fsspec understands.",
+)
+@click.option(
+    "--show",
+    "shown",
+    multiple=True,
+    metavar="NAME",
+    help="Claim or glued number to draw (repeatable) [what suits].",
+)
+@_shared
+@click.pass_obj
+def sweep(
+    project: Project,
+    chapter: str,
+    file: Path,
+    out: str,
+    shown: Sequence[str],
+    jobs: int | None,
+    scheduler: str | None,
+    timeout: float | None,
+    force: bool,
+) -> None:
+    """Execute one CHAPTER over a grid of parameters; go on where an earlier sweep stopped.
+
+    Each point is kept as soon as it has finished, as a table of its claims and numbers and as
+    an executed notebook. A point that fails is named at the end and does not stop the others.
+    With a scheduler, --jobs does nothing: its workers say how many points run at once.
+
+    \b
+    Examples:
+      collapse-book sweep gaussian --grid grid.yml --out runs/gaussian
+      collapse-book sweep gaussian --grid grid.yml --out runs/gaussian --show A1
+      collapse-book sweep gaussian --grid grid.yml --out s3://bucket/gaussian \\
+                    --scheduler tcp://127.0.0.1:8786
+    """
+    from collapse_book.grid import read_grid
+
+    grid = read_grid(file, _parameters(project, chapter))
+    from collapse_book.report import Report
+    from collapse_book.sweep import SweepOptions, run_sweep
+
+    options = SweepOptions(jobs=jobs, scheduler=scheduler, timeout=timeout, force=force)
+    run_sweep(project, chapter, grid, out, options, shown, Report())
 
 
 @app.command(epilog=EXIT_CODES)
@@ -236,8 +324,9 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
         heading = title(read_notebook(project.notebook(chapter)))
         click.echo(f"{chapter:<{width}}  {took}  {heading}")
         if chapters:
-            for p in _parameters(project, chapter):
-                click.echo(f"    {p.name}: {p.type} = {p.default!r}   {p.help} ({p.allowed})")
+            formatter = click.get_current_context().make_formatter()
+            write_parameters(project, chapter, formatter)
+            click.echo(formatter.getvalue())
     if not chapters:
         click.echo(f"\nscenarios: {', '.join(scenario_names(project)) or 'none'}")
 

@@ -18,7 +18,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.notebooks import Notebook
+from collapse_book.workers import Crew
+
+#: Seconds: for a scheduler to answer, for its first worker to join, between looks at the workers.
+ANSWER, FIRST_WORKER, POLL = 10.0, 60.0, 2.0
 
 #: One thread each: notebooks run side by side, and spinning BLAS threads cost more than they give.
 ENVIRONMENT = {
@@ -251,46 +256,97 @@ class InlineEngine:
 
 
 class DaskEngine:
-    """A Dask cluster: local processes, or the scheduler at ``address``."""
+    """A Dask cluster: local processes, or the scheduler at ``address``.
 
-    def __init__(self, jobs: int, address: str | None = None) -> None:
+    A task that was running on a worker that is lost runs again on another one; what has been
+    handed back is never run twice. A remote worker must have the same sources as this process.
+    """
+
+    def __init__(
+        self, jobs: int, address: str | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
         self.jobs = jobs
         self.address = address
+        self.say = say
 
     def run(
         self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
     ) -> Iterator[Outcome]:
+        from concurrent.futures import CancelledError
+
         import dask
-        from distributed import as_completed
+        from distributed import wait
 
         os.environ.update(ENVIRONMENT)  # before the workers start
         quiet = {"logging.distributed": "critical"}
         with dask.config.set(quiet), _client(self.jobs, self.address) as client:
+            crew = None
+            if self.address is not None:
+                crew = Crew(client, self.address)
+                crew.muster(FIRST_WORKER)
             waiting = list(longest_first(tasks))
-            slots = max(1, sum(client.nthreads().values()))
-            names: dict[Any, Task] = {}
+            running: dict[Any, tuple[Task, list[str] | None]] = {}
 
-            def submit() -> Any:
-                # Never more tasks than threads: the scheduler would hand the rest out too early.
-                task = waiting.pop(0)
+            def submit(task: Task, workers: list[str] | None) -> None:
                 future = client.submit(
-                    execute_notebook, task.notebook, dict(task.parameters), timeout, pure=False
+                    execute_notebook,
+                    task.notebook,
+                    dict(task.parameters),
+                    timeout,
+                    pure=False,
+                    workers=workers,
                 )
-                names[future.key] = task
-                started(task.name)
-                return future
+                running[future] = (task, workers)
 
-            finished = as_completed([submit() for _ in range(min(slots, len(waiting)))])
-            for future in finished:
-                task = names[future.key]
-                try:
-                    outcome = Outcome(task.name, *future.result())
-                except Exception as error:  # a lost worker, or the press itself: report, go on
-                    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    outcome = Outcome(task.name, task.notebook, what)
-                if waiting:
-                    finished.add(submit())
-                yield outcome
+            try:
+                while waiting or running:
+                    workers = None if crew is None else self._look(crew)
+                    # Never more tasks than threads: the scheduler would hand the rest out early.
+                    slots = sum(client.nthreads().values()) if workers is None else len(workers)
+                    for future, (task, allowed) in list(running.items()):
+                        if allowed is not None and workers and not set(allowed) & set(workers):
+                            future.cancel()  # all it may run on are gone
+                            del running[future]
+                            submit(task, workers)
+                    while waiting and len(running) < slots:
+                        task = waiting.pop(0)
+                        submit(task, workers)
+                        started(task.name)
+                    if not running:
+                        time.sleep(POLL)
+                        continue
+                    with contextlib.suppress(TimeoutError):
+                        wait(list(running), timeout=POLL, return_when="FIRST_COMPLETED")
+                    for future in [future for future in running if future.done()]:
+                        task, _ = running.pop(future)
+                        try:
+                            outcome = Outcome(task.name, *future.result())
+                        except CancelledError:
+                            raise
+                        except Exception as error:  # a lost worker, or the press: report, go on
+                            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                            outcome = Outcome(task.name, task.notebook, what)
+                        yield outcome
+            except (CancelledError, OSError):
+                if self.address is None:
+                    raise
+                raise BuildFailed(
+                    f"the scheduler at {self.address} is gone; what had finished is kept, "
+                    "so run the same command again"
+                ) from None
+            except BaseException:
+                if self.address is not None:
+                    client.cancel(list(running))
+                raise
+
+    def _look(self, crew: Crew) -> list[str]:
+        """Workers that may work now; a newcomer that may not is named once."""
+        known = set(crew.refused)
+        ready = crew.ready()
+        for at in crew.refused.keys() - known:
+            if self.say is not None:
+                self.say(f"not used: worker {at}: {crew.refused[at]}")
+        return ready
 
 
 @contextlib.contextmanager
@@ -299,7 +355,12 @@ def _client(jobs: int, address: str | None) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     if address is not None:
-        with Client(address) as client:
+        try:
+            client = Client(address, timeout=ANSWER)
+        except (OSError, TimeoutError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise BadInput(f"no Dask scheduler answers at {address}: {why}") from None
+        with client:
             yield client
         return
     cluster = LocalCluster(

@@ -1,0 +1,110 @@
+"""What a run found, as a tidy table: a row for each claim and each glued number."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from collapse_book.gate import GLUE_PREFIX, claims_of, glue_key, outputs_of
+from collapse_book.notebooks import Notebook, joined
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns beside the parameters of the chapter, whose names must differ.
+BEFORE = ("point",)
+AFTER = (
+    *("kind", "name", "value", "se", "text", "law", "law_value", "alternative", "points"),
+    *("verdict", "expect", "status", "statement", "source", "test"),
+)
+TEXTS = tuple(name for name in AFTER if name not in ("value", "se", "law_value", "points"))
+
+_DIGITS = r"[+\-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+\-−]?\d+)?"
+SHOWN = re.compile(
+    rf"(?P<value>{_DIGITS})\s*%?(?:\s*±\s*(?P<se>{_DIGITS})\s*%?)?(?:\s+[A-Za-z]+)?", re.IGNORECASE
+)
+
+
+def read_number(text: str) -> tuple[float, float]:
+    """Value and standard error of a number as a page shows it; NaN for what is not there.
+
+    ``1,200``, ``12.5 %``, ``0.51 ± 0.02`` and ``12 generations`` are numbers; ``3 of 20`` and
+    ``0.1 to 0.3`` are not. A percentage stays one.
+
+    >>> read_number("0.51 ± 0.02")
+    (0.51, 0.02)
+    """
+    found = SHOWN.fullmatch(text.strip())
+    if found is None:
+        return math.nan, math.nan
+    return _float(found["value"]), _float(found["se"])
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float((text or "").replace(",", "").replace("−", "-"))
+    except ValueError:
+        return math.nan
+
+
+def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.DataFrame:
+    """Table of one executed notebook.
+
+    Parameters
+    ----------
+    point : str
+        Key of the run.
+    parameters : mapping
+        Value of every parameter of the chapter.
+    notebook : dict
+        The executed notebook.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns: point, the parameters, and `AFTER`. ``kind`` is *claim*, *number* (a glued
+        one) or *run* (the seconds it took). ``value`` and ``se`` are read from ``text``, what
+        the page shows, and are NaN where that is not a number.
+    """
+    import pandas as pd
+
+    seconds = notebook["metadata"]["collapse_book"]["seconds"]
+    rows = [_claim_row(claim) for claim in claims_of(notebook)]
+    rows += [
+        _number_row(key, output)
+        for _, _, output in outputs_of(notebook)
+        if (key := glue_key(output)) is not None
+    ]
+    rows.append({"kind": "run", "name": "seconds", "value": seconds, "text": f"{seconds} s"})
+    blank: dict[str, Any] = {name: "" if name in TEXTS else math.nan for name in AFTER}
+    head = {"point": point, **parameters}
+    frame = pd.DataFrame([head | blank | row for row in rows])
+    return frame.astype(dict.fromkeys(("value", "se", "law_value", "points"), float))
+
+
+def _claim_row(claim: Mapping[str, Any]) -> dict[str, Any]:
+    value, se = read_number(claim["measured"].split(";")[0])
+    # A law with several points is shown as "0.5 ± 0.1 (generation 3)": the most strained one.
+    law_value, _ = read_number(re.sub(r"\s*\(.*\)$", "", claim["law"]))
+    shown = ("law", "alternative", "verdict", "status", "statement", "source", "test")
+    return {
+        "kind": "claim",
+        "name": claim["id"],
+        "value": value,
+        "se": se,
+        "text": claim["measured"],
+        "law_value": law_value,
+        "points": claim["points"],
+        "expect": claim["expect"] or "",
+        **{key: claim[key] for key in shown},
+    }
+
+
+def _number_row(key: str, output: Mapping[str, Any]) -> dict[str, Any]:
+    stored = joined(output["data"][f"{GLUE_PREFIX}text/plain"])
+    text = str(ast.literal_eval(stored))
+    value, se = read_number(text)
+    return {"kind": "number", "name": key, "value": value, "se": se, "text": text}
