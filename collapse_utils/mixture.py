@@ -9,12 +9,13 @@ rounding error.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.cluster import KMeans
 
 from . import checks
 
@@ -24,6 +25,7 @@ COVARIANCES = ("full", "diag")
 STARTS = ("kmeans", "random_from_data")
 _WEIGHT_FLOOR = 10 * np.finfo(float).eps  # added to each component's count, as scikit-learn does
 _NOT_POSITIVE = "a component's covariance is no longer positive definite: raise reg_covar"
+_ADJUGATE = np.array([1.0, -1.0, 1.0])  # signs of the inverse of a packed 2 x 2 matrix
 _BLOCK = 2**15  # samples per block of replicates: features and responsibilities stay in cache
 
 
@@ -84,20 +86,25 @@ class Params:
         """`n` rows from each mixture, shape (R, n, d), grouped by component."""
         counts = rng.multinomial(n, self.weights / self.weights.sum(axis=1, keepdims=True))
         roots = np.linalg.cholesky(self.covs)
-        rows = rng.standard_normal((len(self), n, self.means.shape[2]))
-        for r, row_counts in enumerate(counts):
-            start = 0
-            for k, count in enumerate(row_counts):
-                part = rows[r, start : start + count]
-                part[:] = part @ roots[r, k].T + self.means[r, k]
-                start += count
-        return rows
+        dim = self.means.shape[2]
+        rows = rng.standard_normal((len(self), dim, n))
+
+        def spread(per_component: Array) -> Array:
+            """Numbers of the components, shape (R, K), as numbers of the rows, shape (R, n)."""
+            return np.repeat(per_component.ravel(), counts.ravel()).reshape(len(self), n)
+
+        for a in reversed(range(dim)):  # the root is lower triangular: the last variable first
+            rows[:, a] *= spread(roots[..., a, a])
+            for b in range(a):
+                rows[:, a] += spread(roots[..., a, b]) * rows[:, b]
+            rows[:, a] += spread(self.means[..., a])
+        return rows.swapaxes(1, 2)
 
     def log_density(self, X: ArrayLike) -> Array:
         """Log-density of rows X, shape (n, d) for all or (R, n, d), as shape (R, n)."""
         X = np.broadcast_to(X, (len(self), *np.shape(X)[-2:]))
         centre = self.moments()[0]
-        joint = _theta(self, centre) @ _features(X, centre)
+        joint = _theta(self.weights, *_centred(self, centre)) @ _features(X, centre)
         top = joint.max(axis=1)
         return top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
 
@@ -164,62 +171,76 @@ def em(
         rows than components, or a covariance degenerates (raise `reg_covar`).
     """
     X = np.asarray(X, dtype=float)
-    n_steps = checks.integer("n_steps", n_steps, 1)
-    tol = checks.real("tol", tol, 0)
-    reg_covar = checks.real("reg_covar", reg_covar, 0)
-    checks.choice("covariance", covariance, COVARIANCES)
+    settings = _settings(n_steps, tol, reg_covar, covariance)
     k, dim = start.means.shape[1:]
     if X.ndim != 3 or len(X) != len(start) or X.shape[2] != dim:
         raise ValueError(f"X must have shape ({len(start)}, n, {dim}), got {X.shape}")
     if X.shape[1] < k:
         raise ValueError(f"n_components must be at most the {X.shape[1]} rows of X, got {k}")
-    if not np.isfinite(X).all():
+    return _em(X, start, *settings, likelihood=True)
+
+
+def _settings(n_steps, tol, reg_covar, covariance) -> tuple[int, float, float, str]:
+    return (
+        checks.integer("n_steps", n_steps, 1),
+        checks.real("tol", tol, 0),
+        checks.real("reg_covar", reg_covar, 0),
+        checks.choice("covariance", covariance, COVARIANCES),
+    )
+
+
+def _em(X, start, n_steps, tol, reg_covar, covariance, *, likelihood):
+    """`em` for checked arguments; the log-likelihood is left out if nobody asks for it."""
+    n_rows, dim = X.shape[1:]
+    centre = np.matmul(np.full(n_rows, 1 / n_rows), X)
+    if not np.isfinite(centre).all():
         raise ValueError("X must be finite, got NaN or infinity")
-    weights, means, covs = (np.array(a) for a in (start.weights, start.means, start.covs))
-    log_likelihood = np.empty(len(X))
+    weights, (means, packed) = start.weights.copy(), _centred(start, centre)
+    log_likelihood = np.full(len(X), np.nan)
     steps = np.zeros(len(X), dtype=np.int64)
-    block = min(len(X), max(1, _BLOCK // X.shape[1]))
-    phi = np.empty((block, 1 + dim + dim * (dim + 1) // 2, X.shape[1]))
-    resp = np.empty((block, k, X.shape[1]))
+    block = min(len(X), max(1, _BLOCK // n_rows))
+    # One feature or component after the other: each pass over the rows is contiguous.
+    phi = np.empty((1 + dim + packed.shape[2], block, n_rows)).swapaxes(0, 1)
+    resp = np.empty((weights.shape[1], block, n_rows)).swapaxes(0, 1)
     for first in range(0, len(X), block):
         part = slice(first, first + block)
-        now = Params(weights[part], means[part], covs[part])
-        done = _em_block(X[part], now, n_steps, tol, reg_covar, covariance, phi, resp)
-        weights[part], means[part], covs[part], log_likelihood[part], steps[part] = done
-    return Params(weights, means, covs), log_likelihood, steps
+        feats = _features(X[part], centre[part], out=phi[: len(X[part])])
+        now = weights[part], means[part], packed[part]
+        done = _em_block(feats, now, n_steps, tol, reg_covar, covariance, resp, likelihood)
+        log_likelihood[part], steps[part] = done
+    return _params(weights, means, packed, centre), log_likelihood, steps
 
 
-def _em_block(X, params, n_steps, tol, reg_covar, covariance, phi, resp):
-    centre = X.mean(axis=1)
-    phi = _features(X, centre, out=phi[: len(X)])
-    weights, means, covs = (np.array(a) for a in (params.weights, params.means, params.covs))
-    bound = np.full(len(X), -np.inf)
-    steps = np.zeros(len(X), dtype=np.int64)
-    active = np.arange(len(X))
+def _em_block(phi, params, n_steps, tol, reg_covar, covariance, resp, likelihood):
+    """EM on the replicates of one block; `params` are overwritten with the result."""
+    weights, means, packed = now = params
+    bound = np.full(len(phi), np.nan if tol == 0 else -np.inf)
+    steps = np.full(len(phi), n_steps)
+    active = np.arange(len(phi))
     for step in range(1, n_steps + 1):
-        whole = len(active) == len(X)
-        now = Params(weights, means, covs) if whole else Params(weights, means, covs)[active]
-        mid = centre if whole else centre[active]
-        feats = phi if whole else phi[active]
-        last = tol > 0 or step == n_steps
-        theta, shares = _theta(now, mid), resp[: len(active)]
-        log_likelihood = _e_step(theta, feats, out=shares, with_likelihood=last)
-        updated = _m_step(shares, feats, mid, reg_covar, covariance)
-        weights[active], means[active], covs[active] = updated
-        steps[active] = step
-        if last:
-            new = log_likelihood.mean(axis=1)
-            change = np.abs(new - bound[active])
+        theta, shares = _theta(*now), resp[: len(active)]
+        judged = tol > 0 or (likelihood and step == n_steps)
+        new = _e_step(theta, phi, out=shares, with_likelihood=judged)
+        now = _m_step(shares, phi, means.shape[2], reg_covar, covariance)
+        if tol > 0:
+            stopped = np.abs(new - bound[active]) < tol
             bound[active] = new
-            active = active[~(change < tol)]
-            if not len(active):
-                break
-    return weights, means, covs, bound, steps
+            if stopped.any():
+                out = active[stopped]
+                steps[out] = step
+                weights[out], means[out], packed[out] = (a[stopped] for a in now)
+                active, phi, now = active[~stopped], phi[~stopped], [a[~stopped] for a in now]
+                if not len(active):
+                    break
+        elif judged:
+            bound = new
+    weights[active], means[active], packed[active] = now
+    return bound, steps
 
 
 def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> Array | None:
-    """Write the responsibilities (R, K, n) to `out`; if asked for, return log-densities (R, n)."""
-    if theta.shape[1] == 2:
+    """Write the responsibilities (R, K, n) to `out`; if asked for, return mean log-densities."""
+    if theta.shape[1] == 2 and not with_likelihood:
         # Two components need one exponential per row; neither is taken as 1 minus the other.
         first, odds = out[:, 0], out[:, 1]
         np.matmul(theta[:, 1:] - theta[:, :1], phi, out=out[:, 1:])
@@ -228,22 +249,46 @@ def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> A
         np.add(odds, 1, out=first)
         np.reciprocal(first, out=first)
         np.multiply(odds, first, out=odds)
-        if not with_likelihood:
-            return None
-        return (theta[:, :1] @ phi)[:, 0] - np.log(first)
+        return None
     joint = np.matmul(theta, phi, out=out)
     top = joint.max(axis=1)
     joint -= top[:, None]
     np.exp(joint, out=joint)
     total = joint.sum(axis=1)
     joint /= total[:, None]
-    return top + np.log(total) if with_likelihood else None
+    return (top + np.log(total)).mean(axis=1) if with_likelihood else None
+
+
+@cache
+def _pairs(dim: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the upper triangle, in the order in which covariances are packed."""
+    return np.triu_indices(dim)
+
+
+@cache
+def _unpacking(dim: int) -> NDArray[np.int64]:
+    """Places in the packed triangle of the entries of a symmetric matrix, shape (d, d)."""
+    i, j = _pairs(dim)
+    places = np.empty((dim, dim), dtype=np.int64)
+    places[i, j] = places[j, i] = np.arange(len(i))
+    return places
+
+
+def _centred(params: Params, centre: Array) -> tuple[Array, Array]:
+    """Means relative to `centre`, and the upper triangles of the covariances (R, K, P)."""
+    i, j = _pairs(centre.shape[1])
+    return params.means - centre[:, None], params.covs[..., i, j]
+
+
+def _params(weights: Array, means: Array, packed: Array, centre: Array) -> Params:
+    """The opposite of `_centred`."""
+    return Params(weights, means + centre[:, None], packed[..., _unpacking(centre.shape[1])])
 
 
 def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
     """Rows (1, x_i, x_i x_j for i <= j) of x - centre: shape (R, 1 + d + d(d+1)/2, n)."""
     dim = X.shape[2]
-    i, j = np.triu_indices(dim)
+    i, j = _pairs(dim)
     phi = np.empty((len(X), 1 + dim + len(i), X.shape[1])) if out is None else out
     phi[:, 0] = 1
     for a in range(dim):
@@ -253,63 +298,56 @@ def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
     return phi
 
 
-def _theta(params: Params, centre: Array) -> Array:
+def _theta(weights: Array, means: Array, packed: Array) -> Array:
     """Coefficients of the features in log(weight) + log-density: shape (R, K, F)."""
-    means = params.means - centre[:, None]
     dim = means.shape[2]
-    i, j = np.triu_indices(dim)
-    precision, log_det = _precision(params.covs)
-    slope = (precision @ means[..., None])[..., 0]
+    i, j = _pairs(dim)
+    precision, log_det = _precision(packed, dim)
+    slope = (precision[..., _unpacking(dim)] @ means[..., None])[..., 0]
     theta = np.empty((*means.shape[:2], 1 + dim + len(i)))
-    with np.errstate(divide="ignore"):  # a component may have died: log 0 = -inf
-        theta[..., 0] = np.log(params.weights)
-    theta[..., 0] -= 0.5 * (dim * np.log(2 * np.pi) + log_det + (slope * means).sum(axis=-1))
+    # The floor is for a component that has died: it gets no row, and log 0 would give NaN.
+    log_weight = np.log(np.maximum(weights, np.finfo(float).tiny))
+    scale = dim * math.log(2 * math.pi) + log_det + np.vecdot(slope, means)
+    theta[..., 0] = log_weight - 0.5 * scale
     theta[..., 1 : 1 + dim] = slope
-    theta[..., 1 + dim :] = precision[..., i, j] * np.where(i == j, -0.5, -1.0)
+    theta[..., 1 + dim :] = precision * np.where(i == j, -0.5, -1.0)
     return theta
 
 
-def _precision(covs: Array) -> tuple[Array, Array]:
-    """Inverses and log-determinants; written out up to d = 2, where LAPACK's calls cost more."""
-    dim = covs.shape[-1]
+def _precision(packed: Array, dim: int) -> tuple[Array, Array]:
+    """Inverses, packed, and log-determinants; written out up to d = 2, where LAPACK costs more."""
     if dim <= 2:
-        a = covs[..., 0, 0]
-        det = a if dim == 1 else a * covs[..., 1, 1] - covs[..., 0, 1] ** 2
-        if not ((a > 0) & (det > 0)).all():
+        first, last = packed[..., 0], packed[..., -1]
+        det = first if dim == 1 else first * last - packed[..., 1] ** 2
+        if not (det.min() > 0 and first.min() > 0):
             raise ValueError(_NOT_POSITIVE)
-        precision = np.empty_like(covs)
         if dim == 1:
-            precision[..., 0, 0] = 1 / a
-        else:
-            precision[..., 0, 0], precision[..., 1, 1] = covs[..., 1, 1] / det, a / det
-            precision[..., 0, 1] = precision[..., 1, 0] = -covs[..., 0, 1] / det
-        return precision, np.log(det)
+            return 1 / packed, np.log(det)
+        return packed[..., ::-1] * _ADJUGATE / det[..., None], np.log(det)
     try:
-        root = np.linalg.cholesky(covs)
+        root = np.linalg.cholesky(packed[..., _unpacking(dim)])
     except np.linalg.LinAlgError:
         raise ValueError(_NOT_POSITIVE) from None
     inverse = np.linalg.inv(root)
+    i, j = _pairs(dim)
     log_det = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
-    return np.swapaxes(inverse, -1, -2) @ inverse, log_det
+    return (np.swapaxes(inverse, -1, -2) @ inverse)[..., i, j], log_det
 
 
-def _m_step(resp: Array, phi: Array, centre: Array, reg_covar: float, covariance: str):
-    dim = centre.shape[1]
-    i, j = np.triu_indices(dim)
+def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float, covariance: str):
+    """Weights (R, K), centred means (R, K, d) and packed covariances (R, K, P)."""
+    i, j = _pairs(dim)
     sums = resp @ np.swapaxes(phi, 1, 2)
     count = sums[..., 0] + _WEIGHT_FLOOR
-    means = sums[..., 1 : 1 + dim] / count[..., None]
-    covs = np.empty((*means.shape, dim))
-    covs[..., i, j] = sums[..., 1 + dim :] / count[..., None]
-    covs[..., j, i] = covs[..., i, j]
+    moments = sums[..., 1:] / count[..., None]
+    means, packed = moments[..., :dim], moments[..., dim:]
     # sum of r (x - m)(x - m)^T with m the new mean; the floor makes m differ slightly from S1/S0
-    share = (sums[..., 0] / count)[..., None, None]
-    covs -= (2 - share) * means[..., :, None] * means[..., None, :]
-    diagonal = np.arange(dim)
-    covs[..., diagonal, diagonal] += reg_covar
+    share = (sums[..., 0] / count)[..., None]
+    packed -= (2 - share) * means[..., i] * means[..., j]
+    packed += np.where(i == j, reg_covar, 0.0)
     if covariance == "diag":
-        covs *= np.eye(dim)
-    return count / count.sum(axis=1, keepdims=True), means + centre[:, None], covs
+        packed *= i == j
+    return count / count.sum(axis=1, keepdims=True), means, packed
 
 
 def start_from(
@@ -347,6 +385,8 @@ def start_from(
     checks.choice("init", init, STARTS)
     n_components = checks.integer("n_components", n_components, 1, X.shape[1])
     resp = np.zeros((len(X), n_components, X.shape[1]))
+    if init == "kmeans":
+        from sklearn.cluster import KMeans
     for r, rows in enumerate(X):
         if init == "kmeans":
             seed = int(rng.integers(2**31))
@@ -356,7 +396,8 @@ def start_from(
             chosen = rng.choice(len(rows), n_components, replace=False)
             resp[r, np.arange(n_components), chosen] = 1
     centre = X.mean(axis=1)
-    return Params(*_m_step(resp, _features(X, centre), centre, reg_covar, covariance))
+    fit = _m_step(resp, _features(X, centre), centre.shape[1], reg_covar, covariance)
+    return _params(*fit, centre)
 
 
 # --------------------------------------------------------------------------- model and recursion
@@ -457,8 +498,10 @@ class Paths:
 
     def moments(self) -> tuple[Array, Array]:
         """Mean, shape (G, R, d), and covariance, shape (G, R, d, d), of each fit."""
-        every = [self.at(g).moments() for g in range(1, len(self.weights) + 1)]
-        return np.array([m for m, _ in every]), np.array([c for _, c in every])
+        shape = self.weights.shape[:2]
+        flat = (a.reshape(-1, *a.shape[2:]) for a in (self.weights, self.means, self.covs))
+        mean, cov = Params(*flat).moments()
+        return mean.reshape(*shape, *mean.shape[1:]), cov.reshape(*shape, *cov.shape[1:])
 
 
 def simulate(
@@ -511,6 +554,7 @@ def simulate(
     k = truth.weights.shape[1] if n_components is None else n_components
     k = checks.integer("n_components", k, 1)
     sizes = checks.schedule(n_samples, n_generations, low=k)
+    settings = _settings(n_steps, tol, reg_covar, covariance)
     shared = {"reg_covar": reg_covar, "covariance": covariance}
     parent = truth.repeat(n_replicates)
     fits = []
@@ -520,7 +564,7 @@ def simulate(
             start = parent
         else:
             start = start_from(X, k, rng, init="kmeans" if init == "warm" else init, **shared)
-        parent, _, _ = em(X, start, n_steps=n_steps, tol=tol, **shared)
+        parent, _, _ = _em(X, start, *settings, likelihood=False)
         fits.append(parent)
     stacked = (np.stack([getattr(f, name) for f in fits]) for name in ("weights", "means", "covs"))
     return Paths(*stacked)

@@ -12,6 +12,7 @@ from collapse_utils import recurse
 from collapse_utils.mixture import Mixture, Params, em, l2_distance, simulate, start_from
 
 BLOB = Params.of([1.0], [[0.0, 0.0]], np.eye(2))
+NAMES = ("weights", "means", "covs")
 PAIR = Params.of([0.5, 0.5], [[-2.0, 0.0], [2.0, 0.0]], np.eye(2))
 
 
@@ -69,6 +70,17 @@ def test_diagonal_covariances_and_tolerance_equal_scikit_learn():
         )
         np.testing.assert_allclose(bound[r], oracle.lower_bound_, rtol=0, atol=1e-12)
     assert len(set(steps)) > 1  # replicates stop at their own time
+
+
+def test_log_likelihood_of_narrow_components_far_apart_equals_scikit_learn():
+    """Log-odds beyond what an exponential can hold."""
+    X = np.random.default_rng(3).normal(size=(1, 200, 2)) * 0.01
+    X[:, 100:] += 5
+    start = Params.of([0.5, 0.5], [[0.0, 0.0], [5.0, 5.0]], 1e-4 * np.eye(2))
+    fit, bound, _ = em(X, start, n_steps=2)
+    oracle = _sklearn(X[0], start, 2)
+    np.testing.assert_allclose(fit.covs[0], oracle.covariances_, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bound[0], oracle.lower_bound_, rtol=1e-12)
 
 
 def test_one_component_is_the_maximum_likelihood_gaussian():
@@ -151,12 +163,27 @@ def test_l2_distance_against_quadrature():
 
 
 def test_sample_has_the_mixture_moments():
-    rows = PAIR.repeat(400).sample(100, np.random.default_rng(6))
-    mean, cov = PAIR.moments()
-    flat = rows.reshape(-1, 2)
-    se = np.sqrt(np.diag(cov[0]) / len(flat))
-    assert (np.abs(flat.mean(axis=0) - mean[0]) < stats.norm.isf(1e-6) * se).all()
-    assert flat.shape == (40000, 2)
+    """Correlated components of unequal weight, a different mixture in each half."""
+    root = np.random.default_rng(0).normal(size=(2, 3, 3))
+    one = Params.of([0.3, 0.7], [[0, 0, 9], [1, 2, 3]], root @ root.swapaxes(1, 2))
+    other = Params.of([1.0, 0.0], [[5, 0, 0], [0, 0, 0]], np.eye(3))
+    half = 300
+    parts = one.repeat(half), other.repeat(half)
+    both = Params(*(np.concatenate([getattr(p, name) for p in parts]) for name in NAMES))
+    rows = both.sample(50, np.random.default_rng(6))
+    assert rows.shape == (2 * half, 50, 3)
+    for truth, part in ((one, rows[:half]), (other, rows[half:])):
+        mean, cov = (a[0] for a in truth.moments())
+        second = np.einsum("rni,rnj->rij", part, part) / 50
+        for values, law in ((part.mean(axis=1), mean), (second, cov + np.outer(mean, mean))):
+            t = stats.ttest_1samp(values.reshape(half, -1), law.ravel())
+            assert t.pvalue.min() > 1e-5 / t.pvalue.size  # false alarm 1e-5 each
+
+
+def test_rows_of_a_sample_are_independent():
+    """The mean of n rows has a variance of 1/n of a row's."""
+    means = BLOB.repeat(2000).sample(25, np.random.default_rng(7)).mean(axis=1).ravel()
+    assert stats.kstest(5 * means, "norm").pvalue > 1e-5
 
 
 @pytest.mark.parametrize(
