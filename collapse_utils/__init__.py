@@ -50,11 +50,13 @@ _MODULES = (
     "precision",
     "preferences",
     "procedure",
+    "provenance",
     "regression",
     "schedules",
     "selection",
     "text",
     "vae",
+    "watermark",
     "workflows",
     "zipf",
 )

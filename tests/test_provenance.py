@@ -1,0 +1,270 @@
+"""Detectors between the web and the training set: exact laws against loops over rows.
+
+Statistical tests: two-sided normal intervals at a false-alarm rate of 1e-5 each (Z), fixed seeds.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from collapse_utils import Accumulate, FreshData, Mix, Replace, recurse
+from collapse_utils import provenance as pv
+from collapse_utils.categorical import Categorical
+from collapse_utils.gaussian import Gaussian
+from collapse_utils.workflows import Sources, TrainingSet
+
+Z = stats.norm.isf(0.5e-5)
+
+
+def close(measured, law, se):
+    assert se > 0
+    assert abs(measured - law) < Z * se, (measured, law, se)
+
+
+def mean_se(values):
+    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+
+
+def sources(seed=0, generation=5, pool=None):
+    rng = np.random.default_rng(seed)
+    real = TrainingSet.of(np.zeros(100), 0)
+    return Sources(
+        generation=generation,
+        model=lambda n: TrainingSet.of(np.ones(n), generation - 1),
+        fresh=lambda n: TrainingSet.of(np.zeros(n), 0),
+        original=real,
+        previous=real,
+        pool=real if pool is None else pool,
+        rng=rng,
+    )
+
+
+# ------------------------------------------------------------------- filtering
+
+
+@pytest.mark.parametrize(("m", "t", "f"), [(0.02, 0.9, 0.05), (0.3, 0.5, 0.4), (0.1, 0.0, 0.5)])
+def test_the_share_that_passes_is_bayes_rule(m, t, f):
+    workflow = pv.Detected(pv.Web(m), pv.NoisyDetector(t, f))
+    n = 40_000
+    rows, _ = workflow.compose(sources(), n)
+    law = float(pv.filtered_share(m, t, f))
+    assert len(rows) == n
+    close((rows.origin == 0).mean(), law, np.sqrt(law * (1 - law) / n))
+    np.testing.assert_array_equal(rows.X, rows.origin > 0)  # rows and provenance stay together
+
+
+def test_filtered_share_at_its_ends():
+    assert pv.filtered_share(0.2, 0.0, 0.0) == pytest.approx(0.2)
+    assert pv.filtered_share(0.2, 1.0, 0.3) == 1
+    assert pv.filtered_share(0.2, 0.5, 0.5) == pytest.approx(0.2)  # a coin
+    assert pv.filtered_share(0.02, 0.0, 0.05) < 0.02  # errs on humans only: it does harm
+    assert pv.filtered_share(0.02, [0.5, 0.9], 0.05) == pytest.approx([0.0373281, 0.1623932])
+    with pytest.raises(ValueError, match="must let some rows pass"):
+        pv.filtered_share(0.0, 1.0)
+    with pytest.raises(ValueError, match=r"true_positive must lie in \[0, 1\]"):
+        pv.filtered_share(0.1, 1.2)
+
+
+@pytest.mark.parametrize("ages", [False, True])
+def test_diversity_of_the_filtered_loop_over_rows(ages):
+    p, size, generations, replicates = np.array([0.4, 0.3, 0.2, 0.1]), 10, 10, 400
+    m, f = 0.05, 0.1
+
+    def hit(generation):
+        return 0.9 * 0.97 ** (generation - 2) if ages else 0.9
+
+    detector = pv.NoisyDetector(hit, f)
+    history = recurse(
+        Categorical(4),
+        lambda n, rng: rng.choice(4, n, p=p),
+        workflow=pv.Detected(pv.Web(m), detector),
+        n_samples=size,
+        n_generations=generations,
+        n_replicates=replicates,
+        metrics={"h": lambda s: 1 - ((s.model.p_ if s.model else p) ** 2).sum()},
+        rng=np.random.default_rng(3),
+    ).array("h")
+    law = pv.expected_diversity(
+        lambda g: float(pv.filtered_share(m, hit(g), f)), size, generations
+    ) * (1 - p @ p)
+    for g in (1, 3, generations):
+        mean, se = mean_se(history[g])
+        close(mean, law[g], se)
+    unfiltered = pv.expected_diversity(m, size, generations) * (1 - p @ p)
+    mean, se = mean_se(history[generations])
+    assert abs(mean - unfiltered[-1]) > Z * se  # the test could tell
+
+
+def test_the_simulator_by_counts_has_the_law_and_its_fixed_point():
+    p, m, size = np.full(8, 0.125), 0.05, 30
+    h = pv.simulate_diversity(
+        p, m, n_samples=size, n_generations=60, n_replicates=4000, rng=np.random.default_rng(1)
+    )
+    law = pv.expected_diversity(m, size, 400)
+    for g in (1, 2, 10, 60):
+        mean, se = mean_se(h[g] / h[0, 0])
+        close(mean, law[g], se)
+    assert law[-1] == pytest.approx(float(pv.stationary_diversity(m, size)), abs=1e-12)
+    assert pv.stationary_diversity(0.0, 50) == pytest.approx(0)
+    assert pv.stationary_diversity(1.0, 50) == pytest.approx(1 - 1 / 50)
+
+
+# ------------------------------------------------------------------- the workflow
+
+
+def test_accumulate_is_filtered_and_the_pool_is_not():
+    workflow = pv.Detected(Accumulate(), pv.NoisyDetector(1.0, 0.0), refill="none")
+    rows, pool = workflow.compose(sources(), 40)
+    assert (rows.origin == 0).all()
+    assert len(rows) == 100
+    assert len(pool) == 140
+    half = pv.Detected(Accumulate(), pv.NoisyDetector(0.5, 0.0), refill="none")
+    rows, _ = half.compose(sources(), 400)
+    assert 100 + 150 < len(rows) < 100 + 250
+
+
+def test_repeat_keeps_the_size():
+    workflow = pv.Detected(Accumulate(), pv.NoisyDetector(1.0, 0.5), refill="repeat")
+    rows, pool = workflow.compose(sources(), 40)
+    assert len(rows) == len(pool) == 140
+    assert (rows.origin == 0).all()
+
+
+@pytest.mark.parametrize(
+    "inner", [Replace(), Mix(alpha=0.5, gamma=0.5), FreshData(0.5), pv.Web(0.5)]
+)
+def test_more_hands_on_the_number_asked_for(inner):
+    rows, _ = pv.Detected(inner, pv.NoisyDetector(0.5, 0.5)).compose(sources(), 90)
+    assert len(rows) == 90
+
+
+def test_more_does_not_prefer_the_rows_that_come_first():
+    rows, _ = pv.Detected(Mix(alpha=0.5, gamma=0.5), pv.NoisyDetector(0.5, 0.5)).compose(
+        sources(), 100
+    )
+    assert 20 < (rows.origin == 0).sum() < 80
+
+
+def test_any_model_runs_through_it():
+    history = recurse(
+        Gaussian(ddof=1),
+        lambda n, rng: rng.standard_normal(n),
+        workflow={
+            "bare": pv.Web(0.01),
+            "detected": pv.Detected(pv.Web(0.01), pv.NoisyDetector(0.99, 0.05)),
+        },
+        n_samples=5,
+        n_generations=40,
+        n_replicates=40,
+        metrics={"log": lambda s: np.log(s.model.cov_[0, 0]) if s.model else 0.0},
+        rng=np.random.default_rng(5),
+    )
+    gain = history.array("log", "detected")[-1] - history.array("log", "bare")[-1]
+    assert stats.ttest_1samp(gain, 0, alternative="greater").pvalue < 1e-5
+
+
+def test_a_detector_that_passes_nothing_or_answers_oddly_is_told():
+    everything = pv.NoisyDetector(1.0, 1.0)
+    with pytest.raises(ValueError, match="flagged all 140"):
+        pv.Detected(Accumulate(), everything, refill="none").compose(sources(), 40)
+    with pytest.raises(ValueError, match="must let 1 rows pass, but 0 did out of 10000"):
+        pv.Detected(Replace(), everything).compose(sources(), 1)
+    with pytest.raises(ValueError, match="must return a bool for each of 3 rows"):
+        pv.Detected(Replace(), lambda rows, generation, rng: np.zeros(3)).compose(sources(), 3)
+
+
+def test_arguments_are_checked():
+    with pytest.raises(ValueError, match="refill must be one of more, repeat, none, got 'all'"):
+        pv.Detected(Replace(), pv.NoisyDetector(0.5), refill="all")
+    with pytest.raises(ValueError, match="workflow must have compose"):
+        pv.Detected("replace", pv.NoisyDetector(0.5))
+    with pytest.raises(ValueError, match="detector must be callable"):
+        pv.Detected(Replace(), 0.5)
+    with pytest.raises(ValueError, match="real_share"):
+        pv.Web(1.5)
+    with pytest.raises(ValueError, match="true_positive"):
+        pv.NoisyDetector(-0.1)
+    late = pv.Web(lambda generation: 2.0)  # callables are checked when they speak
+    with pytest.raises(ValueError, match=r"real_share must be a finite number in \[0, 1\], got 2"):
+        late.compose(sources(), 5)
+    with pytest.raises(ValueError, match=r"fraction=0\.5 needs"):
+        pv.Detected(FreshData(0.5), pv.NoisyDetector(0.5)).check(np.array([10, 10]), 12)
+
+
+# ------------------------------------------------------------------- weighting
+
+NONE = ([1.0], [1.0])
+ORACLE = ([1.0, 0.0], [0.0, 1.0])
+
+
+def symmetric(eps):
+    return [1 - eps, eps], [eps, 1 - eps]
+
+
+def test_effective_size_at_known_values():
+    n, alpha = 10_000, 0.1
+    assert pv.effective_size(n, alpha, *NONE) == pytest.approx(100)
+    assert pv.effective_size(n, alpha, *ORACLE) == pytest.approx(1000)
+    assert pv.effective_size(n, alpha, *symmetric(0.01)) == pytest.approx(907.511, abs=1e-3)
+    assert pv.effective_size(n, alpha, *symmetric(0.5)) == pytest.approx(100)  # a coin
+    gain = pv.effective_size(10**6, 0.01, *symmetric(0.1)) / 100
+    assert gain == pytest.approx(7.511, abs=1e-3)
+    for alpha in (0.001, 0.01, 0.1, 0.5):  # Kanabar and Gastpar: at most 1 / max(alpha, eps)
+        for eps in (0.001, 0.01, 0.1):
+            gain = pv.effective_size(10**6, alpha, *symmetric(eps)) / (10**6 * alpha**2)
+            assert 1 <= gain <= 1 / max(alpha, eps) + 1e-9
+
+
+@pytest.mark.parametrize("rates", [NONE, symmetric(0.1), ORACLE])
+def test_the_error_of_the_estimate_over_rows(rates):
+    """Row by row: origin, then symbol, then the detector's output; the model writes the rest."""
+    rng = np.random.default_rng(11)
+    p, n, alpha, replicates = np.array([0.5, 0.3, 0.2]), 2000, 0.3, 1500
+    previous = rng.multinomial(500, p, size=replicates) / 500
+    errors, bias = [], []
+    for q in previous:
+        real = rng.random(n) < alpha
+        symbol = np.where(real, rng.choice(3, n, p=p), rng.choice(3, n, p=q))
+        output = np.where(
+            real, rng.choice(len(rates[0]), n, p=rates[0]), rng.choice(len(rates[0]), n, p=rates[1])
+        )
+        counts = np.zeros((1, len(rates[0]), 3))
+        np.add.at(counts, (0, output, symbol), 1)
+        estimate = pv.weighted_estimate(counts, q[None], alpha, *rates)[0]
+        errors.append(((estimate - p) ** 2).sum())
+        bias.append(estimate[0] - p[0])
+    # the law's recursion, started from the 500 rows of `previous`
+    q1, q0 = np.array(rates)
+    mixed = alpha * q1 + (1 - alpha) * q0
+    a = alpha * q1 / mixed
+    weight = n * mixed * a**2
+    before = (1 - p @ p) / 500
+    law = weight @ (1 - p @ p - (1 - a) ** 2 * before) / weight.sum() ** 2
+    mean, se = mean_se(np.array(errors))
+    close(mean, law, se)
+    mean, se = mean_se(np.array(bias))
+    close(mean, 0.0, se)
+
+
+@pytest.mark.parametrize("rates", [NONE, symmetric(0.05), ORACLE])
+def test_errors_do_not_grow_along_the_generations(rates):
+    p = np.full(4, 0.25)
+    plan = {
+        "n_samples": 20_000, "n_generations": 6, "real_share": 0.1,
+        "real": rates[0], "generated": rates[1],
+    }  # fmt: skip
+    law = pv.expected_error(p, **plan)
+    found = pv.simulate_estimates(p, **plan, n_replicates=4000, rng=np.random.default_rng(2))
+    for g in range(6):
+        mean, se = mean_se(found[g])
+        close(mean, law[g], se)
+    assert law[1] == pytest.approx((1 - p @ p) / pv.effective_size(20_000, 0.1, *rates), rel=0.01)
+
+
+def test_weighting_says_what_it_needs():
+    with pytest.raises(ValueError, match=r"counts must have shape \(R, 2, K\)"):
+        pv.weighted_estimate(np.ones((1, 1, 3)), np.ones((1, 3)), 0.1, *ORACLE)
+    with pytest.raises(ValueError, match="must list the same outputs, got 1 and 2"):
+        pv.effective_size(10, 0.1, [1.0], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"real_share must be a finite number in \(0, 1\]"):
+        pv.effective_size(10, 0.0, *NONE)
