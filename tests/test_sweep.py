@@ -1,0 +1,490 @@
+"""Sweeps without a cluster: grids, tables, what is kept, what runs again, what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PARAMETERS, Author
+from test_press_build import slow, start, wait_for
+from test_press_cli import press
+
+from collapse_book import sweep as sweep_module
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.execute import Outcome, Task
+from collapse_book.grid import read_grid
+from collapse_book.notebooks import Notebook
+from collapse_book.parameters import read_cell
+from collapse_book.report import Report
+from collapse_book.results import read_number, tidy
+from collapse_book.shelf import Shelf
+from collapse_book.summary import choose, draw, encode
+from collapse_book.sweep import Sweep, SweepOptions, duration, run_sweep
+from collapse_utils import Ledger
+
+
+def grid_of(author: Author, text: str):
+    return read_grid(author.write("grid.yml", text), read_cell(PARAMETERS))
+
+
+def claim(name: str, measured: float, se: float = 0.1, points: int = 1) -> dict:
+    """A claim as a ledger writes it."""
+    one = Ledger().check(
+        name,
+        "It is one.",
+        "Somebody",
+        law=[1.0] * points,
+        alternative=9.0,
+        measured=[measured] * points,
+        se=se,
+    )
+    return vars(one)
+
+
+def executed(parameters: dict, claims: Sequence[dict] = (), seconds: float = 1.5) -> Notebook:
+    """An executed notebook with claims and with two glued numbers."""
+    prefix = "application/papermill.record/"
+    outputs = [
+        {
+            "output_type": "display_data",
+            "data": {f"{prefix}text/plain": repr(text)},
+            "metadata": {"scrapbook": {"name": name, "mime_prefix": prefix}},
+        }
+        for name, text in (("share", f"{parameters['n_samples'] / 10} %"), ("word", "often"))
+    ]
+    outputs.append(
+        {
+            "output_type": "display_data",
+            "data": {"text/plain": ""},
+            "metadata": {"collapse": {"kind": "claims", "claims": list(claims)}},
+        }
+    )
+    cell = {"cell_type": "code", "source": "1", "outputs": outputs, "metadata": {}}
+    return {"cells": [cell], "metadata": {"collapse_book": {"seconds": seconds}}}
+
+
+class Stub:
+    """An engine that makes results up; it fails, or is interrupted, where it is told to."""
+
+    def __init__(self) -> None:
+        self.ran: list[dict] = []
+        self.fail: Callable[[dict], str | None] = lambda parameters: None
+        self.before: Callable[[dict], None] = lambda parameters: None
+
+    def run(self, tasks: Sequence[Task], *, timeout, started) -> Iterator[Outcome]:
+        for task in tasks:
+            started(task.name)
+            parameters = dict(task.parameters)
+            self.before(parameters)
+            self.ran.append(parameters)
+            measured = 1 + 0.01 * parameters["seed"]
+            notebook = executed(parameters, [claim("Z1", measured), claim("Z2", 3.0, points=2)])
+            yield Outcome(task.name, notebook, self.fail(parameters))
+
+
+@pytest.fixture
+def stub(monkeypatch) -> Stub:
+    engine = Stub()
+    monkeypatch.setattr(SweepOptions, "engine", lambda self, points, report: engine)
+    return engine
+
+
+def sweep(author: Author, text: str, out: str, shown: Sequence[str] = (), **options) -> None:
+    grid = grid_of(author, text)
+    options = SweepOptions(**options)
+    run_sweep(author.project, "walk", grid, out, options, shown, Report())
+
+
+def table(out) -> pd.DataFrame:
+    return pd.read_parquet(f"{out}/table.parquet")
+
+
+# ---------------------------------------------------------------- grids
+
+
+def test_mapping_is_a_product_and_the_rest_keeps_its_default(author: Author):
+    grid = grid_of(author, "n_samples: [5, 10]\nseed: 3..5\nrate: 1\n")
+    assert [(p["n_samples"], p["seed"]) for p in grid.points] == [
+        (5, 3), (5, 4), (5, 5), (10, 3), (10, 4), (10, 5),
+    ]  # fmt: skip
+    assert grid.points[0] == {
+        "seed": 3, "n_samples": 5, "rate": 1.0, "dataset": "digits", "quick": False,
+    }  # fmt: skip
+    assert grid.varied == ("n_samples", "seed")
+    assert grid.label(grid.points[0]) == "n_samples=5, seed=3"
+
+
+def test_list_of_mappings_is_all_of_their_points_once(author: Author):
+    grid = grid_of(author, "- {n_samples: 100, seed: 1..2}\n- {seed: 2}\n- {dataset: mnist}\n")
+    assert [(p["n_samples"], p["seed"], p["dataset"]) for p in grid.points] == [
+        (100, 1, "digits"), (100, 2, "digits"), (100, 1, "mnist"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_sampels: [5]", "unknown parameter 'n_sampels'; did you mean 'n_samples'?"),
+        ("n_samples: [5, 1]", "n_samples must be an integer from 2 to 1,000,000, got 1"),
+        ("n_samples: [5, x]", "n_samples must be an integer from 2 to 1,000,000, got 'x'"),
+        ("n_samples: 1..5", "n_samples must be an integer from 2 to 1,000,000, got 1"),
+        ("n_samples: 5..2", "n_samples: 5..2 must go up"),
+        ("n_samples: []", "n_samples must have at least one value, got []"),
+        ("n_samples: [[5]]", "n_samples must be an integer"),
+        ("rate: [1e-3]", "write 1.0e-3"),
+        ("rate: 0..1", "rate must be a finite number from 0 to 1, got '0..1'"),
+        ("dataset: [digits, cifar]", "dataset must be one of digits, mnist, got 'cifar'"),
+        ("seed: [1]\nseed: [2]", "line 2: broken YAML: 'seed' is written twice"),
+        ("- 5", "must map parameters to lists of values"),
+        ("[]", "must map parameters to lists of values"),
+        ("{}", "must map parameters to lists of values"),
+        ("seed: 0..999\nn_samples: 2..102", "101,000 points; at most 100,000 are allowed"),
+        ("seed: 0..999999", "over at most 100,000 values"),
+    ],
+)
+def test_wrong_grid_is_refused_in_one_line(author: Author, text, message):
+    with pytest.raises(BadInput) as error:
+        grid_of(author, text)
+    assert message in str(error.value)
+    assert "grid.yml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "se"),
+    [
+        ("1,200", 1200, math.nan),
+        ("12.5 %", 12.5, math.nan),
+        ("0.510 ± 0.020", 0.51, 0.02),
+        ("-3.2e-05 ± 1.2e-06", -3.2e-5, 1.2e-6),
+        ("−0.5", -0.5, math.nan),
+        ("12 generations", 12, math.nan),
+        ("3 of 20", math.nan, math.nan),
+        ("0.1 to 0.3", math.nan, math.nan),
+        ("1.3 × 10⁻⁵", math.nan, math.nan),
+        ("1,20", math.nan, math.nan),
+        ("often", math.nan, math.nan),
+        ("", math.nan, math.nan),
+    ],
+)
+def test_number_is_read_only_where_the_whole_text_is_one(text, value, se):
+    np.testing.assert_equal(read_number(text), (value, se))
+
+
+def test_table_of_a_point_has_a_row_for_each_result():
+    parameters = {"n_samples": 50, "seed": 2}
+    frame = tidy("key", parameters, executed(parameters, [claim("Z1", 1.02)]))
+    assert list(frame["kind"]) == ["claim", "number", "number", "run"]
+    assert list(frame["name"]) == ["Z1", "share", "word", "seconds"]
+    np.testing.assert_equal(frame["value"].to_numpy(), [1.02, 5.0, math.nan, 1.5])
+    np.testing.assert_equal(frame["se"].to_numpy(), [0.1, math.nan, math.nan, math.nan])
+    first = frame.iloc[0]
+    assert (first["law_value"], first["verdict"], first["expect"]) == (1.0, "reproduced", "")
+    assert (frame["point"] == "key").all() and (frame["n_samples"] == 50).all()
+
+
+def test_table_survives_parquet():
+    parameters = {"n_samples": 50, "rate": 0.5, "dataset": "digits", "quick": True}
+    frame = tidy("key", parameters, executed(parameters, [claim("Z1", 1.02)]))
+    again = pd.read_parquet(io.BytesIO(frame.to_parquet(index=False)))
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_figure_shows_claims_measured_at_one_place_and_numbers_that_vary():
+    frames = []
+    for seed in range(4):
+        for n_samples in (5, 50):
+            parameters = {"n_samples": n_samples, "seed": seed}
+            claims = [claim("Z1", 1 + seed / 10), claim("Z2", 3.0, points=2), claim("Z3", 1.0)]
+            frames.append(tidy(f"{seed}-{n_samples}", parameters, executed(parameters, claims)))
+    results = pd.concat(frames, ignore_index=True)
+    assert choose(results) == ["Z1", "share"]
+    figure = draw(results, "walk", ("n_samples", "seed"), [])
+    panels = [ax.get_title() for ax in figure.axes]
+    assert panels[:2] == ["Z1: It is one.", "share"]
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["Z1", "Z2", "Z3"]
+    assert {text.get_text() for text in figure.axes[2].texts} == {"4/4", "0/4"}
+    means = figure.axes[0].lines[1].get_xydata()
+    np.testing.assert_allclose(means, [[5, 1.15], [50, 1.15]])
+    assert encode(figure).startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- the shelf
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_shelf_keeps_whole_files(tmp_path, kind):
+    shelf = Shelf(str(tmp_path / "out") if kind == "local" else f"memory://{tmp_path.name}")
+    assert shelf.read("points/a.parquet") is None
+    assert shelf.names("points", ".parquet") == set()
+    for content in (b"first", b"second"):
+        shelf.write("points/a.parquet", content)
+        assert shelf.read("points/a.parquet") == content
+    shelf.write("points/a.ipynb", b"x")
+    shelf.write("points/b.ipynb", b"x")
+    assert shelf.names("points", ".parquet") == {"a"}
+    assert shelf.names("points", ".ipynb") == {"a", "b"}
+    assert shelf.names("points", ".part") == set()
+    shelf.remove("points/a.parquet")
+    shelf.remove("points/a.parquet")
+    assert shelf.read("points/a.parquet") is None
+
+
+def test_shelf_of_an_unknown_kind_is_bad_input():
+    with pytest.raises(BadInput, match="--out s4://x"):
+        Shelf("s4://x")
+
+
+def test_half_written_remote_file_is_not_there(monkeypatch):
+    shelf = Shelf("memory://half")
+    monkeypatch.setattr(shelf._fs, "mv", lambda *_: 1 / 0)
+    with pytest.raises(BuildFailed, match=r"cannot write memory.*: ZeroDivisionError"):
+        shelf.write("points/a.parquet", b"first")
+    assert shelf.names("points", ".parquet") == set()
+
+
+# ---------------------------------------------------------------- sweeps
+
+GRID = "n_samples: [20, 50]\nseed: 1..3\n"
+
+
+@pytest.fixture
+def walk(author: Author) -> Author:
+    author.chapter("walk", "from collapse_utils import gaussian")
+    author.toc("walk")
+    return author
+
+
+def test_finished_points_are_not_run_again(walk: Author, stub: Stub, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    sweep(walk, GRID, out)
+    assert len(stub.ran) == 6
+    first = table(out)
+    assert list(first["n_samples"][first["kind"] == "run"]) == [20, 20, 20, 50, 50, 50]
+    assert list(first["seed"][first["kind"] == "run"]) == [1, 2, 3, 1, 2, 3]
+    assert (tmp_path / "out/summary.png").is_file()
+    csv = pd.read_csv(tmp_path / "out/table.csv", keep_default_na=False, na_values={"value": ""})
+    assert len(csv) == len(first) and list(csv.columns) == list(first.columns)
+
+    sweep(walk, GRID, out)
+    assert len(stub.ran) == 6
+    pd.testing.assert_frame_equal(table(out), first)
+    assert "6 points of walk: 6 finished before, 0 to run" in capsys.readouterr().out
+
+    sweep(walk, "seed: 3..4\nn_samples: 50\n", out)  # one of them is new
+    assert stub.ran[6:] == [{**stub.ran[0], "n_samples": 50, "seed": 4}]
+    assert table(out)["point"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "runs"),
+    [
+        ("notebooks/walk.ipynb", "A question.", "A better question.", 6),
+        ("notebooks/walk.ipynb", "result = ", "outcome = ", 12),
+        ("collapse_utils/gaussian.py", "loop", "loop  # edited", 12),
+        ("collapse_utils/figures.py", "SCRIPT", "SCRIPT_", 6),
+        ("constraints.txt", "2.0", "2.1", 12),
+    ],
+)
+def test_a_point_is_its_content(walk: Author, stub: Stub, tmp_path, name, before, after, runs):
+    sweep(walk, GRID, str(tmp_path / "out"))
+    path = walk.root / name
+    path.write_text(path.read_text().replace(before, after))
+    sweep(walk, GRID, str(tmp_path / "out"))
+    assert len(stub.ran) == runs
+
+
+def test_failure_is_listed_and_not_fatal_to_the_others(walk: Author, stub: Stub, tmp_path):
+    out = str(tmp_path / "out")
+    stub.fail = lambda p: "cell 5 (x): ValueError: no" if p["seed"] == 2 else None
+    with pytest.raises(BuildFailed) as error:
+        sweep(walk, GRID, out)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        "walk with n_samples=20, seed=2, cell 5 (x): ValueError: no (notebook as far as it ran: "
+    )
+    failed = table(out)[table(out)["kind"] == "failure"]
+    assert list(failed["n_samples"]) == [20, 50]
+    assert set(failed["text"]) == {"cell 5 (x): ValueError: no"}
+    assert len(list((tmp_path / "out/failed").iterdir())) == 2
+
+    stub.fail = lambda p: None
+    sweep(walk, GRID, out)
+    assert [p["seed"] for p in stub.ran[6:]] == [2, 2]
+    assert list((tmp_path / "out/failed").iterdir()) == []
+    assert "failure" not in set(table(out)["kind"])
+
+
+def test_interrupted_sweep_keeps_what_had_finished(walk: Author, stub: Stub, tmp_path):
+    def interrupt(parameters: dict) -> None:
+        if len(stub.ran) == 4:
+            raise KeyboardInterrupt
+
+    sweep(walk, GRID, str(tmp_path / "whole"))
+    stub.ran.clear()
+    stub.before = interrupt
+    out = str(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(walk, GRID, out)
+    assert len(list((tmp_path / "out/points").glob("*.parquet"))) == 4
+    stub.before = lambda parameters: None
+    sweep(walk, GRID, out)
+    assert len(stub.ran) == 6  # four before, two after: none twice
+    pd.testing.assert_frame_equal(table(out), table(tmp_path / "whole"))
+
+
+def test_forced_sweep_runs_again_and_forgets_what_fails_now(walk: Author, stub: Stub, tmp_path):
+    out = str(tmp_path / "out")
+    sweep(walk, GRID, out)
+    stub.fail = lambda p: "broken" if p["seed"] == 2 else None
+    with pytest.raises(BuildFailed):
+        sweep(walk, GRID, out, force=True)
+    assert len(stub.ran) == 12
+    assert (table(out)["kind"] == "failure").sum() == 2
+    assert (table(out)["kind"] == "run").sum() == 4
+
+
+def test_sweep_into_memory(walk: Author, stub: Stub):
+    import fsspec
+
+    sweep(walk, GRID, "memory://sweep/walk")
+    sweep(walk, GRID, "memory://sweep/walk")
+    assert len(stub.ran) == 6
+    memory = fsspec.filesystem("memory")
+    names = {path.rsplit("/", 1)[1] for path in memory.ls("/sweep/walk", detail=False)}
+    assert names == {
+        "points", "sweep.json", "table.parquet", "table.csv", "summary.png",
+    }  # fmt: skip
+    assert len(memory.ls("/sweep/walk/points", detail=False)) == 12
+    assert json.loads(memory.cat_file("/sweep/walk/sweep.json"))["chapter"] == "walk"
+
+
+def test_library_edited_in_the_middle_stops_the_sweep(walk: Author, stub: Stub, tmp_path):
+    def edit(parameters: dict) -> None:
+        if len(stub.ran) == 2:
+            walk.write("collapse_utils/gaussian.py", "edited = True\n")
+
+    stub.before = edit
+    with pytest.raises(BuildFailed, match="collapse_utils was edited while the sweep ran"):
+        sweep(walk, GRID, str(tmp_path / "out"))
+    assert len(list((tmp_path / "out/points").glob("*.parquet"))) == 2
+
+
+def test_damaged_point_is_named(walk: Author, stub: Stub, tmp_path):
+    sweep(walk, GRID, str(tmp_path / "out"))
+    next((tmp_path / "out/points").glob("*.parquet")).write_bytes(b"half")
+    with pytest.raises(BuildFailed, match=r"\.parquet is damaged, delete it and run again"):
+        sweep(walk, GRID, str(tmp_path / "out"))
+
+
+def test_shelf_belongs_to_one_chapter_and_one_sweep_at_a_time(walk: Author, stub: Stub, tmp_path):
+    out = str(tmp_path / "out")
+    with Shelf(out).lock(), pytest.raises(BuildFailed, match="another sweep is writing to"):
+        sweep(walk, GRID, out)
+    sweep(walk, GRID, out)
+    walk.chapter("other")
+    other = Sweep(walk.project, "other", grid_of(walk, GRID), out)
+    with pytest.raises(BadInput, match="holds a sweep of walk: give other another"):
+        other.run(SweepOptions(), Report())
+    (tmp_path / "out/sweep.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"sweep\.json is not of a sweep"):
+        sweep(walk, GRID, out)
+
+
+def test_parameter_with_the_name_of_a_column_is_refused(author: Author, tmp_path):
+    author.chapter("walk", parameters=PARAMETERS + "value: int = 1  # clash\n")
+    with pytest.raises(BadInput, match="parameter 'value' of walk has the name of a column"):
+        sweep(author, GRID, str(tmp_path / "out"))
+
+
+def test_result_to_show_that_is_not_there_is_said(walk: Author, stub: Stub, tmp_path, capsys):
+    sweep(walk, GRID, str(tmp_path / "out"), ["Z1", "shore"])
+    assert "nothing to show under 'shore'; did you mean 'share'?" in capsys.readouterr().out
+
+
+def test_progress_in_a_log_tells_the_time_left(walk: Author, stub: Stub, tmp_path, capsys):
+    clock = iter(range(0, 10_000, 30))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module.time, "perf_counter", lambda: next(clock))
+        sweep(walk, GRID, str(tmp_path / "out"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "  [1/6] n_samples=20, seed=1: done, 2 min 30 s left"
+    assert lines[6] == "  [6/6] n_samples=50, seed=3: done"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99, "99 s"), (100, "1 min 40 s"), (5999, "99 min 59 s"), (7260, "2 h 1 min")],
+)
+def test_duration_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep walk --out out", "Missing option '--grid'"),
+        ("sweep walk --grid good.yml", "Missing option '--out'"),
+        ("sweep walk --grid none.yml --out out", "no file none.yml"),
+        ("sweep walk --grid bad.yml --out out", "bad.yml: n_samples must be an integer from 2"),
+        ("sweep wolk --grid good.yml --out out", "no chapter 'wolk'; did you mean 'walk'?"),
+        ("sweep walk --grid good.yml --out s4://x", "--out s4://x: Protocol not known"),
+        ("sweep walk --grid good.yml --out good.yml", "cannot write to good.yml: File exists"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(walk: Author, arguments, message):
+    walk.write("good.yml", "seed: 1..2\n")
+    walk.write("bad.yml", "n_samples: [50, 1]\n")
+    done = press(walk.root, *arguments.split())
+    assert done.returncode == 2, done
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(walk.root.glob("out/points/*"))
+
+
+def test_help_of_a_chapter_shows_its_parameters(walk: Author):
+    for command in ("run", "sweep"):
+        done = press(walk.root, command, "walk", "--help")
+        assert done.returncode == 0
+        assert "Parameters of walk:" in done.stdout
+        assert "n_samples: int = 100" in done.stdout
+        text = " ".join(done.stdout.split())
+        assert "training-set size M per generation (an integer from 2 to 1,000,000)" in text
+        assert "Parameters of" not in press(walk.root, command, "--help").stdout
+    done = press(walk.root, "run", "wolk", "--help")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_ctrl_c_keeps_finished_points_and_the_sweep_goes_on(walk: Author, tmp_path):
+    walk.chapter("walk", "if seed == 3:\n" + textwrap.indent(slow(tmp_path), "    "))
+    walk.write("grid.yml", "seed: 1..3\n")
+    command = ("sweep", "walk", "--grid", "grid.yml", "--out", "out", "--jobs", "1")
+    points = walk.root / "out/points"
+    running = start(walk, *command)
+    wait_for((tmp_path / "kernel").exists)
+    assert len(list(points.glob("*.parquet"))) == 2
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.strip() == "collapse-book: interrupted; notebooks that had finished are kept"
+    assert len(list(points.glob("*.parquet"))) == 2
+
+    walk.write("grid.yml", "seed: 1..2\n")
+    done = press(walk.root, *command)
+    assert done.returncode == 0, done
+    assert "2 points of walk: 2 finished before, 0 to run" in done.stdout
