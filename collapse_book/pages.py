@@ -1,4 +1,4 @@
-"""Two pages the press writes itself: the claims of the whole book, and the state of its run."""
+"""Pages the press writes itself: the book's claims, the state of its run, its parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collapse_book.files import write_atomic
 from collapse_book.gate import claims_of
 from collapse_book.notebooks import Notebook, parameters_of, title
 from collapse_book.project import Project
-from collapse_book.stage import when
+from collapse_book.stage import table_cell, when
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: Adds two menus above the table; without JavaScript the whole table stays visible.
@@ -47,9 +47,10 @@ FILTER = """
 
 
 def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
-    """Write ``generated/ledger.md`` and ``generated/status.md`` from the executed chapters."""
+    """Write ledger, status and parameters into ``generated/`` from the executed chapters."""
     write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
     write_atomic(project.generated / "status.md", status_page(notebooks))
+    write_atomic(project.generated / "parameters.md", parameters_page(notebooks))
 
 
 def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
@@ -116,3 +117,37 @@ def _status_row(chapter: str, notebook: Notebook) -> str:
         f"| {{doc}}`/notebooks/{chapter}` | {when(record)} | {record['seconds']:.1f} "
         f"| {claims} | {parameters} |"
     )
+
+
+def parameters_page(notebooks: Mapping[str, Notebook]) -> str:
+    """Every parameter of every chapter: name, type, default, what is allowed, meaning."""
+    sections = "\n".join(_parameters_section(*item) for item in notebooks.items())
+    return f"""# Parameters
+
+What you can change in each chapter, as its first cell of code declares it. The command under each
+table executes that chapter with a value of your own; a wrong name, type or value is refused in one
+line, before anything runs. {{doc}}`/sweeps` shows how to run a chapter over many values.
+
+{sections}"""
+
+
+def _parameters_section(chapter: str, notebook: Notebook) -> str:
+    parameters = parameters_of(notebook)
+    rows = "\n".join(
+        f"| `{p.name}` | {p.type} | `{p.default!r}` | {p.allowed} | {table_cell(p.help)} |"
+        for p in parameters
+    )
+    first = next((p for p in parameters if p.name == "seed"), parameters[0])
+    value = first.default + 1 if first.name == "seed" else first.default
+    return f"""## {title(notebook)}
+
+{{doc}}`/notebooks/{chapter}`
+
+| parameter | type | default | allowed | meaning |
+| --- | --- | --- | --- | --- |
+{rows}
+
+```bash
+collapse-book run {chapter} -p {first.name} {value}
+```
+"""

@@ -83,7 +83,9 @@ def colophon(chapter: str, merged: Notebook) -> str:
     given = record["parameters"]
     seed = next((_value(p, given) for p in parameters if p.name == "seed"), "none")
     machine = record["machine"]
-    rows = "\n".join(f"| `{p.name}` | `{_value(p, given)}` | {_cell(p.help)} |" for p in parameters)
+    rows = "\n".join(
+        f"| `{p.name}` | `{_value(p, given)}` | {table_cell(p.help)} |" for p in parameters
+    )
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return (
         "```{admonition} Colophon: how this page was made\n"
@@ -108,7 +110,8 @@ def _other_seed(seed: Any) -> int:
     return seed + 1 if isinstance(seed, int) else 1
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collapse_book.errors import BadInput
+from collapse_book.notebooks import read_notebook
+from collapse_book.pages import parameters_page
 from collapse_book.parameters import read_cell, validate, yaml_float
 from collapse_book.scenarios import check_scenarios, named_scenario
 
@@ -181,3 +183,22 @@ def test_smoke_must_name_every_chapter(author: Author):
         "scenarios/smoke.yml", "description: x\nchapters: {gaussian: {seed: 1}, digits: {}}\n"
     )
     assert check_scenarios(author.project) == []
+
+
+def test_parameter_page_has_every_parameter_of_every_chapter(author: Author):
+    author.chapter("gaussian", title="It forgets")
+    author.chapter(
+        "digits", parameters='kind: str = "a"  # a|b [a|b]\nseed: int = 4  # seed [0..]\n'
+    )
+    notebooks = {
+        name: read_notebook(author.project.notebook(name)) for name in ("gaussian", "digits")
+    }
+    page = parameters_page(notebooks)
+    assert "## It forgets\n\n{doc}`/notebooks/gaussian`" in page
+    assert (
+        "| `n_samples` | int | `100` | an integer from 2 to 1,000,000 "
+        "| training-set size M per generation |" in page
+    )
+    assert "| `kind` | str | `'a'` | one of a, b | a\\|b |" in page
+    assert "collapse-book run digits -p seed 5\n" in page
+    assert page.count("\n| `") == 7
