@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -17,9 +18,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import ListedColormap, to_hex, to_rgba_array
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from . import checks
 from .notebook import show_html
@@ -32,6 +36,10 @@ TRUTH = "#0a84c6"
 MODEL = "#d55e00"
 THIRD = "#109c74"
 FOURTH = "#b5679d"
+#: Characters of SVG beyond which dense data become pixels; points that count as dense; pixels
+#: per inch of such data.
+_HEAVY, _MANY, _DPI = 120_000, 60, 160
+_PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 THEORY = {"color": INK, "linestyle": "--", "linewidth": 1.4}
 
 _GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.8, 256)))
@@ -162,8 +170,12 @@ def montage(
     return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
 
 
-def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False) -> None:
+def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
     """Display a figure in a light and a dark variant, with its caption and alt text.
+
+    The figure is drawn once, as SVG; the dark variant is the same drawing with ink, grid and
+    paper repainted. A drawing that would be heavy on a page keeps its words and axes sharp and
+    gets its dense data as pixels.
 
     Parameters
     ----------
@@ -175,8 +187,6 @@ def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False
         Markdown that can be read without the text around it.
     alt : str
         What a reader who cannot see the figure needs: kind of chart, data, message.
-    raster : bool
-        PNG instead of SVG, for images and dense scatter plots.
 
     Raises
     ------
@@ -184,15 +194,17 @@ def show(fig: Figure, *, name: str, caption: str, alt: str, raster: bool = False
         If name, caption or alt is empty.
     """
     _require(name=name, caption=caption, alt=alt)
-    light = _encode(fig, raster)
-    fig.set_layout_engine("none")  # a second layout would move everything a little
-    _swap_colours(fig, _DARK)
-    dark = _encode(fig, raster)
+    light = _svg(fig)
+    if len(light) > _HEAVY:
+        fig.set_layout_engine("none")  # a second layout would move everything a little
+        _rasterize_dense(fig)
+        light = _PNG.sub(_fewer_colours, _svg(fig))
     plt.close(fig)
+    dark = re.sub("|".join(_DARK), lambda colour: _DARK[colour[0]], light)
     text = html.escape(alt, quote=True)
     images = (
-        f'<img class="only-light" alt="{text}" src="{light}">'
-        f'<img class="only-dark" style="display:none" alt="{text}" src="{dark}">'
+        f'<img class="only-light" alt="{text}" src="{_uri(light)}">'
+        f'<img class="only-dark" style="display:none" alt="{text}" src="{_uri(dark)}">'
     )
     _display("figure", images, name, caption, alt)
 
@@ -279,49 +291,55 @@ def _require(**texts: str) -> None:
             raise ValueError(f"{name} must be a text that is not empty, got {text!r}")
 
 
-def _encode(fig: Figure, raster: bool) -> str:
+def _svg(fig: Figure) -> str:
     buffer = io.BytesIO()
-    if raster:
-        fig.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-        kind = "png"
-    else:
-        fig.savefig(buffer, format="svg", metadata={"Date": None})
-        kind = "svg+xml"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    fig.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
+    return buffer.getvalue().decode()
 
 
-def _swap_colours(fig: Figure, mapping: Mapping[str, str]) -> None:
-    """Repaint ink, grid and paper, and leave the data colours alone."""
-    getters = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
-    artists = fig.findobj()
-    # findobj does not descend into the arrows of annotations
-    artists += [a.arrow_patch for a in artists if getattr(a, "arrow_patch", None) is not None]
-    for artist in artists:
-        for key in getters:
-            get = getattr(artist, f"get_{key}", None)
-            put = getattr(artist, f"set_{key}", None)
-            if get is None or put is None:
-                continue
-            value = get()
-            if isinstance(value, str) and value in ("none", "auto"):
-                continue
-            many = np.ndim(value) == 2
-            colours = list(value) if many else [value]
-            if not colours:
-                continue
-            swapped = [_swap(c, mapping) for c in colours]
-            if swapped != [_rgba(c) for c in colours]:
-                put(swapped if many else swapped[0])
+def _uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
-def _rgba(colour) -> tuple[float, ...]:
-    return tuple(float(c) for c in mpl.colors.to_rgba(colour))
+def _fewer_colours(image: re.Match[str]) -> str:
+    """The same pixels with a palette of 64 colours: about a quarter of the bytes."""
+    buffer = io.BytesIO()
+    pixels = Image.open(io.BytesIO(base64.b64decode(image[1])))
+    pixels.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _swap(colour, mapping: Mapping[str, str]) -> tuple[float, ...]:
-    rgba = _rgba(colour)
-    new = mapping.get(to_hex(rgba[:3]))
-    return rgba if new is None else (*mpl.colors.to_rgb(new), rgba[3])
+def _rasterize_dense(fig: Figure) -> None:
+    """Mark as pixels what has many points, unless it is in ink, which the dark variant repaints."""
+    for ax in fig.axes:
+        dense = [line for line in ax.lines if len(line.get_xydata()) > _MANY]
+        dense += [group for group in ax.collections if _points(group) > _MANY]
+        if len(ax.lines) > _MANY:
+            dense += ax.lines
+        if len(ax.patches) > _MANY:
+            dense += ax.patches
+        for artist in dense:
+            if not _has_ink(artist):
+                artist.set_rasterized(True)
+
+
+def _points(group: Collection) -> int:
+    """Points of a collection: corners of its paths, or its markers, whichever are more."""
+    return max(sum(len(path.vertices) for path in group.get_paths()), len(group.get_offsets()))
+
+
+def _has_ink(artist: Artist) -> bool:
+    colours = [
+        getattr(artist, f"get_{key}")()
+        for key in ("color", "facecolor", "edgecolor")
+        if hasattr(artist, f"get_{key}")
+    ]
+    return any(
+        to_hex(rgba[:3]) in _DARK and rgba[3] > 0
+        for colour in colours
+        if colour is not None
+        for rgba in to_rgba_array(colour)
+    )
 
 
 def _grey_png(image: NDArray[np.float64]) -> str:

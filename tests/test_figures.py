@@ -162,15 +162,40 @@ def test_colours_stand_out_on_both_papers(dark):
         assert contrast(colour, paper) >= 3, colour
 
 
-@pytest.mark.parametrize("raster", [False, True])
-def test_the_same_figure_gives_the_same_bytes(displayed, raster):
+def dense(n):
+    """`n` lines of 400 points that zigzag, so that none can be left out, under a law in ink."""
+    rng = np.random.default_rng(0)
+    fig, ax = plt.subplots()
+    ax.plot(rng.random((400, n)), color=figures.MODEL)
+    ax.plot(rng.random(400), **figures.THEORY)
+    ax.set(xlabel="generation")
+    return fig
+
+
+@pytest.mark.parametrize("draw", [chart, lambda: dense(40)])
+def test_the_same_figure_gives_the_same_bytes(displayed, draw):
     for _ in range(2):
-        figures.show(chart(), **TEXTS, raster=raster)
+        figures.show(draw(), **TEXTS)
     assert displayed[0] == displayed[1]
     head, content = decode(sources(displayed[0][0])[0]["src"])
-    assert head == f"data:image/{'png' if raster else 'svg+xml'};base64"
-    assert content.startswith(b"\x89PNG" if raster else b"<?xml")
+    assert head == "data:image/svg+xml;base64"
+    assert content.startswith(b"<?xml")
     assert b"dc:date" not in content
+
+
+def test_dense_data_become_pixels_and_ink_stays_vector(displayed):
+    sizes = {}
+    for n in (2, 40, 400):
+        figures.show(dense(n), **TEXTS)
+        light, dark = (decode(image["src"])[1].decode() for image in sources(displayed.pop()[0]))
+        sizes[n] = len(light)
+        assert ("<image" in light) == (n > 2)
+        lines = len(re.findall(rf"stroke: {figures.MODEL}", light))
+        assert lines == (2 if n == 2 else 0)
+        law = re.findall(r'stroke-dasharray: [^"]*', light)
+        assert any(figures.INK in style for style in law)  # and so it is repainted in the dark one
+        assert figures.INK not in dark
+    assert sizes[400] < 10 * sizes[40]
 
 
 def test_an_artist_without_colour_stays_without(displayed):
@@ -247,7 +272,7 @@ def test_digit_grid_has_one_labelled_row_per_entry(displayed):
         assert image.get_array().shape == (8, 12 * 9 - 1)
         assert image.get_clim() == (0, 1)
         assert image.get_cmap().name == "gray_r"
-    figures.show(fig, **TEXTS, raster=True)
+    figures.show(fig, **TEXTS)
     fig = figures.digit_grid({"a": images[:, :6]}, n_columns=4, shape=(2, 3))
     assert fig.axes[0].images[0].get_array().shape == (2, 15)
     plt.close(fig)
