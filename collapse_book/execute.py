@@ -274,12 +274,12 @@ class DaskEngine:
     ) -> Iterator[Outcome]:
         from concurrent.futures import CancelledError
 
-        import dask
         from distributed import wait
 
         os.environ.update(ENVIRONMENT)  # before the workers start
-        quiet = {"logging.distributed": "critical"}
-        with dask.config.set(quiet), _client(self.jobs, self.address) as client:
+        for name in ("distributed", "distributed.client"):  # what matters is said in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with _client(self.jobs, self.address) as client:
             crew = None
             if self.address is not None:
                 crew = Crew(client, self.address)

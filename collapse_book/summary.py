@@ -174,6 +174,10 @@ def _set_axis(ax: Axes, ticks: list[str] | None) -> None:
     low, high = ax.dataLim.intervalx
     if low > 0 and high / low >= 10:
         ax.set_xscale("log")
+        values = sorted({x for line in ax.lines for x in line.get_xdata()})
+        step = -(-len(values) // 6)
+        ax.set_xticks(values[::step], [f"{value:g}" for value in values[::step]])
+        ax.minorticks_off()
     low, high = ax.dataLim.intervaly
     if low > 0 and high / low > 100:
         ax.set_yscale("log")
