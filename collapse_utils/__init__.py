@@ -45,6 +45,7 @@ _MODULES = (
     "loop",
     "metrics",
     "mixture",
+    "neighbours",
     "ngram",
     "notebook",
     "precision",

@@ -1,0 +1,227 @@
+"""Four recipes against their exact laws, remedies, and the workflows of the same kinds.
+
+Every statistical check states how often it would raise a false alarm: ALARM per check, split over
+its points. Seeds are fixed, so a check that passes once passes always.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from collapse_utils import FreshData, Replace, categorical, metrics, neighbours, recurse
+from collapse_utils.gaussian import Gaussian
+from collapse_utils.neighbours import COLLAPSE, FORGETTING, HEALTHY, NewTask, Poisoned, Recipe
+
+ALARM = 1e-4
+WORLD = neighbours.zipf_world(4)
+ATTACKED = Recipe(real=0.9, planted=0.1)
+RUN = {"n_samples": 40, "n_generations": 12, "n_replicates": 2000, "rate": 0.4}
+
+
+def assert_mean(samples, law):
+    """The mean over the first axis lies within the interval of its own standard error."""
+    samples = np.asarray(samples, dtype=float).reshape(len(samples), -1)
+    law = np.broadcast_to(law, samples.shape[1])
+    se = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    z = stats.norm.isf(ALARM / (2 * len(law)))
+    assert (np.abs(samples.mean(axis=0) - law) <= z * se + 1e-12).all(), (samples.mean(0), law, se)
+
+
+def error(path, world=WORLD):
+    return ((path - world.truth) ** 2).sum(axis=-1)
+
+
+RECIPES = {
+    "healthy": HEALTHY,
+    "forgetting": FORGETTING,
+    "poisoning": ATTACKED,
+    "collapse": COLLAPSE,
+    "everything": Recipe(real=0.1, task=0.3, planted=0.2, own=0.4),
+    "collapse, 20 % real": COLLAPSE.with_real(0.2),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_mean_and_error_follow_the_exact_law(name):
+    path = neighbours.simulate(WORLD, RECIPES[name], rng=np.random.default_rng(1), **RUN)
+    mean, squared = neighbours.expected(
+        WORLD, RECIPES[name], n_samples=40, n_generations=12, rate=0.4
+    )
+    for g in (1, 2, 12):
+        assert_mean(path[g], mean[g])
+        assert_mean(error(path[g]), squared[g])
+
+
+def test_closed_forms_of_the_law():
+    run = {"n_samples": 50, "n_generations": 30, "rate": 0.3}
+    h, n = 1 - WORLD.truth @ WORLD.truth, np.arange(1, 31)
+    lost = neighbours.expected(WORLD, COLLAPSE, **run)[1][1:]
+    np.testing.assert_allclose(lost, h * (1 - (1 - 1 / 50) * (1 - 0.09 / 50) ** (n - 1)))
+    mean = neighbours.expected(WORLD, FORGETTING, **run)[0][1:]
+    np.testing.assert_allclose(mean[:, ~WORLD.task].sum(axis=1), 0.5 * 0.7 ** (n - 1))
+    target = WORLD.truth[WORLD.target]
+    fresh = neighbours.expected(WORLD, ATTACKED, **run)[0][1:, WORLD.target]
+    np.testing.assert_allclose(fresh, target + 0.1 * (1 - target) * (1 - 0.7 ** (n - 1)))
+    closed = neighbours.expected(WORLD, Recipe(own=0.9, planted=0.1), **run)[0][1:, WORLD.target]
+    np.testing.assert_allclose(closed, 1 - (1 - target) * (1 - 0.3 * 0.1) ** (n - 1))
+
+
+def test_rate_one_is_the_wright_fisher_loop():
+    ours = neighbours.simulate(
+        WORLD, COLLAPSE, n_samples=30, n_generations=10, n_replicates=500,
+        rng=np.random.default_rng(2),
+    )  # fmt: skip
+    theirs = categorical.simulate(
+        WORLD.truth, n_samples=30, n_generations=10, n_replicates=500,
+        rng=np.random.default_rng(3),
+    )  # fmt: skip
+    h = 1 - (ours[10] ** 2).sum(axis=1)
+    assert stats.ks_2samp(h, theirs.heterozygosity[10]).pvalue > ALARM
+
+
+def far(recipe, **remedy):
+    """Mean distance from the truth at generation 200, and its standard error."""
+    path = neighbours.simulate(
+        WORLD, recipe, n_samples=200, n_generations=200, n_replicates=40, rate=0.5,
+        rng=np.random.default_rng(4), **remedy,
+    )  # fmt: skip
+    tv = metrics.total_variation(path[-1], WORLD.truth)
+    return tv.mean(), tv.std(ddof=1) / np.sqrt(len(tv))
+
+
+def assert_nearer(a, b):
+    """Two-sample z-test at the level ALARM that a is smaller."""
+    assert (b[0] - a[0]) / np.hypot(a[1], b[1]) > stats.norm.isf(ALARM), (a, b)
+
+
+def test_each_remedy_helps_its_own_illness():
+    assert_nearer(far(FORGETTING, replay=True), far(FORGETTING))
+    assert_nearer(far(ATTACKED, n_sources=10), far(ATTACKED))
+    assert_nearer(far(COLLAPSE.with_real(0.1)), far(COLLAPSE))
+    assert_nearer(far(COLLAPSE), far(COLLAPSE, n_sources=10))  # trimming makes collapse worse
+    assert_nearer(far(FORGETTING, replay=True), far(FORGETTING, replay=5))
+
+
+def test_a_short_memory_ends_with_the_old_task_gone():
+    path = neighbours.simulate(
+        WORLD, FORGETTING, n_samples=100, n_generations=6, n_replicates=5, replay=3,
+        rng=np.random.default_rng(5),
+    )  # fmt: skip
+    old = path[:, :, ~WORLD.task].sum(axis=2)
+    assert (old[2:4] > 0.3).all()
+    assert (old[4:] == 0).all()
+
+
+def test_trimming_throws_an_attacker_out():
+    """One source in ten, all of its rows planted, and no honest row is the target."""
+    world = neighbours.World(np.array([0.3, 0.3, 0.4, 0.0]), np.arange(4) < 2, 3)
+    run = {"n_samples": 100, "n_generations": 5, "n_replicates": 20}
+    rng = np.random.default_rng(6)
+    assert (neighbours.simulate(world, ATTACKED, rng=rng, **run)[2:, :, 3] == 0.1).all()
+    cured = neighbours.simulate(world, ATTACKED, rng=rng, n_sources=10, trim=0.1, **run)
+    assert (cured[2:, :, 3] == 0).all()
+    np.testing.assert_allclose(cured.sum(axis=2), 1)
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_regressions_forget_by_the_exact_law(n):
+    errors = neighbours.forget_regression(10, n, 8000, np.random.default_rng(n))
+    assert_mean(errors, neighbours.forgetting_law(n / 10, 10))
+
+
+def test_regressions_that_replay_forget_nothing():
+    errors = neighbours.forget_regression(10, 5, 200, np.random.default_rng(0), replay=True)
+    # ten rows in ten dimensions: some systems are ill-conditioned, none leaves an error
+    assert np.quantile(errors, 0.99) < 1e-12
+
+
+def test_forgetting_is_seen_by_least_squares_too():
+    """The same two fits by numpy's own least-norm solver."""
+    rng = np.random.default_rng(8)
+    d, n = 6, 3
+    first, second = rng.standard_normal((2, n, d))
+    target = rng.standard_normal(d)
+    target /= np.linalg.norm(target)
+    w = np.linalg.lstsq(first, first @ target, rcond=None)[0]
+    w = w + np.linalg.lstsq(second, second @ (target - w), rcond=None)[0]
+
+    class Fixed:
+        draws = iter([np.stack([first, second])[:, None], target[None, :, None]])
+
+        def standard_normal(self, shape):
+            return next(self.draws).reshape(shape)
+
+    old = neighbours.checks.generator
+    neighbours.checks.generator = lambda rng: rng
+    try:
+        ours = neighbours.forget_regression(d, n, 1, Fixed())
+    finally:
+        neighbours.checks.generator = old
+    np.testing.assert_allclose(ours, [((first @ (target - w)) ** 2).mean()])
+
+
+def test_workflows_compose_what_they_promise():
+    X = np.zeros(100)
+    seen = []
+    settings = {
+        "n_generations": 3,
+        "metrics": {"m": lambda s: seen.append((s.training, s.origin)) or 0.0},
+        "rng": np.random.default_rng(9),
+    }
+    X[:] = np.linspace(0, 1, 100)
+    task = NewTask(lambda n, rng: np.full(n, 5.0) + rng.random(n), memory=0.5, replay=0.2)
+    recurse(Gaussian(), X, workflow=task, **settings)
+    rows, origin = seen[-1]
+    assert len(rows) == 100
+    assert (origin == 0).all()
+    assert 30 <= (rows >= 5).sum() <= 60
+    seen.clear()
+    plant = lambda n, rng: np.full(n, 99.0)  # noqa: E731
+    recurse(Gaussian(), X, workflow=Poisoned(Replace(), plant, 0.1), **settings)
+    rows, origin = seen[-1]
+    assert (rows == 99).sum() == 10
+    assert ((origin == neighbours.PLANTED) == (rows == 99)).all()
+    assert (origin == 2).sum() == 90
+    seen.clear()
+    recurse(
+        Gaussian(), lambda n, rng: rng.normal(size=n), n_samples=50,
+        workflow=Poisoned(FreshData(1.0), plant, 0.2), **settings,
+    )  # fmt: skip
+    assert (seen[-1][1] == neighbours.PLANTED).sum() == 10
+
+
+def test_poisoned_loop_has_the_law_of_the_recipe():
+    """Rate one: `recurse` with Categorical against the exact mean."""
+    history = recurse(
+        categorical.Categorical(8),
+        lambda n, rng: rng.choice(8, n, p=WORLD.truth),
+        workflow=Poisoned(Replace(), lambda n, rng: np.full(n, WORLD.target), 0.2),
+        n_samples=50, n_generations=6, n_replicates=200, n_eval=1, rng=np.random.default_rng(10),
+        metrics={"target": lambda s: np.mean(s.training == WORLD.target)},
+    )  # fmt: skip
+    law = neighbours.expected(WORLD, Recipe(own=0.8, planted=0.2), n_samples=50, n_generations=6)[
+        0
+    ][1:, WORLD.target]
+    assert_mean(history.array("target")[1:].T, law)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Recipe(real=0.5), "must be 1, got 0.5"),
+        (lambda: Recipe(real=-0.5, own=1.5), "real must be"),
+        (lambda: neighbours.World(np.ones(2) / 2, np.array([1, 0]), 0), "task must be true"),
+        (lambda: neighbours.World(np.ones(2) / 2, np.array([True, True]), 0), "some of the mass"),
+        (lambda: neighbours.World(np.ones(2) / 2, np.array([True, False]), 2), "target must be"),
+        (lambda: neighbours.zipf_world(1), "n_symbols must be an integer >= 2"),
+        (lambda: NewTask(len, memory=0.7, replay=0.7), "at most 1, got 0.7"),
+        (lambda: Poisoned(Replace(), len, 1.5), "fraction must be"),
+        (lambda: neighbours.forget_regression(4, 4, 1, np.random.default_rng(0)), "n_rows must"),
+        (lambda: far(COLLAPSE, n_sources=7), "n_sources must divide"),
+        (lambda: far(COLLAPSE, n_sources=10, replay=True), "use one of replay"),
+        (lambda: far(COLLAPSE, replay=0), "replay must be an integer >= 1"),
+    ],
+)
+def test_errors_name_the_value(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
