@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import checks
 from .categorical import probabilities
@@ -192,9 +192,7 @@ def simulate(
         if m % n_sources:
             raise ValueError(f"n_sources must divide n_samples={m}, got {n_sources}")
         if replay:
-            raise ValueError(
-                f"replay mixes the sources: use one of replay and n_sources={n_sources}"
-            )
+            raise ValueError(f"replay must be off with n_sources={n_sources}, got {replay!r}")
     path = np.empty((n_generations + 1, r, len(world.truth)))
     store = rng.multinomial(m, world.truth, size=r)
     path[0], path[1] = world.truth, store / m
@@ -239,15 +237,13 @@ def _trimmed(world, recipe, p, m, n_sources, trim, rng) -> Array:
 
 def _replayed(store, task, old_share, m, rng) -> NDArray[np.int64]:
     """M rows of the store per lineage, the tasks in their first proportion."""
-    rows = np.zeros_like(store)
+    held = np.stack([np.where(~task, store, 0), np.where(task, store, 0)])
+    total = held.sum(axis=2)
     n_old = np.rint(old_share * m).astype(np.int64)
-    for mask, n in ((~task, n_old), (task, m - n_old)):
-        part = np.where(mask, store, 0)
-        total = part.sum(axis=1)
-        # a task that never was in the store cannot be replayed
-        law = np.where(total[:, None] > 0, part / np.maximum(total, 1)[:, None], mask / mask.sum())
-        rows += rng.multinomial(np.where(total > 0, n, 0), law)
-    return rows
+    # a task that is not in the store cannot be replayed: the other one takes its place
+    n_old = np.where(total[0] == 0, 0, np.where(total[1] == 0, m, n_old))
+    law = np.where(total[..., None] > 0, held / np.maximum(total, 1)[..., None], 1 / len(task))
+    return rng.multinomial(n_old, law[0]) + rng.multinomial(m - n_old, law[1])
 
 
 # --------------------------------------------------------------------------- laws
@@ -316,11 +312,29 @@ def forget_regression(
     first, second = rng.standard_normal((2, r, n, d))
     target = rng.standard_normal((r, d, 1))
     target /= np.linalg.norm(target, axis=1, keepdims=True)
-    w = np.zeros_like(target)
-    for X in (first, np.concatenate([first, second], axis=1) if replay else second):
-        residual = X @ (target - w)
-        w = w + X.transpose(0, 2, 1) @ np.linalg.solve(X @ X.transpose(0, 2, 1), residual)
+    both = np.concatenate([first, second], axis=1)
+    w = fit_in_turn([first, both if replay else second], target)
     return ((first @ (target - w))[..., 0] ** 2).mean(axis=1)
+
+
+def fit_in_turn(tasks: Sequence[Array], target: Array) -> Array:
+    """Weights after fitting noiseless regressions one after the other, shape (..., d, 1).
+
+    Each fit starts from the weights of the one before and moves to the nearest weights that
+    reproduce its labels, where gradient descent arrives.
+
+    Parameters
+    ----------
+    tasks : sequence of arrays, shape (..., n, d)
+        Inputs of each task, n <= d.
+    target : ndarray, shape (..., d, 1)
+        The true weights.
+    """
+    w = np.zeros_like(target)
+    for X in tasks:
+        transposed = np.swapaxes(X, -1, -2)
+        w = w + transposed @ np.linalg.solve(X @ transposed, X @ (target - w))
+    return w
 
 
 # --------------------------------------------------------------------------- workflows
