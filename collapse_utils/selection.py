@@ -9,6 +9,7 @@ whole data sets; index 0 of an array over generations is the real data and index
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -91,9 +92,14 @@ def expected_accuracy(wrong: float, *, n_samples: int, dim: int) -> float:
     signal = (1 - 2 * wrong) * math.sqrt(2 / math.pi)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     along = signal + np.sqrt((1 - signal**2) / n) * nodes
-    across = stats.chi.ppf((np.arange(2000) + 0.5) / 2000, d - 1) / math.sqrt(n)
+    across = _chi_quantiles(d - 1) / math.sqrt(n)
     right = 1 - np.arctan2(across[:, None], along).mean(axis=0) / math.pi
     return float(weights @ right / weights.sum())
+
+
+@functools.cache
+def _chi_quantiles(df: int) -> Array:
+    return stats.chi.ppf((np.arange(2000) + 0.5) / 2000, df)
 
 
 def label_loop(
