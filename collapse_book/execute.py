@@ -119,12 +119,14 @@ def _attempt(
         output = Path(folder) / "executed.ipynb"
         source = Path(folder) / "notebook.ipynb"
         source.write_text(json.dumps(notebook), encoding="utf-8")
+        log = Path(folder) / "kernel.log"
         try:
             papermill.execute_notebook(
                 source,
                 output,
                 parameters=dict(parameters),
                 kernel_name="python3",
+                kernel_manager_class=_logged_kernel(log),
                 progress_bar=False,
                 start_timeout=120,
                 execution_timeout=timeout,
@@ -139,7 +141,7 @@ def _attempt(
             if isinstance(problem, RuntimeError) and "Kernel died" not in str(problem):
                 raise
             died = True
-            error = _describe(notebook, _running_source(output), "the kernel died")
+            error = _describe(notebook, _running_source(output), _last_words(log))
         if output.is_file():
             executed = json.loads(output.read_text(encoding="utf-8"))
         else:
@@ -154,6 +156,29 @@ def _attempt(
         "machine": _machine(),
     }
     return executed, error, died
+
+
+def _logged_kernel(log: Path) -> type:
+    """A kernel manager whose kernel process writes to `log` what is not a cell's output.
+
+    Native libraries speak there, sockets that race when a kernel ends among them; what the
+    notebook itself writes to stderr is an output of its cell and goes through the gate.
+    """
+    from jupyter_client import AsyncKernelManager
+
+    class LoggedKernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            with log.open("ab") as stream:
+                await self._async_start_kernel(**options, stderr=stream)
+
+    return LoggedKernelManager
+
+
+def _last_words(log: Path) -> str:
+    """``the kernel died``, with the last line that it logged, if there is one."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f"the kernel died: {said[-1]}" if said else "the kernel died"
 
 
 @contextlib.contextmanager

@@ -262,6 +262,11 @@ def test_kernel_that_dies_again_is_reported_with_its_cell(author: Author):
     _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
     assert error == "cell 5 (import os): the kernel died"
 
+    speak = "import os\nimport time\nos.write(2, b'out of luck\\n')\ntime.sleep(1)\nos._exit(1)"
+    author.chapter("fragile", speak)
+    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
+    assert error == "cell 5 (import os): the kernel died: out of luck"
+
 
 def test_cell_that_takes_too_long_is_reported(author: Author):
     author.chapter("slow", "import time\ntime.sleep(60)")
