@@ -53,6 +53,7 @@ _MODULES = (
     "procedure",
     "provenance",
     "regression",
+    "scaling",
     "schedules",
     "selection",
     "text",
