@@ -1,0 +1,197 @@
+"""Scaling laws: exact sums and closed forms against simulation from raw rows.
+
+Every statistical check may raise a false alarm with probability ALARM, split over its points;
+seeds are fixed, so a check that passes once passes always.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from collapse_utils import categorical, regression, scaling
+from collapse_utils.zipf import Zipf
+
+ALARM = 1e-4
+exponents = pytest.mark.parametrize("exponent", [1.5, 2.0, 3.0])
+
+
+def assert_mean(samples, law):
+    """The mean over the last axis lies within the interval of its own standard error."""
+    samples = np.atleast_2d(samples)
+    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
+    z = stats.norm.isf(ALARM / (2 * len(samples)))
+    strain = np.abs(samples.mean(axis=1) - law)
+    assert (strain < z * se).all(), (samples.mean(axis=1), law, se)
+
+
+# ------------------------------------------------------------------ missing mass
+
+
+@exponents
+def test_sums_over_all_ranks(exponent):
+    law = Zipf(exponent)
+    assert scaling.missing_mass(exponent, np.ones_like) == pytest.approx(1, abs=1e-9)
+    assert scaling.missing_mass(exponent, np.ones_like, cut=7) == pytest.approx(
+        law.tail(7), rel=1e-9
+    )
+    p = law.constant * np.arange(1, 2_000_001, dtype=float) ** -exponent
+    for t in (1, 50, 3000):
+        beyond = law.tail(len(p))  # t p < 1e-6 there: unseen but for a share of t p
+        brute = (p * (1 - p) ** t).sum() + beyond
+        slack = t * p[-1] * beyond
+        assert scaling.clean_error(exponent, t) == pytest.approx(brute, rel=1e-9, abs=slack)
+    # Distinct ranks are the missing mass added up: E[new at draw t + 1] = E(t).
+    distinct = sum(scaling.clean_error(exponent, t) for t in range(60))
+    assert distinct == pytest.approx(law.expected_distinct(60), rel=1e-5)
+
+
+@exponents
+def test_clean_error_tends_to_its_power_law(exponent):
+    large = scaling.clean_error_limit(exponent, 1e8)
+    assert scaling.clean_error(exponent, 1e8) == pytest.approx(large, rel=1e-4)
+    ratio = scaling.clean_error_limit(exponent, 10) / scaling.clean_error_limit(exponent, 1000)
+    assert ratio == pytest.approx(100 ** (1 - 1 / exponent))
+
+
+def test_floor_of_a_cut_tail():
+    law = Zipf(2.0)
+    assert scaling.cut_floor(2.0, 100) == law.tail(100)
+    assert scaling.cut_floor(2.0, 1000) == pytest.approx(law.constant / 1000, rel=1e-3)
+    far = scaling.mixed_error(2.0, n_real=0, n_model=1e9, cut=100)
+    assert far == pytest.approx(law.tail(100), rel=1e-9)
+
+
+@exponents
+@pytest.mark.parametrize(("n_real", "n_model"), [(0, 500), (300, 0), (100, 500), (2000, 50)])
+def test_mixed_error_is_the_law_of_raw_draws(exponent, n_real, n_model):
+    how = {"n_real": n_real, "n_model": n_model, "cut": 20}
+    raw = scaling.simulate_mixed(exponent, **how, n_replicates=2000, rng=np.random.default_rng(1))
+    assert_mean(raw, scaling.mixed_error(exponent, **how))
+
+
+def test_mixed_error_without_a_model_is_the_clean_one():
+    for cut in (1, 10, 3000):
+        mixed = scaling.mixed_error(1.7, n_real=400, n_model=0, cut=cut)
+        assert mixed == pytest.approx(scaling.clean_error(1.7, 400), rel=1e-9)
+    # Ranks beyond the cut need real rows: never better than they are.
+    assert scaling.mixed_error(1.7, n_real=400, n_model=1e6, cut=10) < mixed
+    only_first = scaling.mixed_error(1.7, n_real=0, n_model=5, cut=1)
+    assert only_first == pytest.approx(1 - Zipf(1.7).constant)
+
+
+@exponents
+def test_recursive_error_is_the_law_of_copied_rows(exponent):
+    raw = scaling.simulate_recursive(
+        exponent, sizes=[300] * 8, n_replicates=2000, rng=np.random.default_rng(2)
+    )
+    law = scaling.recursive_error(exponent, n_samples=300, n_generations=8)
+    assert_mean(raw[[1, 2, 5, 8]], law[[1, 2, 5, 8]])
+    assert law[0] == raw[0].max() == 0
+    assert law[1] == pytest.approx(scaling.clean_error(exponent, 300), rel=1e-6)
+
+
+def test_recursive_error_tends_to_the_shifted_law():
+    exact = scaling.recursive_error(2.0, n_samples=4000, n_generations=10)
+    limit = scaling.recursive_error_limit(2.0, n_samples=4000, n_generations=10)
+    np.testing.assert_allclose(exact, limit, rtol=2e-3)
+    share = categorical.surviving_share(10)[10]
+    assert limit[10] == pytest.approx(scaling.clean_error_limit(2.0, 4000 * share))
+
+
+def test_student_of_another_size():
+    """A second generation of another size, by summing over the counts on the first page."""
+    raw = scaling.simulate_recursive(
+        2.0, sizes=[50, 120], n_replicates=4000, rng=np.random.default_rng(3)
+    )
+    counts = np.arange(51)
+    lost = (1 - counts / 50) ** 120
+
+    def unseen(p):
+        return stats.binom.pmf(counts, 50, p[:, None]) @ lost
+
+    assert_mean(raw[2], scaling.missing_mass(2.0, unseen, exact=500))
+
+
+# ------------------------------------------------------------------ wrong labels
+
+
+@pytest.mark.parametrize(
+    ("dim", "n_real", "n_model"), [(1, 5, 6), (2, 0, 12), (4, 9, 5), (6, 40, 3)]
+)
+def test_mislabelled_error_is_exact(dim, n_real, n_model):
+    how = {"dim": dim, "n_real": n_real, "n_model": n_model, "shift": 2.0, "noise": 0.2}
+    raw = scaling.simulate_mislabelled(**how, n_replicates=6000, rng=np.random.default_rng(4))
+    assert_mean(raw, scaling.mislabelled_error(**how))
+
+
+def test_mislabelled_error_in_the_limits():
+    for n_model in (0, 200):
+        # All rows alike: the fit errs by the whole shift.
+        error = scaling.mislabelled_error(
+            dim=5, n_real=200 - n_model, n_model=n_model, shift=3.0, noise=0.5
+        )
+        assert error == pytest.approx(regression.fit_error(5, 200, 0.5) + (3.0 if n_model else 0.0))
+    large = {"dim": 400, "n_real": 1600, "n_model": 400, "shift": 1.0, "noise": 0.3}
+    assert scaling.mislabelled_error(**large) == pytest.approx(
+        scaling.mislabelled_error_limit(**large), rel=3e-3
+    )
+    floor = {"dim": 5, "n_real": 9 * 10**8, "n_model": 10**8, "shift": 2.0}
+    assert scaling.mislabelled_error(**floor) == pytest.approx(0.01 * 2.0, rel=1e-5)
+
+
+# ------------------------------------------------------------------ model size
+
+
+@pytest.mark.parametrize("size", [2, 6, 18, 30])
+def test_size_error_is_exact(size):
+    signal = np.arange(1, 31.0) ** -1.5
+    how = {"size": size, "n_samples": 12, "signal": signal, "noise": 0.2}
+    raw = scaling.simulate_size(4, **how, n_replicates=8000, rng=np.random.default_rng(5))
+    assert_mean(raw[1:], scaling.size_error(4, **how)[1:])
+
+
+def test_size_error_of_a_model_that_holds_the_truth_is_replace():
+    signal = np.ones(4)
+    law = scaling.size_error(9, size=4, n_samples=20, signal=signal, noise=0.7)
+    n = np.arange(10)
+    np.testing.assert_allclose(law, regression.replace_error(n, dim=4, n_samples=20, noise=0.7))
+
+
+def test_large_models_forget_geometrically_without_noise():
+    law = scaling.size_error(6, size=40, n_samples=10, signal=np.full(40, 0.025), noise=0.0)
+    np.testing.assert_allclose(law[1:], 1 - 0.25 ** np.arange(1, 7))
+
+
+# ------------------------------------------------------------------ arguments
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: scaling.clean_error(1.0, 10), "exponent must be"),
+        (lambda: scaling.cut_floor(2.0, 0), "cut must be"),
+        (lambda: scaling.mixed_error(2.0, n_real=-1, n_model=5, cut=5), "n_real must be"),
+        (lambda: scaling.mixed_error(2.0, n_real=1, n_model=5, cut=10**6), "cut must be"),
+        (
+            lambda: scaling.simulate_recursive(
+                2.0, sizes=[5, 0], n_replicates=2, rng=np.random.default_rng(0)
+            ),
+            r"n_samples\[2\] must be",
+        ),
+        (
+            lambda: scaling.mislabelled_error(dim=5, n_real=3, n_model=3, shift=1.0),
+            "n_samples must be at least dim",
+        ),
+        (
+            lambda: scaling.size_error(2, size=10, n_samples=11, signal=np.ones(20)),
+            "size must differ from n_samples=11 by at least 2, got 10",
+        ),
+        (
+            lambda: scaling.size_error(2, size=21, n_samples=5, signal=np.ones(20)),
+            "size must be",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
