@@ -26,9 +26,11 @@ from . import checks
 from .language_decoding import Decoding, block_rows, token_bar, write
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class LanguageModel:
@@ -50,6 +52,14 @@ class LanguageModel:
         Highest learning rate of AdamW; a cosine takes it to a twentieth.
     decoding : Decoding
     device : {"auto", "cpu", "cuda"}
+        Where it trains and writes; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}
+        Of the products of matrices in training; weights and optimizer stay in single precision,
+        and so does all reading and writing. "auto" is bfloat16 on a GPU that computes with it
+        (not a T4), else float32.
+    first : LanguageModel, optional
+        A fitted twin. Where this one would repeat its fit or its text (same start, text, settings
+        and random numbers), it takes over the result: several conditions share generation 1.
     progress : bool
         Bars with tokens per second and the time left (standard error).
 
@@ -71,6 +81,8 @@ class LanguageModel:
         rate: float = 1e-3,
         decoding: Decoding | None = None,
         device: str = "auto",
+        precision: str = "auto",
+        first: LanguageModel | None = None,
         progress: bool = False,
     ) -> None:
         self.prompts = block_rows("prompts", prompts)
@@ -80,29 +92,39 @@ class LanguageModel:
         self.rate = checks.real("rate", rate, 0, open_low=True)
         self.decoding = Decoding() if decoding is None else decoding
         self.device = checks.choice("device", device, DEVICES)
+        self.precision = checks.choice("precision", precision, PRECISIONS)
+        self.first = first
         self.progress = progress
-        length, context = self.prompts.shape[1], network.config.max_position_embeddings
-        if 2 * length > context:
-            raise ValueError(
-                f"block must be at most {context // 2} tokens, so that a prompt and its "
-                f"continuation fit the context of {context} tokens, got {length}"
-            )
+        check_block(self.prompts.shape[1], network.config.max_position_embeddings)
         self.base: PreTrainedModel | None = network
         self.network: PreTrainedModel | None = None
         self._written: NDArray[np.int64] | None = None
+        self._start = _hash_network(network)
+        self._fit_key: tuple | None = None  # what the fit, and the text, were made from
+        self._text_key: tuple | None = None
 
     def __repr__(self) -> str:
-        settings = (self.epochs, self.steps, self.batch, self.rate, self.decoding)
-        return f"LanguageModel{settings}, {_hash(self.prompts)}, {_hash_network(self.base)}"
+        settings = (self.epochs, self.steps, self.batch, self.rate, self.precision, self.decoding)
+        return f"LanguageModel{settings}, {_hash(self.prompts)}, {self._start}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
-        twin = copy.copy(self)  # the pre-trained network and the prompts never change
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)  # base, prompts and first never change
         twin.network = copy.deepcopy(self.network, memo)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """A stored model that was fitted can write and be measured, but not be fitted again."""
-        return {**self.__dict__, "base": self.base if self.network is None else None}
+        state = {**self.__dict__, "first": None}
+        if self.network is not None:
+            # On the CPU, so that a machine without a GPU can read it.
+            state |= {"base": None, "network": copy.deepcopy(self.network).cpu()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.network is not None:
+            self.network = self.network.to(_device(self.device))
 
     def fit(self, X: NDArray[np.int64], rng: np.random.Generator) -> LanguageModel:
         """Fine-tune a copy of the pre-trained network on blocks of text.
@@ -127,27 +149,49 @@ class LanguageModel:
         FloatingPointError
             If the loss is no longer finite.
         """
-        import torch
-
         X = block_rows("X", X, self.prompts.shape[1])
         checks.generator(rng)
         if self.base is None:
             raise ValueError("this model was stored after its fit; make a new LanguageModel to fit")
-        torch.manual_seed(int(rng.integers(2**63)))  # dropout, where the network has it
-        device = _device(self.device)
+        seed = int(rng.integers(2**63))
+        settings = (self.epochs, self.steps, self.batch, self.rate, self.precision)
+        key = (self._start, _hash(X), settings, seed)
+        if self.first is not None and self.first._fit_key == key:
+            self.network = self.first.network
+        else:
+            self.network = self._train(X, seed)
+        self._fit_key, self._written, self._text_key = key, None, None
+        return self
+
+    def _train(self, X: NDArray[np.int64], seed: int) -> PreTrainedModel:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        device = torch.device(_device(self.device))
         network = copy.deepcopy(self.base).to(device)
         batch = min(self.batch, len(X))
         steps = self.steps or self.epochs * math.ceil(len(X) / batch)
         passes = math.ceil(steps * batch / len(X))
+        rng = np.random.default_rng(seed)
         order = np.concatenate([rng.permutation(len(X)) for _ in range(passes)])
+        order = torch.from_numpy(order).to(device)
+        rows = torch.from_numpy(X).to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, self.rate / 20)
-        rows = torch.from_numpy(X)
+        reduced = torch.autocast(device.type, torch.bfloat16, _is_reduced(self.precision, device))
         network.train()
-        with token_bar("training", steps * batch * X.shape[1], self.progress) as bar:
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            token_bar("training", steps * batch * X.shape[1], self.progress) as bar,
+        ):
+            torch.manual_seed(seed)  # dropout, where the network has it
             for step in range(steps):
-                chosen = rows[order[step * batch : (step + 1) * batch]].to(device)
-                loss = network(chosen, labels=chosen, use_cache=False).loss
+                chosen = rows[order[step * batch : (step + 1) * batch]]
+                with reduced:
+                    logits = network(chosen, use_cache=False).logits
+                following = chosen.roll(-1, dims=1)
+                following[:, -1] = -100  # the last token has none; this number is left out
+                loss = cross_entropy(logits.flatten(0, 1).float(), following.flatten())
                 optimizer.zero_grad()
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -159,8 +203,7 @@ class LanguageModel:
                 optimizer.step()
                 schedule.step()
                 bar.update(chosen.numel())
-        self.network, self._written = network.eval(), None
-        return self
+        return network.eval()
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Continuations of n of the prompts.
@@ -188,12 +231,28 @@ class LanguageModel:
         if self.network is None:
             raise ValueError("the model must be fitted before it can write")
         if self._written is None:
-            self._written = write(
-                self.network, self.prompts, decoding=self.decoding, rng=rng, progress=self.progress
-            )
+            seed = int(rng.integers(2**63))
+            key = (self._fit_key, _hash(self.prompts), self.decoding, seed)
+            if self.first is not None and self.first._text_key == key:
+                self._written = self.first._written
+            else:
+                self._written = write(
+                    self.network, self.prompts, decoding=self.decoding,
+                    rng=np.random.default_rng(seed), progress=self.progress,
+                )  # fmt: skip
+            self._text_key = key
         if n == len(self.prompts):
             return self._written
         return self._written[np.sort(rng.choice(len(self.prompts), n, replace=False))]
+
+
+def check_block(length: int, context: int) -> None:
+    """Refuse blocks that the context of a network does not hold twice: prompt and continuation."""
+    if 2 * length > context:
+        raise ValueError(
+            f"block must be at most {context // 2} tokens, so that a prompt and its continuation "
+            f"fit the context of {context} tokens, got {length}"
+        )
 
 
 def _device(name: str) -> str:
@@ -202,6 +261,15 @@ def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError('device must be "auto" or "cpu" on this machine, which has no CUDA device')
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _is_reduced(precision: str, device: torch.device) -> bool:
+    """Whether to train in bfloat16; a T4 would only emulate it, slowly."""
+    import torch
+
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return precision == "bfloat16"
 
 
 def _hash(X: NDArray) -> str:

@@ -130,7 +130,7 @@ def embedded(recipe: Recipe | None = None, *, progress: bool = False) -> Path:
     Path
         In :func:`cache_folder`, with safetensors weights, configuration and tokenizer.
     """
-    _ready()
+    ready()
     import tokenizers
     import torch
     import transformers
@@ -169,7 +169,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute()
 
 
-def _ready() -> None:
+def ready() -> None:
     """Make it safe and silent to import transformers."""
     compat.mend_torchvision()
     with warnings.catch_warnings():
@@ -179,7 +179,7 @@ def _ready() -> None:
 
 
 def _read(name: str, *, local_only: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    _ready()
+    ready()
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -211,8 +211,9 @@ def _tokenizer(paragraphs: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def _pretrain(X: NDArray[np.int64], recipe: Recipe, progress: bool) -> PreTrainedModel:
-    """AdamW with a short warm-up and a linear decay over random blocks."""
+def untrained(recipe: Recipe) -> PreTrainedModel:
+    """OPT of this size with random weights."""
+    ready()
     import torch
     from transformers import OPTConfig, OPTForCausalLM
 
@@ -228,7 +229,14 @@ def _pretrain(X: NDArray[np.int64], recipe: Recipe, progress: bool) -> PreTraine
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = OPTForCausalLM(config)
+        return OPTForCausalLM(config).eval()
+
+
+def _pretrain(X: NDArray[np.int64], recipe: Recipe, progress: bool) -> PreTrainedModel:
+    """AdamW with a short warm-up and a linear decay over random blocks."""
+    import torch
+
+    network = untrained(recipe)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, fused=True)
     rng, rows = np.random.default_rng(recipe.seed), torch.from_numpy(X)
     network.train()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
+from . import checks, language_cache
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 # Tokens of prompt that are continued at once: bounds the memory of the cache of keys and values.
 _TOGETHER = 128 * 64
-_BEAMS_TOGETHER = 32 * 64
+_BEAMS_TOGETHER = 64 * 64
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,81 @@ def write(
         for start in range(0, len(prompts), together):
             rows = slice(start, start + together)
             ids = torch.from_numpy(prompts[rows]).to(network.device)
-            if beams:
+            if not beams:
+                new = _draw(network, ids, torch.from_numpy(chance[rows]).to(ids.device), decoding)
+            elif language_cache.fits(network):
                 new = _search(network, ids, length, decoding)
             else:
-                new = _draw(network, ids, torch.from_numpy(chance[rows]).to(ids.device), decoding)
+                new = _search_any(network, ids, length, decoding)
             parts.append(new.cpu().numpy())
             bar.update(new.numel())
     return np.concatenate(parts)
 
 
+def _draw(network: PreTrainedModel, ids: torch.Tensor, chance: torch.Tensor, decoding: Decoding):
+    """Random continuation with a cache: token t is the inverse distribution at ``chance[:, t]``."""
+    import torch
+
+    n, done = ids.shape
+    length = chance.shape[1]
+    filters = _filters(decoding)
+    fast = language_cache.fits(network)
+    size = done + length - 1  # the last token is written, and not read again
+    reader = language_cache.Reader(network, n, size) if fast else language_cache.AnyReader(network)
+    text = torch.empty(n, done + length, dtype=torch.long, device=ids.device)
+    text[:, :done] = ids
+    places = torch.arange(done + length, device=ids.device)
+    old = 0
+    for t in range(done, done + length):
+        logits = reader.read(text[:, old:t], places[old:t])[:, -1].float()
+        logits[:, network.config.eos_token_id] = -math.inf
+        for one in filters:
+            logits = one(text[:, :t], logits)
+        cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1, dtype=torch.double)
+        point = chance[:, t - done, None] * cumulative[:, -1:]
+        text[:, t] = torch.searchsorted(cumulative, point, right=True)[:, 0]
+        old = t
+    return text[:, done:]
+
+
 def _search(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding):
+    """Beam search for continuations of one length, token by token as ``generate`` does it.
+
+    The score of a continuation is the sum of its log-probabilities after the filters, which come
+    after the normalisation.
+    """
+    import torch
+
+    (n, done), beams = ids.shape, decoding.beams
+    filters = _filters(decoding)
+    reader = language_cache.Reader(network, n, done + beams * (length - 1))
+    text = torch.empty(n, 1, done + length, dtype=torch.long, device=ids.device)
+    text[:, 0, :done] = ids
+    places = torch.arange(done + length, device=ids.device)
+    score = torch.zeros(n, 1, device=ids.device)
+    # What each beam descends from: the prompt, and one of the beams at every later token.
+    seen = torch.ones(n, 1, done, dtype=torch.bool, device=ids.device)
+    itself = torch.eye(beams, dtype=torch.bool, device=ids.device).expand(n, -1, -1)
+    logits = reader.read(ids, places[:done])
+    for t in range(done, done + length):
+        values = torch.log_softmax(logits.float(), dim=-1)
+        values[..., network.config.eos_token_id] = -math.inf
+        for one in filters:
+            values = one(text[..., :t].flatten(0, 1), values.flatten(0, 1)).view(values.shape)
+        # The best of all beams are among the best of each.
+        values, tokens = values.topk(min(beams, values.shape[-1]), dim=-1)
+        score, best = (score[..., None] + values).flatten(1).topk(beams)
+        parent = (best // values.shape[-1])[..., None]
+        text = text.gather(1, parent.expand(-1, -1, done + length))
+        text[..., t] = tokens.flatten(1).gather(1, best)
+        if t + 1 < done + length:
+            seen = torch.cat([seen.gather(1, parent.expand(-1, -1, seen.shape[-1])), itself], -1)
+            logits = reader.read(text[..., t], places[t].expand(beams), seen)
+    return text[:, 0, done:]
+
+
+def _search_any(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding):
+    """The same with ``generate``, for a network that :mod:`language_cache` does not know."""
     import torch
 
     found = network.generate(
@@ -135,44 +201,31 @@ def _search(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: 
     return found[:, ids.shape[1] :]
 
 
-def _draw(network: PreTrainedModel, ids: torch.Tensor, chance: torch.Tensor, decoding: Decoding):
-    """Random continuation with a cache: token t is the inverse distribution at ``chance[:, t]``."""
-    import torch
-
-    n, done = ids.shape
-    length = chance.shape[1]
-    filters = _filters(decoding)
-    text = torch.empty(n, done + length, dtype=torch.long, device=ids.device)
-    text[:, :done] = ids
-    step, cache = ids, None
-    for t in range(done, done + length):
-        out = network(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        logits = out.logits[:, -1].double()
-        logits[:, network.config.eos_token_id] = -math.inf
-        for one in filters:
-            logits = one(text[:, :t], logits)
-        cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)
-        point = chance[:, t - done, None] * cumulative[:, -1:]
-        step = torch.searchsorted(cumulative, point, right=True)
-        text[:, t] = step[:, 0]
-    return text[:, done:]
-
-
 def _filters(decoding: Decoding) -> list[Any]:
-    """The filters of transformers, in the order in which ``generate`` applies them."""
+    """What changes the logits, in the order in which ``generate`` applies it."""
     from transformers.generation import logits_process as filters
 
     chosen: list[Any] = []
     if decoding.repetition_penalty != 1:
         chosen.append(filters.RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
     if decoding.no_repeat_ngram:
-        chosen.append(filters.NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram))
+        chosen.append(partial(_forbid_repeats, decoding.no_repeat_ngram))
     if decoding.temperature != 1:
         chosen.append(filters.TemperatureLogitsWarper(decoding.temperature))
     if decoding.top_p < 1:
         chosen.append(filters.TopPLogitsWarper(decoding.top_p))
     return chosen
+
+
+def _forbid_repeats(n: int, text: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Forbid each token that would complete an n-gram that stands in its row already."""
+    done = text.shape[1]
+    if done >= n:
+        grams = text.unfold(1, n, 1)
+        repeats = (grams[..., :-1] == text[:, None, done - n + 1 :]).all(dim=-1)
+        rows, places = repeats.nonzero(as_tuple=True)
+        logits[rows, grams[rows, places, -1]] = -math.inf
+    return logits
 
 
 def block_rows(name: str, X: NDArray, length: int | None = None) -> NDArray[np.int64]:

@@ -1,13 +1,14 @@
-"""The language-model experiment: one setting, several conditions, a process for each."""
+"""The language-model experiment: one setting, several conditions, each of them repeated."""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks, language_base, language_data, loop
-from .language import LanguageModel
+from .language import LanguageModel, check_block
 from .language_decoding import Decoding
 from .language_metrics import Measures
 from .workflows import Replace, Workflow
@@ -37,8 +38,9 @@ class Setting:
     block : int
         Tokens per block.
     n_blocks, n_test : int or None
-        Blocks to train and to test on, at most; None takes all.
-    epochs, batch, rate, device
+        Blocks to train and to test on, at most; None takes all. Each replicate trains on a random
+        choice of its own.
+    epochs, batch, rate, device, precision
         See :class:`LanguageModel`. Every condition takes the steps of `epochs` passes over
         `n_blocks` blocks, also where its training set grows.
     """
@@ -53,18 +55,23 @@ class Setting:
     batch: int = 16
     rate: float = 1e-3
     device: str = "auto"
+    precision: str = "auto"
 
     def prepare(self, *, progress: bool = False) -> Prepared:
         """Read (or pre-train) the network and cut the corpus into blocks."""
         human = language_data.corpus(self.corpus)
         checks.integer("block", self.block, 2)
+        if self.n_blocks is not None:
+            checks.integer("n_blocks", self.n_blocks, 2)
+        if self.model == language_data.EMBEDDED:  # before it is pre-trained
+            check_block(self.block, (self.recipe or language_base.Recipe()).context)
         network, tokenizer = language_base.base(self.model, recipe=self.recipe, progress=progress)
+        check_block(self.block, network.config.max_position_embeddings)
         train = language_data.blocks(human.train, tokenizer, self.block)
         test = language_data.blocks(human.test, tokenizer, self.block)
         return Prepared(
-            network, tokenizer, _first("n_blocks", train, self.n_blocks),
-            _first("n_test", test, self.n_test), human.fingerprint,
-        )  # fmt: skip
+            network, tokenizer, train, _at_most("n_test", test, self.n_test), human.fingerprint
+        )
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,12 @@ class Prepared:
     test: NDArray[np.int64]
     fingerprint: str
 
-    def model(self, setting: Setting, **options: Any) -> LanguageModel:
-        """Model of this setting, with the same number of steps in every generation."""
-        steps = setting.epochs * math.ceil(len(self.train) / min(setting.batch, len(self.train)))
+    def model(self, setting: Setting, train: NDArray[np.int64], **options: Any) -> LanguageModel:
+        """Model that continues `train`, with the same number of steps in every generation."""
+        steps = setting.epochs * math.ceil(len(train) / min(setting.batch, len(train)))
         return LanguageModel(
-            self.network, self.train, epochs=setting.epochs, steps=steps, batch=setting.batch,
-            rate=setting.rate, device=setting.device, **options,
+            self.network, train, epochs=setting.epochs, steps=steps, batch=setting.batch,
+            rate=setting.rate, device=setting.device, precision=setting.precision, **options,
         )  # fmt: skip
 
 
@@ -95,116 +102,136 @@ class Condition:
     n_generations: int
 
 
+@dataclass(frozen=True)
+class Replicate:
+    """One repetition of an experiment.
+
+    Attributes
+    ----------
+    train : array of int, shape (n_blocks, L)
+        Its own random choice from the human blocks.
+    first : LanguageModel
+        Generation 1, which its conditions share; it can judge the text of its descendants.
+    runs : dict of name -> History
+        ``samples[...]`` holds all that was written, generation by generation.
+    """
+
+    train: NDArray[np.int64]
+    first: LanguageModel
+    runs: dict[str, loop.History]
+
+
 def run(
     setting: Setting,
     conditions: Mapping[str, Condition],
     *,
     seed: int,
+    n_replicates: int = 1,
     n_workers: int = 1,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = False,
-) -> dict[str, loop.History]:
-    """Run independent conditions, each in a process of its own.
+) -> tuple[Prepared, list[Replicate]]:
+    """Run independent conditions, each several times, in processes of their own.
 
-    All conditions share the seed, so that their first generations are the same model.
+    The conditions of a replicate share its human text, its random numbers and its first
+    generation; replicates share nothing but the pre-trained network and the test text.
 
     Parameters
     ----------
     setting : Setting
     conditions : dict of name -> Condition
     seed : int
+    n_replicates : int
     n_workers : int
-        Processes; 1 runs the conditions one after the other in this one.
+        Processes; 1 runs everything in this one.
     folder : path, optional
-        Holds one checkpoint per condition, written after every generation. Run the same call
-        again to continue after the last generation that was finished.
+        Holds one checkpoint per condition and replicate, written after every generation. Run the
+        same call again to continue after the last generation that was finished.
     progress : bool
         Bars (standard error); only with one worker.
 
     Returns
     -------
-    dict of name -> History
-        ``samples[...]`` holds all that was written, generation by generation.
+    Prepared
+    list of Replicate
     """
     n_workers = checks.integer("n_workers", n_workers, 1)
+    n_replicates = checks.integer("n_replicates", n_replicates, 1)
     checks.integer("seed", seed, 0)
     path = None if folder is None else Path(folder)
-    if setting.model == language_data.EMBEDDED:
-        # Made once, here; the processes then need not look at the text it was trained on.
-        made = language_base.embedded(setting.recipe, progress=progress)
-        setting = replace(setting, model=str(made), recipe=None)
-    jobs = [
-        (setting, c, seed, None if path is None else path / f"{_file_name(name)}.checkpoint")
-        for name, c in conditions.items()
-    ]
-    if n_workers == 1:
-        return {n: _run_one(*job, progress) for n, job in zip(conditions, jobs, strict=True)}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, mp_context=spawn, initializer=_one_thread) as pool:
-        waiting = [pool.submit(_run_one, *job) for job in jobs]
-        return {name: one.result() for name, one in zip(conditions, waiting, strict=True)}
+    ready = setting.prepare(progress=progress)
+    trains = [_choose(ready.train, setting.n_blocks, [seed, r]) for r in range(n_replicates)]
 
+    def jobs(named: Mapping[str, Condition], firsts: list[LanguageModel | None]) -> list[tuple]:
+        return [
+            (ready, setting, one, train, [seed, r], first, _file(path, name, seed, r))
+            for r, (train, first) in enumerate(zip(trains, firsts, strict=True))
+            for name, one in named.items()
+        ]
 
-def first_model(setting: Setting, *, seed: int) -> tuple[Prepared, PreTrainedModel]:
-    """The model of generation 1, which all conditions of :func:`run` with this seed share.
-
-    Parameters
-    ----------
-    setting : Setting
-    seed : int
-
-    Returns
-    -------
-    prepared : Prepared
-    network : transformers.PreTrainedModel
-        Fine-tuned on the human text; it can judge the text of its descendants.
-    """
-    checks.integer("seed", seed, 0)
-    ready = setting.prepare()
-    history = _recurse(ready, setting, Condition(Replace(), Decoding(), 1), seed)
-    return ready, history.models["all", 0].network
+    with _pool(n_workers, progress) as each:
+        start = jobs({"first": Condition(Replace(), Decoding(), 1)}, [None] * n_replicates)
+        firsts = [history.models["all", 0] for history in each(start)]
+        histories = iter(each(jobs(conditions, firsts)))
+        runs = [{name: next(histories) for name in conditions} for _ in firsts]
+    for one in (history for named in runs for history in named.values()):
+        one.models.clear()  # networks are large, and the samples are what is asked for
+    return ready, [Replicate(*one) for one in zip(trains, firsts, runs, strict=True)]
 
 
 def _run_one(
-    setting: Setting, condition: Condition, seed: int, checkpoint: Path | None, progress=False
-) -> loop.History:
-    ready = setting.prepare(progress=progress)
-    history = _recurse(ready, setting, condition, seed, checkpoint=checkpoint, progress=progress)
-    history.models.clear()  # networks are large, and the samples are what is asked for
-    return history
-
-
-def _recurse(
     ready: Prepared,
     setting: Setting,
     condition: Condition,
-    seed: int,
-    *,
-    checkpoint: Path | None = None,
+    train: NDArray[np.int64],
+    entropy: list[int],
+    first: LanguageModel | None,
+    checkpoint: Path | None,
     progress: bool = False,
 ) -> loop.History:
+    model = ready.model(setting, train, decoding=condition.decoding, first=first, progress=progress)
     return loop.recurse(
-        ready.model(setting, decoding=condition.decoding, progress=progress),
-        ready.train,
+        model,
+        train,
         workflow={"all": condition.workflow},
         n_generations=condition.n_generations,
         metrics={"language": Measures(ready.test)},
-        keep_samples=len(ready.train),
-        rng=np.random.default_rng(seed),
+        keep_samples=len(train),
+        rng=np.random.default_rng(entropy),
         progress=progress,
         checkpoint=checkpoint,
     )
 
 
-def _one_thread() -> None:
+@contextmanager
+def _pool(n_workers: int, progress: bool) -> Iterator[Callable[[list[tuple]], list[loop.History]]]:
+    """Runs a list of jobs, here or in processes, and gives their results in order."""
+    if n_workers == 1:
+        yield lambda jobs: [_run_one(*job, progress) for job in jobs]
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, mp_context=spawn, initializer=_start_worker) as pool:
+        yield lambda jobs: [one.result() for one in [pool.submit(_run_one, *j) for j in jobs]]
+
+
+def _choose(X: NDArray[np.int64], n: int | None, entropy: list[int]) -> NDArray[np.int64]:
+    if n is None or n >= len(X):
+        return X
+    # 1: not the random numbers of the loop
+    return X[np.sort(np.random.default_rng([*entropy, 1]).choice(len(X), n, replace=False))]
+
+
+def _file(folder: Path | None, name: str, seed: int, replicate: int) -> Path | None:
+    plain = "".join(c if c.isalnum() else "-" for c in name)
+    return None if folder is None else folder / f"{plain}-{seed}-{replicate}.checkpoint"
+
+
+def _start_worker() -> None:
     import torch
 
+    language_base.ready()
     torch.set_num_threads(1)
 
 
-def _first(name: str, X: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:
+def _at_most(name: str, X: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:
     return X if n is None else X[: checks.integer(name, n, 2)]
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name)

@@ -1,16 +1,28 @@
 """The language model: reading, fitting, writing and measuring, on networks made here."""
 
+import copy
 import gzip
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
 
-from collapse_utils import Mix, Replace, compat, language_base, language_data, language_metrics
+from collapse_utils import (
+    Accumulate,
+    Mix,
+    Replace,
+    compat,
+    language,
+    language_base,
+    language_data,
+    language_metrics,
+)
 from collapse_utils.language import LanguageModel
+from collapse_utils.language_cache import fits
 from collapse_utils.language_decoding import Decoding, write
-from collapse_utils.language_experiment import Condition, Setting, first_model, run
+from collapse_utils.language_experiment import Condition, Setting, run
 
 torch = pytest.importorskip("torch")
 compat.mend_torchvision()
@@ -133,7 +145,7 @@ def test_pretraining_lowers_the_loss(base):
 def test_local_folders_serve_as_model_and_corpus(folder, base):
     ready = setting(model=str(folder / "model"), corpus=str(folder / "text")).prepare()
     assert torch.equal(ready.network.lm_head.weight, base[0].lm_head.weight)
-    assert ready.train.shape == (12, 16) and ready.test.shape == (5, 16)
+    assert ready.train.shape[1] == 16 and ready.test.shape == (5, 16)
     human = language_data.corpus().train
     assert ready.tokenizer.decode(ready.train[0]) in human[0] + "\n" + human[1]
 
@@ -289,6 +301,88 @@ def test_cache_gives_what_reading_afresh_gives(network, prompts):
     np.testing.assert_array_equal(cold, text[:, prompts.shape[1] :])
 
 
+PUBLISHED = {
+    "plain": Decoding(beams=5),
+    "penalty": Decoding(beams=5, repetition_penalty=2.0),
+    "no repeats": Decoding(beams=3, no_repeat_ngram=2),
+    "both": Decoding(beams=2, repetition_penalty=1.3, no_repeat_ngram=1),
+}
+
+
+@pytest.mark.parametrize("decoding", PUBLISHED.values(), ids=PUBLISHED)
+def test_beam_search_is_that_of_transformers(network, prompts, decoding):
+    found = network.generate(
+        torch.from_numpy(prompts), attention_mask=torch.ones(prompts.shape, dtype=torch.long),
+        num_beams=decoding.beams, do_sample=False, max_new_tokens=24, min_new_tokens=24,
+        repetition_penalty=decoding.repetition_penalty,
+        no_repeat_ngram_size=decoding.no_repeat_ngram, pad_token_id=1,
+    )  # fmt: skip
+    ours = write(network, prompts, decoding=decoding, rng=np.random.default_rng(0), length=24)
+    np.testing.assert_array_equal(ours, found[:, prompts.shape[1] :].numpy())
+
+
+COLD = {
+    "plain": {},
+    "penalty": {"repetition_penalty": 1.5},
+    "no repeats": {"no_repeat_ngram_size": 2},
+}
+
+
+@pytest.mark.parametrize("option", COLD.values(), ids=COLD)
+def test_cold_sampling_is_the_greedy_search_of_transformers(network, prompts, option):
+    found = network.generate(
+        torch.from_numpy(prompts), attention_mask=torch.ones(prompts.shape, dtype=torch.long),
+        do_sample=False, max_new_tokens=24, min_new_tokens=24, pad_token_id=1, **option,
+    )  # fmt: skip
+    ours = write(
+        network, prompts,
+        decoding=Decoding(
+            temperature=1e-5,
+            repetition_penalty=option.get("repetition_penalty", 1.0),
+            no_repeat_ngram=option.get("no_repeat_ngram_size", 0),
+        ),
+        rng=np.random.default_rng(0), length=24,
+    )  # fmt: skip
+    np.testing.assert_array_equal(ours, found[:, prompts.shape[1] :].numpy())
+
+
+@pytest.mark.parametrize("option", [{}, {"temperature": 0.7}, {"top_p": 0.8}])
+def test_the_cache_of_fixed_size_changes_no_token(network, prompts, option, monkeypatch):
+    """The same draws through the cache that transformers brings along."""
+    from collapse_utils import language_cache
+
+    def written():
+        return write(
+            network, np.repeat(prompts, 5, axis=0), decoding=Decoding(**option),
+            rng=np.random.default_rng(7), length=24,
+        )  # fmt: skip
+
+    assert fits(network)
+    ours = written()
+    monkeypatch.setattr(language_cache, "fits", lambda _: False)
+    np.testing.assert_array_equal(ours, written())
+
+
+def test_another_architecture_writes_and_learns(prompts):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=TOKENS, n_positions=32, n_embd=16, n_layer=1, n_head=2,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=2, eos_token_id=2,
+        pad_token_id=1, initializer_range=0.5,
+    )  # fmt: skip
+    network = transformers.GPT2LMHeadModel(config).eval()
+    assert not fits(network)
+    model = LanguageModel(network, prompts, steps=2).fit(prompts, rng=np.random.default_rng(0))
+    assert model.sample(6, rng=np.random.default_rng(1)).shape == prompts.shape
+    for decoding in (Decoding(temperature=1e-5), Decoding(beams=3)):
+        found = network.generate(
+            torch.from_numpy(prompts), attention_mask=torch.ones(prompts.shape, dtype=torch.long),
+            num_beams=decoding.beams, do_sample=False, max_new_tokens=8, min_new_tokens=8,
+        )  # fmt: skip
+        ours = write(network, prompts, decoding=decoding, rng=np.random.default_rng(0))
+        np.testing.assert_array_equal(ours, found[:, prompts.shape[1] :].numpy())
+
+
 def test_writing_depends_on_the_seed_alone(network, prompts, monkeypatch):
     from collapse_utils import language_decoding
 
@@ -417,6 +511,68 @@ def test_fit_learns_starts_afresh_and_repeats_itself(network, prompts):
     np.testing.assert_array_equal(text, model.sample(6, rng=np.random.default_rng(2)))
 
 
+def test_fit_is_adamw_with_a_cosine_on_the_loss_of_the_network(network, prompts):
+    """The same three steps, written with the loss that transformers computes."""
+    model = LanguageModel(network, prompts, steps=3, batch=6, rate=1e-3)
+    model.fit(prompts, rng=np.random.default_rng(0))
+    twin = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3)
+    rows = torch.from_numpy(prompts)  # one batch, in any order
+    for step in range(3):
+        low = 1e-3 / 20
+        cosine = (1 + math.cos(math.pi * step / 3)) / 2
+        optimizer.param_groups[0]["lr"] = low + (1e-3 - low) * cosine
+        optimizer.zero_grad()
+        twin(rows, labels=rows).loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+    for (name, p), q in zip(model.network.named_parameters(), twin.parameters(), strict=True):
+        if not name.endswith("k_proj.bias"):  # attention does not depend on it: only noise moves it
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_reduced_precision_trains_almost_the_same(network, prompts):
+    fitted = {
+        precision: LanguageModel(network, prompts, steps=20, rate=1e-2, precision=precision)
+        .fit(prompts, rng=np.random.default_rng(0))
+        .network
+        for precision in ("auto", "float32", "bfloat16")
+    }
+    losses = {k: language_metrics.block_losses(v, prompts).mean() for k, v in fitted.items()}
+    if not torch.cuda.is_available():
+        assert losses["auto"] == losses["float32"]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert {p.dtype for p in fitted["bfloat16"].parameters()} == {torch.float32}
+
+
+def test_a_twin_takes_over_what_it_would_repeat(network, prompts, monkeypatch):
+    first = LanguageModel(network, prompts, steps=2).fit(prompts, rng=np.random.default_rng(0))
+    text = first.sample(6, rng=np.random.default_rng(1))
+    first = pickle.loads(pickle.dumps(first))  # as another process gets it
+    trained = []
+    plain = LanguageModel._train
+    monkeypatch.setattr(
+        LanguageModel, "_train", lambda self, *a: trained.append(1) or plain(self, *a)
+    )
+
+    def twin(seed=0, X=prompts, decoding=None, **changed):
+        model = LanguageModel(
+            network, prompts, first=first, decoding=decoding, **({"steps": 2} | changed)
+        )
+        model = copy.deepcopy(model).fit(X, rng=np.random.default_rng(seed))
+        return model.sample(6, rng=np.random.default_rng(1))
+
+    np.testing.assert_array_equal(twin(), text)
+    assert not trained
+    assert not np.array_equal(twin(decoding=Decoding(beams=2)), text)
+    assert not trained  # another text by the same network
+    for changed in ({"seed": 1}, {"X": prompts[::-1]}, {"steps": 3}, {"rate": 1e-4}):
+        trained.clear()
+        twin(**changed)
+        assert trained, changed
+
+
 def test_sample_is_one_text_of_which_a_part_may_be_had(network, prompts):
     model = LanguageModel(network, prompts, steps=1).fit(prompts, rng=np.random.default_rng(0))
     text = model.sample(6, rng=np.random.default_rng(1))
@@ -500,38 +656,57 @@ CONDITIONS = {
 
 
 def test_run_reports_every_generation_and_shares_the_first():
-    found = run(setting(), CONDITIONS, seed=1)
-    for name, history in found.items():
-        losses = language_metrics.losses_by_generation(history)
-        assert losses.shape == (CONDITIONS[name].n_generations + 1, 5)
-        np.testing.assert_allclose(
-            np.exp(losses[1:].mean(axis=1)), history.array("perplexity")[1:, 0], rtol=1e-12
-        )
-        assert history.samples["all", 0][0].shape == (12, 16)
-    first = [language_metrics.losses_by_generation(h)[1] for h in found.values()]
-    np.testing.assert_array_equal(*first)
-    ready, network = first_model(setting(), seed=1)
-    losses = language_metrics.block_losses(network, ready.test)
-    np.testing.assert_array_equal(losses, first[0])
+    ready, found = run(setting(), CONDITIONS, seed=1, n_replicates=2)
+    firsts = []
+    for one in found:
+        for name, history in one.runs.items():
+            losses = language_metrics.losses_by_generation(history)
+            assert losses.shape == (CONDITIONS[name].n_generations + 1, 5)
+            np.testing.assert_allclose(
+                np.exp(losses[1:].mean(axis=1)), history.array("perplexity")[1:, 0], rtol=1e-12
+            )
+            np.testing.assert_array_equal(
+                losses[1], language_metrics.block_losses(one.first.network, ready.test)
+            )
+            assert {*map(bytes, history.samples["all", 0][0])} == {*map(bytes, one.train)}
+        firsts.append(one.first)
+    assert not np.array_equal(found[0].train, found[1].train)
+    assert not any(
+        torch.equal(p, q)
+        for p, q in zip(*(one.network.parameters() for one in firsts), strict=True)
+        if p.ndim > 1
+    )
+
+
+def test_conditions_share_one_fit_and_one_text(monkeypatch):
+    trained, wrote = [], []
+    train, plain = LanguageModel._train, write
+    monkeypatch.setattr(
+        LanguageModel, "_train", lambda self, *a: trained.append(1) or train(self, *a)
+    )
+    monkeypatch.setattr(language, "write", lambda *a, **k: wrote.append(1) or plain(*a, **k))
+    conditions = {"a": CONDITIONS["replace"], "b": Condition(Accumulate(), Decoding(), 2)}
+    run(setting(), conditions, seed=1)
+    assert len(trained) == len(wrote) == 1 + 2 + 1
 
 
 def test_interrupted_run_continues_to_the_same_numbers(tmp_path, monkeypatch):
-    whole = run(setting(), CONDITIONS, seed=2)["replace"]
-    fits = []
-    plain = LanguageModel.fit
-
-    def fit(self, X, rng):
-        fits.append(len(X))
-        if len(fits) == 3:
-            raise KeyboardInterrupt
-        return plain(self, X, rng)
-
     one = {"replace": CONDITIONS["replace"]}
-    monkeypatch.setattr(LanguageModel, "fit", fit)
+    whole = run(setting(), one, seed=2)[1][0].runs["replace"]
+    trained = []
+    plain = LanguageModel._train
+
+    def train(self, X, seed):
+        trained.append(len(X))
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return plain(self, X, seed)
+
+    monkeypatch.setattr(LanguageModel, "_train", train)
     with pytest.raises(KeyboardInterrupt):
         run(setting(), one, seed=2, folder=tmp_path)
-    resumed = run(setting(), one, seed=2, folder=tmp_path)["replace"]
-    assert len(fits) == 4  # the third again, and nothing else
+    resumed = run(setting(), one, seed=2, folder=tmp_path)[1][0].runs["replace"]
+    assert len(trained) == 4  # the third again, and nothing else
     assert resumed.frame.equals(whole.frame)
     for a, b in zip(resumed.samples["all", 0], whole.samples["all", 0], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -541,6 +716,15 @@ def test_interrupted_run_continues_to_the_same_numbers(tmp_path, monkeypatch):
 
 def test_a_process_gives_what_this_one_gives():
     one = {"ten percent": CONDITIONS["ten percent"]}
-    alone = run(setting(), one, seed=3)["ten percent"]
-    apart = run(setting(), one, seed=3, n_workers=2)["ten percent"]
+    alone = run(setting(), one, seed=3)[1][0].runs["ten percent"]
+    apart = run(setting(), one, seed=3, n_workers=2)[1][0].runs["ten percent"]
     assert apart.frame.equals(alone.frame)
+
+
+def test_a_block_too_long_is_refused_before_anything_is_trained(monkeypatch, folder):
+    monkeypatch.setattr(language_base, "_pretrain", lambda *_: pytest.fail("trained"))
+    new = language_base.Recipe(**vars(TINY) | {"seed": 99})
+    for changed in ({"recipe": new}, {"model": str(folder / "model")}):
+        with pytest.raises(ValueError, match=r"block must be at most 16 tokens.*got 17") as caught:
+            run(setting(block=17, **changed), CONDITIONS, seed=0)
+        assert "\n" not in str(caught.value)
