@@ -30,7 +30,8 @@ REFILLS = ("more", "repeat", "none")
 _PATIENCE = 10_000  # rounds of candidates before "more" gives up
 
 
-def _rate(name: str, value: Rate, generation: int) -> float:
+def rate(name: str, value: Rate, generation: int) -> float:
+    """Value of a rate at a generation, checked."""
     return checks.real(name, value(generation) if callable(value) else value, 0, 1)
 
 
@@ -65,7 +66,7 @@ class Web:
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
         """See :class:`collapse_utils.workflows.Workflow`."""
-        share = _rate("real_share", self.real_share, sources.generation)
+        share = rate("real_share", self.real_share, sources.generation)
         n_real = int(sources.rng.binomial(n_samples, share))
         new = TrainingSet.join(sources.fresh(n_real), sources.model(n_samples - n_real))
         return new, new
@@ -100,8 +101,8 @@ class NoisyDetector:
         self, rows: TrainingSet, generation: int, rng: np.random.Generator
     ) -> NDArray[np.bool_]:
         """Flags, shape (n,)."""
-        hit = _rate("true_positive", self.true_positive, generation)
-        false = _rate("false_positive", self.false_positive, generation)
+        hit = rate("true_positive", self.true_positive, generation)
+        false = rate("false_positive", self.false_positive, generation)
         return rng.random(len(rows)) < np.where(rows.origin == 0, false, hit)
 
 
@@ -283,7 +284,7 @@ def expected_diversity(real_share: Rate, n_samples: int, n_generations: int) -> 
     keep = 1 - 1 / n_samples
     h = [1.0, keep]
     for generation in range(2, n_generations + 1):
-        copied = (1 - _rate("real_share", real_share, generation)) ** 2
+        copied = (1 - rate("real_share", real_share, generation)) ** 2
         h.append(keep * (copied * h[-1] + 1 - copied))
     return np.array(h)
 
@@ -323,7 +324,7 @@ def simulate_diversity(
     model = np.tile(p, (n_replicates, 1))
     diversity = [np.full(n_replicates, 1 - p @ p)]
     for generation in range(1, n_generations + 1):
-        share = 1.0 if generation == 1 else _rate("real_share", real_share, generation)
+        share = 1.0 if generation == 1 else rate("real_share", real_share, generation)
         model = rng.multinomial(n_samples, share * p + (1 - share) * model) / n_samples
         diversity.append(1 - (model**2).sum(axis=1))
     return np.array(diversity)

@@ -150,12 +150,12 @@ def test_any_model_runs_through_it():
         Gaussian(ddof=1),
         lambda n, rng: rng.standard_normal(n),
         workflow={
-            "bare": pv.Web(0.01),
-            "detected": pv.Detected(pv.Web(0.01), pv.NoisyDetector(0.99, 0.05)),
+            "bare": pv.Web(0.02),
+            "detected": pv.Detected(pv.Web(0.02), pv.NoisyDetector(0.99, 0.05)),
         },
         n_samples=5,
-        n_generations=40,
-        n_replicates=40,
+        n_generations=25,
+        n_replicates=25,
         metrics={"log": lambda s: np.log(s.model.cov_[0, 0]) if s.model else 0.0},
         rng=np.random.default_rng(5),
     )
