@@ -17,9 +17,10 @@ from collapse_book.notebooks import Notebook, dump_notebook, read_notebook
 from collapse_book.pages import write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
-from collapse_book.scenarios import Scenario
+from collapse_book.scenarios import Scenario, what_ifs
 from collapse_book.site import build_site, recover
 from collapse_book.stage import merge, stage
+from collapse_book.what_if import what_if_page
 
 Parameters = Mapping[str, Mapping[str, Any]]
 
@@ -43,13 +44,21 @@ class Options:
 class Chapters:
     """Chapters of one set of parameters: their keys, and their executed copies in one store.
 
-    Notebooks and keys are read once, so that one build sees one state of the files.
+    Notebooks and keys are read once, so that one build sees one state of the files. A run whose
+    name is not its chapter's, such as a what-if, has its chapter in ``chapter_of``.
     """
 
-    def __init__(self, project: Project, store: Store, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        parameters: Parameters,
+        chapter_of: Mapping[str, str] | None = None,
+    ) -> None:
         self.project = project
         self.store = store
         self.parameters = parameters
+        self.chapter_of = chapter_of or {}
         self._library = Library(project.package)
         self._tasks: dict[str, Task] = {}
         self._keys: dict[str, str] = {}
@@ -57,7 +66,8 @@ class Chapters:
     def task(self, chapter: str) -> Task:
         """What there is to execute for a chapter."""
         if chapter not in self._tasks:
-            notebook = read_notebook(self.project.notebook(chapter))
+            source = self.chapter_of.get(chapter, chapter)
+            notebook = read_notebook(self.project.notebook(source))
             seconds = self.store.seconds().get(chapter)
             task = Task(chapter, notebook, dict(self.parameters.get(chapter, {})), seconds)
             self._keys[chapter] = cache_key(
@@ -138,6 +148,16 @@ def book_chapters(project: Project) -> Chapters:
     return Chapters(project, Store(project.build / "executed"), {})
 
 
+def what_if_runs(project: Project, scenarios: Sequence[Scenario]) -> Chapters:
+    """The what-ifs: one run each, named after the scenario."""
+    return Chapters(
+        project,
+        Store(project.build / "what_if", keep=1),
+        {scenario.name: next(iter(scenario.chapters.values())) for scenario in scenarios},
+        {scenario.name: next(iter(scenario.chapters)) for scenario in scenarios},
+    )
+
+
 def gate(notebooks: Mapping[str, Notebook], *, strict: bool) -> None:
     """Refuse executed notebooks that may not reach the book.
 
@@ -178,18 +198,34 @@ def build_book(
         if missing:
             report.line(f"site not built: still to be executed: {', '.join(missing)}")
             return None
+        scenarios = what_ifs(project)
+        outcomes: dict[str, Notebook] = {}
+        if scenarios:
+            report.line(f"what if? {len(scenarios)} scenarios")
+            runs = what_if_runs(project, scenarios)
+            runs.execute([scenario.name for scenario in scenarios], options, report)
+            outcomes = {scenario.name: runs.executed(scenario.name) for scenario in scenarios}
+            for name, outcome in outcomes.items():
+                gate({name: outcome}, strict=False)
         report.line("building the site")
-        return press_site(project, {chapter: done[chapter] for chapter in project.published})
+        published = {chapter: done[chapter] for chapter in project.published}
+        return press_site(project, published, scenarios, outcomes)
 
 
-def press_site(project: Project, notebooks: Mapping[str, Notebook]) -> Path:
-    """Stage executed chapters and build the site from them."""
+def press_site(
+    project: Project,
+    notebooks: Mapping[str, Notebook],
+    scenarios: Sequence[Scenario],
+    outcomes: Mapping[str, Notebook],
+) -> Path:
+    """Stage executed chapters and build the site from them, and from what the what-ifs gave."""
     for path in project.staged.glob("*.ipynb"):
         if path.stem not in notebooks:
             path.unlink()
     for chapter, notebook in notebooks.items():
         stage(project, chapter, notebook)
     write_pages(project, notebooks)
+    write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
     return build_site(project)
 
 

@@ -11,14 +11,21 @@ from collapse_book.notebooks import chapter_parameters
 from collapse_book.parameters import Value, validate
 from collapse_book.project import Project
 
+ENTRIES = ("description", "chapters", "compare")
+
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named what-if: ``chapters`` maps a chapter to the parameters it changes."""
+    """Named parameters: ``chapters`` maps a chapter to the parameters it changes.
+
+    ``compare`` maps keys of numbers that the chapter glues to what they mean; the *What if?* page
+    sets them beside their values at the defaults.
+    """
 
     name: str
     description: str
     chapters: dict[str, dict[str, Value]] = field(default_factory=dict)
+    compare: dict[str, str] = field(default_factory=dict)
 
 
 def scenario_names(project: Project) -> list[str]:
@@ -56,11 +63,9 @@ def read_scenario(project: Project, path: Path) -> Scenario:
     if not isinstance(content, dict):
         raise BadInput(f"{name} must hold `description:` and `chapters:`")
     for key in content:
-        if key not in ("description", "chapters"):
-            raise BadInput(
-                f"{name}: unknown entry {key!r}"
-                + suggestion(str(key), ("description", "chapters"), "entries")
-            )
+        if key not in ENTRIES:
+            hint = suggestion(str(key), ENTRIES, "entries")
+            raise BadInput(f"{name}: unknown entry {key!r}{hint}")
     description = content.get("description")
     if not isinstance(description, str) or not description.strip():
         raise BadInput(f"{name}: `description:` must say in one sentence what the scenario shows")
@@ -80,7 +85,12 @@ def read_scenario(project: Project, path: Path) -> Scenario:
             chapters[chapter] = validate(chapter_parameters(project, chapter), given)
         except BadInput as error:
             raise BadInput(f"{name}: {chapter}: {error}") from None
-    return Scenario(path.stem, " ".join(description.split()), chapters)
+    compare = content.get("compare", {})
+    if not isinstance(compare, dict) or not all(
+        isinstance(text, str) for item in compare.items() for text in item
+    ):
+        raise BadInput(f"{name}: `compare:` must map keys of glued numbers to what they mean")
+    return Scenario(path.stem, " ".join(description.split()), chapters, compare)
 
 
 def check_scenarios(project: Project) -> list[str]:
@@ -98,4 +108,34 @@ def check_scenarios(project: Project) -> list[str]:
         missing = [name for name in project.chapters if name not in scenarios["smoke"].chapters]
         if missing:
             problems.append(f"scenarios/smoke.yml does not name {', '.join(missing)}")
+    for scenario in what_ifs(project, problems):
+        if len(scenario.chapters) != 1 or not scenario.compare or "?" not in scenario.description:
+            problems.append(
+                f"scenarios/what_if/{scenario.name}.yml must begin with a question, name one "
+                "chapter, and in `compare:` the numbers to look at"
+            )
+        problems += [
+            f"scenarios/what_if/{scenario.name}.yml: {chapter} is not in book/_toc.yml"
+            for chapter in scenario.chapters
+            if chapter not in project.published
+        ]
     return problems
+
+
+def what_ifs(project: Project, problems: list[str] | None = None) -> list[Scenario]:
+    """Scenarios of the *What if?* page, by name; a wrong one is named in `problems`, if given.
+
+    Raises
+    ------
+    BadInput
+        If a file is wrong and there is no list for its message.
+    """
+    found = []
+    for path in sorted((project.scenarios / "what_if").glob("*.yml")):
+        try:
+            found.append(read_scenario(project, path))
+        except BadInput as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    return found
