@@ -24,6 +24,8 @@ from .workflows import Sources, TrainingSet
 Array = NDArray[np.float64]
 Volume = int | Callable[[int], int]
 
+_TOGETHER = 2**22  # rows of all webs that are simulated at once: bounds the memory
+
 
 class Mean:
     """The mean of rows with variance one, in the loop's convention.
@@ -155,24 +157,35 @@ def simulate_crawl(
         (_volume("written", crawl.written, g), _volume("human", crawl.human, g))
         for g in range(2, n_generations + 1)
     ]
-    web = rng.standard_normal((n_replicates, t + sum(map(sum, volumes))))
-    size, means = t, []
-    for generation in range(n_generations):
-        if generation:
-            s, h = volumes[generation - 1]
-            web[:, size : size + s] += means[-1][:, None]
-            size += s + h
+    rows = t + sum(map(sum, volumes))
+    block = max(1, _TOGETHER // rows)
+    return np.concatenate(
+        [
+            _simulate(crawl, t, volumes, min(block, n_replicates - start), rng)
+            for start in range(0, n_replicates, block)
+        ],
+        axis=1,
+    )
+
+
+def _simulate(
+    crawl: Crawl, t: int, volumes: list[tuple[int, int]], r: int, rng: np.random.Generator
+) -> Array:
+    web = rng.standard_normal((r, t + sum(map(sum, volumes))))
+    size, means = t, [web[:, :t].mean(axis=1)]
+    for s, h in volumes:
+        web[:, size : size + s] += means[-1][:, None]
+        size += s + h
         rows = web[:, :size]
-        if not crawl.everything and size > t:
-            # The first T of a random order: partial Fisher-Yates shuffle in each web.
-            rows = np.take_along_axis(rows, _choose(size, t, n_replicates, rng), axis=1)
+        if not crawl.everything:
+            rows = np.take_along_axis(rows, _choose(size, t, r, rng), axis=1)
         means.append(rows.mean(axis=1))
     return np.array(means)
 
 
 def _choose(n: int, k: int, r: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """R choices of k out of n without replacement, shape (r, k)."""
-    order = np.tile(np.arange(n), (r, 1))
+    """R choices of k out of n without replacement, shape (r, k): the start of a random order."""
+    order = np.tile(np.arange(n, dtype=np.int32), (r, 1))
     lines = np.arange(r)
     for i in range(k):
         j = rng.integers(i, n, r)
