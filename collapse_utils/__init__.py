@@ -25,6 +25,7 @@ _EXPORTS = {
 _MODULES = (
     "categorical",
     "claims",
+    "command",
     "compat",
     "conv_vae",
     "curation",
@@ -56,6 +57,7 @@ _MODULES = (
     "procedure",
     "provenance",
     "regression",
+    "report",
     "scaling",
     "schedules",
     "selection",

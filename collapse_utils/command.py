@@ -1,0 +1,141 @@
+"""A model that is a program: fitted and sampled by calling a command."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+
+
+class CommandModel:
+    """Wrap two commands as a model for ``recurse``.
+
+    Rows travel as CSV files without a header, 17 digits a number. What the fitting command
+    writes to ``{model}``, of any format, is kept in memory and given to the sampling command.
+
+    Parameters
+    ----------
+    fit : sequence of str
+        Command and arguments, with the placeholders ``{data}`` (CSV to read), ``{model}`` (file
+        to write) and, if you like, ``{seed}``.
+    sample : sequence of str
+        The same with ``{model}`` (file to read), ``{n}``, ``{rows}`` (CSV to write) and
+        ``{seed}``.
+    timeout : float, optional
+        Seconds that one call may take.
+
+    Raises
+    ------
+    ValueError
+        If a placeholder that is needed is missing.
+
+    Examples
+    --------
+    >>> model = CommandModel(
+    ...     fit=["./train", "--in", "{data}", "--out", "{model}", "--seed", "{seed}"],
+    ...     sample=["./generate", "{model}", "{n}", "{rows}", "{seed}"],
+    ... )
+    """
+
+    def __init__(
+        self, fit: Sequence[str], sample: Sequence[str], timeout: float | None = None
+    ) -> None:
+        for name, command, needed in (
+            ("fit", fit, ("{data}", "{model}")),
+            ("sample", sample, ("{model}", "{n}", "{rows}")),
+        ):
+            missing = [one for one in needed if not any(one in part for part in command)]
+            if isinstance(command, str) or missing:
+                raise ValueError(
+                    f"{name} must be a list of words that name {', '.join(needed)}, got {command!r}"
+                )
+        self.fit_command = tuple(fit)
+        self.sample_command = tuple(sample)
+        self.timeout = timeout
+        self._model: bytes | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def fit(self, X: ArrayLike, rng: np.random.Generator) -> CommandModel:
+        """Write rows of shape (n,) or (n, d), call the command, keep the model file.
+
+        Raises
+        ------
+        RuntimeError
+            If the command fails or writes no model.
+        """
+        X = np.asarray(X, dtype=float)
+        if X.ndim not in (1, 2) or len(X) == 0:
+            raise ValueError(f"X must have shape (n,) or (n, d), got {X.shape}")
+        self._shape = X.shape[1:]
+        with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:
+            data, model = Path(folder, "data.csv"), Path(folder, "model")
+            np.savetxt(data, X, delimiter=",", fmt="%.17g")
+            self._call(self.fit_command, data=data, model=model, seed=_seed(rng))
+            if not model.is_file():
+                raise RuntimeError(f"{self.fit_command[0]} wrote no model to {{model}}")
+            self._model = model.read_bytes()
+        return self
+
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Call the command and read `n` rows.
+
+        Raises
+        ------
+        RuntimeError
+            If the command fails, or does not write `n` rows of numbers like those of `fit`.
+        ValueError
+            If there is no fitted model, or `n` is below 1.
+        """
+        n = checks.integer("n", n, 1)
+        if self._model is None:
+            raise ValueError("fit must come before sample")
+        with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:
+            model, rows = Path(folder, "model"), Path(folder, "rows.csv")
+            model.write_bytes(self._model)
+            self._call(self.sample_command, model=model, rows=rows, n=n, seed=_seed(rng))
+            name = self.sample_command[0]
+            if not rows.is_file() or rows.stat().st_size == 0:
+                raise RuntimeError(f"{name} wrote no rows to {{rows}}")
+            try:
+                found = np.loadtxt(rows, delimiter=",", ndmin=2)
+            except ValueError as error:
+                raise RuntimeError(f"{name} wrote rows that are not numbers: {error}") from None
+        if found.shape != (n, *(self._shape or (1,))):
+            raise RuntimeError(
+                f"{name} must write {n} rows of {(self._shape or (1,))[0]} numbers, wrote "
+                f"{found.shape[0]} rows of {found.shape[1]}"
+            )
+        return found.reshape(n, *self._shape)
+
+    def _call(self, command: Sequence[str], **values: object) -> None:
+        words = [
+            part if "{" not in part else _fill(part, {k: str(v) for k, v in values.items()})
+            for part in command
+        ]
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, timeout=self.timeout
+            )
+        except FileNotFoundError:
+            raise RuntimeError(f"there is no program {words[0]!r}") from None
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{words[0]} took longer than {self.timeout:g} s") from None
+        if done.returncode:
+            last = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise RuntimeError(f"{words[0]} ended with code {done.returncode}: {last[-1]}")
+
+
+def _fill(part: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        part = part.replace(f"{{{name}}}", value)
+    return part
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))

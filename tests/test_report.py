@@ -1,0 +1,410 @@
+"""The report on a reader's model: its measures, its false alarms, its verdicts, three models."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from collapse_utils import Accumulate, FreshData, History, Replace, recurse
+from collapse_utils.command import CommandModel
+from collapse_utils.report import MEASURES, Yardstick, diagnose
+
+
+def rows(n: int, d: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d)) * np.arange(1, d + 1)
+
+
+def yardstick(real: np.ndarray, **options) -> Yardstick:
+    return Yardstick(real, np.random.default_rng(1), **options)
+
+
+# ---------------------------------------------------------------- measures
+
+
+def test_real_rows_measure_as_real():
+    real = rows(500)
+    found = yardstick(real)(real)
+    assert found == pytest.approx(
+        {"distance": 0, "spread": 1, "tails": 1, "centre": 0, "coverage": 1, "rows": 500}
+    )
+
+
+def test_each_measure_sees_its_own_change():
+    real = rows(800)
+    measure = yardstick(real)
+    sd = real.std(0)
+    shifted = measure(real + 0.5 * sd)
+    assert shifted["centre"] == pytest.approx(0.5)
+    assert (shifted["spread"], shifted["tails"]) == pytest.approx((1, 1))
+    shrunk = measure(real.mean(0) + (real - real.mean(0)) / 3)
+    assert shrunk["spread"] == pytest.approx(1 / 3)
+    assert (shrunk["centre"], shrunk["tails"]) == pytest.approx((0, 1), abs=1e-12)
+    z = (real - real.mean(0)) / sd
+    clipped = measure(real[np.linalg.norm(z, axis=1) < 1.5])
+    assert clipped["tails"] < 0.8
+    assert measure(np.sign(z) * z**2)["tails"] > 1.2
+    assert measure(real + 100)["coverage"] == 0
+    half = measure(real[real[:, 0] < real[:, 0].mean()])
+    assert 0.4 < half["coverage"] < 0.65
+
+
+def test_distance_on_the_line_is_wasserstein_in_standard_deviations():
+    rng = np.random.default_rng(2)
+    real, fake = rng.gumbel(size=300), rng.normal(size=211)
+    expected = stats.wasserstein_distance(real, fake) / real.std()
+    assert yardstick(real)(fake)["distance"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_features_turn_anything_into_numbers():
+    words = np.array(["a", "bb", "ccc", "dddd"] * 10)
+    measure = yardstick(words, features=lambda texts: np.char.str_len(texts))
+    assert measure(words)["distance"] == pytest.approx(0, abs=1e-12)
+    assert measure(np.array(["dddd"] * 10))["spread"] == 0
+    with pytest.raises(ValueError, match=r"must be numbers, got <U4: give features\(rows\)"):
+        yardstick(words)
+
+
+@pytest.mark.parametrize(
+    ("real", "message"),
+    [
+        (rows(19), "real must hold at least 20 rows, got 19"),
+        (np.ones((30, 2)), "real must hold rows that differ"),
+        (np.full((30, 2), np.nan), "real rows must be two or more and finite.*NaN or infinity"),
+        (np.ones((30, 0)), "real rows must be two or more and finite"),
+    ],
+)
+def test_bad_real_rows_are_refused(real, message):
+    with pytest.raises(ValueError, match=message):
+        yardstick(real)
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [
+        (np.full((30, 2), np.inf), "generated rows must be two or more and finite.*infinity"),
+        (rows(30, 3), "rows must have 2 numbers, got 3"),
+        (rows(1), "generated rows must be two or more"),
+    ],
+)
+def test_bad_generated_rows_are_refused(fake, message):
+    with pytest.raises(ValueError, match=message):
+        yardstick(rows(50))(fake)
+
+
+# ---------------------------------------------------------------- diagnoses
+
+
+def history(**workflows: dict[str, np.ndarray]) -> History:
+    """A history with given curves of shape (G + 1, R); the other measures stand still."""
+    frames = []
+    for workflow, curves in workflows.items():
+        shape = next(iter(curves.values())).shape
+        still = np.broadcast_to(np.linspace(1, 2, shape[1]), shape)
+        for measure in (*MEASURES, "rows"):
+            curve = curves.get(measure, still if measure != "rows" else np.full(shape, 100.0))
+            generation, replicate = np.indices(shape).reshape(2, -1)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "workflow": workflow,
+                        "generation": generation,
+                        "replicate": replicate,
+                        "metric": measure,
+                        "value": curve.ravel(),
+                    }
+                )
+            )
+    return History(pd.concat(frames, ignore_index=True))
+
+
+def noisy(slope: float, generations: int = 6, replicates: int = 12, seed: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    time = np.arange(generations + 1)[:, None]
+    return 5 + slope * time + 0.1 * rng.normal(size=(generations + 1, replicates))
+
+
+def test_change_and_pace_are_those_of_the_curves():
+    rates = np.linspace(-0.2, -0.1, 10)
+    spread = np.exp(rates * np.arange(8)[:, None])
+    report = diagnose(history(replace={"spread": spread, "distance": noisy(1, 7, 10)}))
+    speed = report.speed.iloc[0]
+    assert speed["rate"] == pytest.approx(-0.15)
+    assert speed["se"] == pytest.approx(rates.std(ddof=1) / math.sqrt(10))
+    assert speed["half_life"] == pytest.approx(math.log(2) / 0.15)
+    row = report.changes[report.changes["measure"] == "spread"].iloc[0]
+    differences = spread[7] - spread[1]
+    assert row["change"] == pytest.approx(differences.mean())
+    assert row["se"] == pytest.approx(differences.std(ddof=1) / math.sqrt(10))
+    assert row["first_model"] == pytest.approx((spread[1] - spread[0]).mean())
+    assert report.collapses()
+    assert report.kinds() == ["loss of variance"]
+    assert "Kind: loss of variance." in str(report)
+    assert "the spread halves in 4.62 generations" in str(report)
+
+
+def test_since_is_when_the_change_stays_seen():
+    curve = np.array([0.0, 0, 5, 0, 5, 5, 5])[:, None] + noisy(0)
+    report = diagnose(history(replace={"distance": curve}))
+    assert report.changes["since"].iloc[0] == 4
+
+
+def test_vanished_spread_has_a_pace_until_it_vanishes():
+    spread = np.exp(-np.arange(8.0)[:, None] * np.linspace(0.4, 0.6, 5))
+    spread[5:] = 0
+    speed = diagnose(history(replace={"spread": spread})).speed.iloc[0]
+    assert speed["rate"] == pytest.approx(-0.5)
+
+
+def test_each_remedy_has_its_verdict():
+    report = diagnose(
+        history(
+            replace={"distance": noisy(1)},
+            stop={"distance": noisy(0, seed=4)},
+            slow={"distance": noisy(0.5, seed=5)},
+            same={"distance": noisy(1, seed=6)},
+            worse={"distance": noisy(2, seed=7)},
+        )
+    )
+    verdicts = report.remedies.set_index("workflow")["verdict"].to_dict()
+    assert verdicts == {
+        "stop": "stops it",
+        "slow": "slows it",
+        "same": "not told apart",
+        "worse": "makes it worse",
+    }
+    left = report.remedies.set_index("workflow")["left"]
+    assert left["slow"] == pytest.approx(0.5, abs=0.05)
+    still = diagnose(history(replace={"distance": noisy(0)}, other={"distance": noisy(0, seed=8)}))
+    assert list(still.remedies["verdict"]) == ["nothing to stop"]
+    assert not still.collapses()
+    assert "No collapse is seen under replace" in str(still)
+
+
+def test_ratio_error_is_that_of_repetitions():
+    """The jackknife error of the share left, against the scatter of repeated runs."""
+    errors, shares = [], []
+    for seed in range(60):
+        rng = np.random.default_rng([9, seed])
+        base = 1 + rng.normal(size=(4, 30)) * 0.2 + np.arange(4)[:, None]
+        other = base.copy()
+        other[1:] = base[1] + 0.4 * (base[1:] - base[1]) + 0.2 * rng.normal(size=(3, 30))
+        found = diagnose(history(replace={"distance": base}, other={"distance": other}))
+        errors.append(found.remedies["left_se"].iloc[0])
+        shares.append(found.remedies["left"].iloc[0])
+    ratio = np.mean(np.square(errors)) / np.var(shares, ddof=1)
+    low, high = stats.chi2.ppf([5e-5, 1 - 5e-5], 59) / 59  # false alarm 1e-4 for an exact error
+    assert 1 / high < ratio < 1 / low
+
+
+def test_false_alarms_stay_below_the_level():
+    """Generations that do not differ, with skewed measures: at most 5 % of reports say a change."""
+    alarms, n = 0, 150
+    for seed in range(n):
+        rng = np.random.default_rng([11, seed])
+        curves = {m: rng.gamma(4, size=(5, 12)) for m in MEASURES}
+        alarms += (diagnose(history(replace=curves)).changes["verdict"] != "no change seen").any()
+    assert alarms <= stats.binom.ppf(1 - 1e-4, n, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: diagnose(history(replace={"distance": noisy(1, 1)})), "at least 2 generations"),
+        (lambda: diagnose(history(replace={"distance": noisy(1, 6, 2)})), "and 3 replicates"),
+        (lambda: diagnose(history(a={"distance": noisy(1)}), baseline="b"), "baseline must be one"),
+        (lambda: diagnose(history(a={"distance": noisy(1)}), level=1.0), "level must be"),
+        (
+            lambda: diagnose(
+                {"x": history(a={"distance": noisy(1)}), "y": history(a={"distance": noisy(1, 7)})}
+            ),
+            "must have one shape",
+        ),
+    ],
+)
+def test_bad_histories_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_history_without_a_yardstick_is_refused():
+    one = history(replace={"distance": noisy(1)})
+    one.frame = one.frame[one.frame["metric"] != "tails"]
+    with pytest.raises(ValueError, match="history lacks 'tails': give recurse metrics="):
+        diagnose(one)
+
+
+def test_histories_of_one_workflow_go_by_their_name():
+    report = diagnose(
+        {
+            "": history(replace={"distance": noisy(1)}, keep={"distance": noisy(0)}),
+            "more": history(replace={"distance": noisy(1)}),
+            "two": history(replace={"distance": noisy(1)}, keep={"distance": noisy(0)}),
+        }
+    )
+    assert list(report.speed["workflow"]) == [
+        "replace",
+        "keep",
+        "more",
+        "two: replace",
+        "two: keep",
+    ]
+
+
+# ---------------------------------------------------------------- models
+
+PROGRAM = """
+import random, statistics, sys
+task, model, data, number = sys.argv[1:]
+if task == "fit":
+    values = [float(line) for line in open(data)]
+    open(model, "w").write(f"{statistics.fmean(values)} {statistics.pstdev(values)}")
+else:
+    mean, sd = map(float, open(model).read().split())
+    seed, n = number.split("/")
+    random.seed(int(seed))
+    open(data, "w").writelines(f"{random.gauss(mean, sd)}\\n" for _ in range(int(n)))
+"""
+CALL = (sys.executable, "-S", "-c", PROGRAM)
+
+
+def command() -> CommandModel:
+    return CommandModel(
+        fit=(*CALL, "fit", "{model}", "{data}", "0"),
+        sample=(*CALL, "sample", "{model}", "{rows}", "{seed}/{n}"),
+    )
+
+
+def loop(model, data: np.ndarray, n_samples: int = 20, **options) -> History:
+    rng = np.random.default_rng(5)
+    half = len(data) // 2
+    return recurse(
+        model,
+        data[:half],
+        n_generations=options.pop("n_generations", 8),
+        n_samples=n_samples,
+        n_replicates=options.pop("n_replicates", 12),
+        metrics={"yardstick": Yardstick(data[half:], rng)},
+        rng=rng,
+        **options,
+    )
+
+
+def test_a_gaussian_mixture_loses_variance_and_fresh_data_stop_it():
+    from sklearn.mixture import GaussianMixture
+
+    def data(n: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(n, 1))
+
+    rng = np.random.default_rng(6)
+    metrics = {"yardstick": Yardstick(data(1000, rng), rng)}
+    flows = {"replace": Replace(), "fresh": FreshData(1.0)}
+    found = recurse(
+        GaussianMixture(1), data, workflow=flows, n_generations=10, n_samples=10, n_replicates=30,
+        metrics=metrics, rng=rng,
+    )  # fmt: skip
+    report = diagnose(found)
+    assert report.collapses()
+    assert "loss of variance" in report.kinds()
+    assert report.kinds("fresh") == []
+    assert list(report.remedies["verdict"]) == ["stops it"]
+    # E log sd falls by (digamma((M-1)/2) - log(M/2)) / 2 a generation for a refitted Gaussian
+    from scipy.special import digamma
+
+    speed = report.speed.iloc[0]
+    law = (digamma(4.5) - math.log(5)) / 2
+    assert abs(speed["rate"] - law) < stats.t.isf(5e-5, 29) * speed["se"]
+
+
+def test_a_kernel_estimate_grows():
+    from sklearn.neighbors import KernelDensity
+
+    found = loop(KernelDensity(bandwidth=0.6), rows(2000, 1), n_samples=200)
+    report = diagnose(found)
+    assert report.collapses()
+    assert "growth" in report.kinds()
+    assert "doubles" in str(report)
+
+
+def test_a_program_goes_through_the_loop_and_can_be_repeated():
+    flows = {"replace": Replace(), "accumulate": Accumulate()}
+    options = {"workflow": flows, "n_generations": 3, "n_replicates": 4}
+    one = loop(command(), rows(400, 1), **options)
+    two = loop(command(), rows(400, 1), **options)
+    pd.testing.assert_frame_equal(one.frame, two.frame)
+    report = diagnose(one)
+    assert set(report.remedies["verdict"]) <= {"nothing to stop", "not told apart"}
+
+
+def test_program_sees_the_rows_to_the_last_digit_and_any_shape():
+    copy = "import sys, shutil; shutil.copy(*sys.argv[1:3])"
+    model = CommandModel(
+        fit=(sys.executable, "-S", "-c", copy, "{data}", "{model}"),
+        sample=(sys.executable, "-S", "-c", copy, "{model}", "{rows}", "{n}"),
+    )
+    rng = np.random.default_rng(0)
+    for shape in ((5,), (5, 1), (5, 3)):
+        X = rng.normal(size=shape)
+        np.testing.assert_array_equal(model.fit(X, rng).sample(5, rng), X)
+    with pytest.raises(RuntimeError, match="must write 4 rows of 3 numbers, wrote 5 rows of 3"):
+        model.sample(4, rng)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise SystemExit('no disk')", "ended with code 1: no disk"),
+        ("pass", "wrote no model"),
+        ("import time; time.sleep(9)", "took longer than 0.5 s"),
+    ],
+)
+def test_program_that_fails_says_why(program, message):
+    call = (sys.executable, "-S", "-c", program, "{data}", "{model}")
+    model = CommandModel(fit=call, sample=(*call, "{n}", "{rows}"), timeout=0.5)
+    with pytest.raises(RuntimeError, match=message):
+        model.fit(np.ones(3), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [("pass", "wrote no rows"), ("open(sys.argv[-1], 'w').write('a,b')", "are not numbers")],
+)
+def test_rows_that_are_none_are_refused(program, message):
+    write = "import sys; open(sys.argv[1], 'w').close()"
+    model = CommandModel(
+        fit=(sys.executable, "-S", "-c", write, "{model}", "{data}"),
+        sample=(sys.executable, "-S", "-c", f"import sys; {program}", "{model}{n}", "{rows}"),
+    )
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="fit must come before sample"):
+        model.sample(3, rng)
+    model.fit(np.ones(3), rng)
+    with pytest.raises(RuntimeError, match=message):
+        model.sample(3, rng)
+
+
+def test_command_without_its_placeholders_is_refused():
+    with pytest.raises(ValueError, match=r"fit must be a list of words that name \{data\}"):
+        CommandModel(fit=["train"], sample=["write", "{model}", "{n}", "{rows}"])
+    with pytest.raises(ValueError, match="sample must be a list of words"):
+        CommandModel(fit=["train", "{data}", "{model}"], sample="write {model} {n} {rows}")
+    model = CommandModel(fit=["no-such-program", "{data}{model}"], sample=["{model}{n}{rows}"])
+    with pytest.raises(RuntimeError, match="there is no program 'no-such-program'"):
+        model.fit(np.ones(3), np.random.default_rng(0))
+
+
+def test_table_and_figure(capsys):
+    import matplotlib.pyplot as plt
+
+    one = history(replace={"distance": noisy(1)}, keep={"distance": noisy(0)})
+    report = diagnose(one)
+    figure = report.figure()
+    assert [ax.get_title() for ax in figure.axes[:5]] == list(MEASURES.values())
+    assert len(figure.axes[0].lines) == 2
+    plt.close(figure)
+    report.show()
+    assert "Under replace the model collapses" in capsys.readouterr().out
