@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from collapse_book.files import write_atomic
-from collapse_book.gate import claims_of
-from collapse_book.notebooks import Notebook, parameters_of, title
+from collapse_book.gate import claims_of, collapse_data, outputs_of
+from collapse_book.notebooks import Notebook, joined, parameters_of, title
 from collapse_book.project import Project
-from collapse_book.stage import table_cell, when
+from collapse_book.stage import FIGCAPTION, table_cell, when
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: Adds two menus above the table; without JavaScript the whole table stays visible.
@@ -47,10 +47,25 @@ FILTER = """
 
 
 def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
-    """Write ledger, status and parameters into ``generated/`` from the executed chapters."""
+    """Write into ``generated/`` what the executed chapters give to other pages."""
+    write_atomic(project.generated / "front.md", front_figure(notebooks))
     write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
     write_atomic(project.generated / "status.md", status_page(notebooks))
     write_atomic(project.generated / "parameters.md", parameters_page(notebooks))
+
+
+def front_figure(notebooks: Mapping[str, Notebook]) -> str:
+    """The picture of the front page: the figure ``fig-hero`` of the chapter that draws it."""
+    for chapter, notebook in notebooks.items():
+        for _, _, output in outputs_of(notebook):
+            data = collapse_data(output)
+            if data.get("name") == "fig-hero":
+                picture = FIGCAPTION.sub("", joined(output["data"]["text/html"]))
+                return (
+                    f"```{{raw}} html\n{picture}\n```\n\n:::{{div}} cover-note\n{data['caption']} "
+                    f"(From {{doc}}`/notebooks/{chapter}`.)\n:::\n"
+                )
+    return ""
 
 
 def ledger_page(notebooks: Mapping[str, Notebook]) -> str:

@@ -10,7 +10,7 @@ from conftest import Author
 from test_press_gate import claims, figure, glued
 
 from collapse_book.notebooks import read_notebook
-from collapse_book.pages import ledger_page, status_page
+from collapse_book.pages import front_figure, ledger_page, status_page
 from collapse_book.stage import colophon, merge, page, stage
 from collapse_utils import Ledger
 
@@ -131,3 +131,15 @@ def test_status_has_seconds_date_parameters_and_counts(notebook):
         "| {doc}`/notebooks/gaussian` | 2026-01-02 03:04 | 1.5 | 1 reproduced | `s"
     )
     assert row.endswith("`quick = False` |")
+
+
+def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
+    merged = merge(notebook, executed_copy(notebook, [figure()]))
+    assert front_figure({"gaussian": merged}) == ""
+    hero = figure(name="fig-hero", caption="Digits that fade.")
+    hero["data"]["text/html"] += "<figcaption>Digits that fade.</figcaption>"
+    merged = merge(notebook, executed_copy(notebook, [hero]))
+    text = front_figure({"gaussian": merged})
+    assert text.count("<img") == 1
+    assert text.count("Digits that fade. (From {doc}`/notebooks/gaussian`.)") == 1
+    assert "figcaption" not in text
