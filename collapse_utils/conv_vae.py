@@ -166,7 +166,7 @@ class ConvVAE(ImageVAE):
 
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
         """Pixel means for latent codes of shape (n, latent)."""
-        logits = self._apply("decode", np.asarray(z, dtype=np.float32))
+        logits = self._apply("decode", self._check_codes(z))
         return expit(logits.reshape(len(logits), -1))
 
     def _apply(self, part: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -135,18 +135,27 @@ def mnist(root: str | Path | None = None, *, train: bool = True, download: bool 
     from torchvision.datasets import MNIST
 
     folder = data_folder(root)
-    part = "train" if train else "t10k"
-    files = [(name, md5) for name, md5 in MNIST.resources if name.startswith(part)]
     places = [folder / "MNIST" / "raw", folder / "mnist", folder]
-    here = next((p for p in places if all(_stored(p, name) for name, _ in files)), None)
+
+    def find(part: str):
+        files = [(name, md5) for name, md5 in MNIST.resources if name.startswith(part)]
+        stored = (p for p in places if all(_stored(p, name) for name, _ in files))
+        return files, next(stored, None)
+
+    files, here = find("train" if train else "t10k")
     if here is None:
+        names = " and ".join(name.removesuffix(".gz") for name, _ in files)
+        missing = f"MNIST is not in {folder} (looked for {names}, also .gz)"
+        advice = f"put the files there or point COLLAPSE_DATA_DIR at them; {OFFLINE}"
+        if train and find("t10k")[1] is not None:
+            advice += ', or dataset="mnist10k", which is there'
         if not download:
-            raise FileNotFoundError(
-                f"MNIST ({part}) is not in {folder}; put its idx files there, point "
-                f"COLLAPSE_DATA_DIR at them, or pass download=True; {OFFLINE}"
-            )
+            raise FileNotFoundError(f"{missing}; {advice}; or pass download=True")
         here = places[0]
-        _download(MNIST.mirrors, files, here)
+        try:
+            _download(MNIST.mirrors, files, here)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{missing} and {error}; {advice}") from error
     pixels, labels = (_read(here, name) for name, _ in files)
     if len(pixels) != len(labels):
         raise ValueError(f"{here} holds {len(pixels)} images but {len(labels)} labels")
@@ -175,22 +184,23 @@ def _download(mirrors: list[str], files: list[tuple[str, str]], folder: Path) ->
             folder.mkdir(parents=True, exist_ok=True)
             for name, _ in files:
                 part = folder / f"{name}.part"
-                shutil.copyfile(Path(here, name), part)
-                part.replace(folder / name)
+                try:
+                    shutil.copyfile(Path(here, name), part)
+                    part.replace(folder / name)
+                finally:
+                    part.unlink(missing_ok=True)
             return
-    raise FileNotFoundError(
-        f"MNIST is not in {folder} and could not be downloaded ({'; '.join(problems)}); {OFFLINE}"
-    )
+    raise FileNotFoundError(f"could not be downloaded ({'; '.join(problems)})")
 
 
 def _read(folder: Path, packed: str) -> np.ndarray:
     """Read one idx file through torchvision; an unpacked file is preferred to a packed one."""
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    read = read_image_file if "images" in packed else read_label_file
+    read, axes = (read_image_file, 3) if "images" in packed else (read_label_file, 1)
     path = folder / packed.removesuffix(".gz")
     if path.is_file():
-        _check_size(path)
+        _check_header(path, axes, path)
         return read(str(path)).numpy()
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = Path(scratch, path.name)
@@ -198,12 +208,12 @@ def _read(folder: Path, packed: str) -> np.ndarray:
             unpacked.write_bytes(gzip.decompress((folder / packed).read_bytes()))
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{folder / packed} {_DAMAGED} ({error})") from error
-        _check_size(unpacked)
+        _check_header(unpacked, axes, folder / packed)
         return read(str(unpacked)).numpy()
 
 
-def _check_size(path: Path) -> None:
-    """Raise ValueError unless the idx file is as long as its header says."""
+def _check_header(path: Path, expected_axes: int, stored: Path) -> None:
+    """Raise ValueError, naming `stored`, unless the idx file is what its header and name say."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(4)
@@ -212,4 +222,6 @@ def _check_size(path: Path) -> None:
     expected = 4 + 4 * axes + math.prod(shape)
     if axes == 0 or size != expected:
         what = "is not an idx file of bytes" if axes == 0 else f"has {size} bytes, not {expected}"
-        raise ValueError(f"{path.name} {what}: it {_DAMAGED}")
+        raise ValueError(f"{stored} {what}: it {_DAMAGED}")
+    if axes != expected_axes:
+        raise ValueError(f"{stored} must hold an array of {expected_axes} axes, got {axes}")

@@ -296,6 +296,12 @@ class ImageMetrics:
         real, labels = _as_images(real), np.asarray(labels)
         if labels.shape != (len(real),):
             raise ValueError(f"labels must have shape ({len(real)},), got {labels.shape}")
+        classes, counts = np.unique(labels, return_counts=True)
+        if len(classes) < 2 or counts.min() < 2:
+            raise ValueError(
+                "labels must name two or more classes and each at least twice, got counts "
+                f"{dict(zip(classes.tolist(), counts.tolist(), strict=True))}"
+            )
         checks.generator(rng)
         checks.integer("n_components", n_components, 1)
         checks.integer("n_reference", n_reference, 2)

@@ -67,6 +67,12 @@ class ImageVAE(BaseEstimator):
             raise ValueError(f"X must hold pixels in {allowed}, got [{low:.4g}, {high:.4g}]")
         return X
 
+    def _check_codes(self, z: ArrayLike) -> NDArray[np.float32]:
+        z = np.asarray(z, dtype=np.float32)
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"z must have shape (n, {self.latent}), got {z.shape}")
+        return z
+
 
 class VAE(ImageVAE):
     """A variational autoencoder with one hidden layer on each side.
@@ -188,13 +194,15 @@ class VAE(ImageVAE):
         """Mean latent code of each image, shape (n, latent)."""
         X = self._check_images(X)
         w = self.weights_
+        if X.shape[1] != len(w["W1"]):
+            raise ValueError(f"X must hold images of {len(w['W1'])} pixels, got {X.shape[1]}")
         hidden = np.maximum(X @ w["W1"] + w["b1"], 0)
         return (hidden @ w["W2"] + w["b2"])[:, : self.latent]
 
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
         """Pixel means for latent codes of shape (n, latent)."""
         w = self.weights_
-        hidden = np.maximum(np.asarray(z, np.float32) @ w["W3"] + w["b3"], 0)
+        hidden = np.maximum(self._check_codes(z) @ w["W3"] + w["b3"], 0)
         return expit(hidden @ w["W4"] + w["b4"])
 
 

@@ -107,8 +107,15 @@ def test_missing_mnist_names_the_folder_and_the_offline_choice(tmp_path):
         data.mnist(tmp_path / "nowhere")
     message = str(error.value)
     assert str(tmp_path / "nowhere") in message and 'dataset="digits"' in message
+    assert "train-images-idx3-ubyte" in message and "COLLAPSE_DATA_DIR" in message
     assert "\n" not in message
     assert everything_in(tmp_path) == []
+
+
+def test_missing_training_part_points_at_the_test_part_that_is_there(tmp_path):
+    write_mnist(tmp_path, packed=True)
+    with pytest.raises(FileNotFoundError, match='dataset="mnist10k", which is there'):
+        data.mnist(tmp_path)
 
 
 @pytest.fixture
@@ -140,8 +147,9 @@ def mirror(monkeypatch, url, resources):
 def test_download_failure_leaves_nothing(tmp_path, monkeypatch, server):
     names = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
     mirror(monkeypatch, server[1], [(name, "0" * 32) for name in names])
-    with pytest.raises(FileNotFoundError, match=r'404.*dataset="digits"'):
+    with pytest.raises(FileNotFoundError, match=r'404.*dataset="digits"') as error:
         data.mnist(tmp_path / "here", train=False, download=True)
+    assert str(tmp_path / "here") in str(error.value)
     assert not (tmp_path / "here").exists()
 
 
@@ -166,6 +174,23 @@ def test_download_is_checked_before_it_is_stored(tmp_path, monkeypatch, capsys, 
     assert capsys.readouterr().err == ""
 
 
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, server):
+    folder, url = server
+    write_mnist(folder, packed=True)
+    names = everything_in(folder)
+    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
+    mirror(monkeypatch, url, list(zip(names, sums, strict=True)))
+
+    def half(source, target):
+        target.write_bytes(source.read_bytes()[:50])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(data.shutil, "copyfile", half)
+    with pytest.raises(OSError, match="no space left"):
+        data.mnist(tmp_path / "here", train=False, download=True)
+    assert everything_in(tmp_path / "here") == ["MNIST", "raw"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kept", [3, 40, -1])
 def test_truncated_idx_file_is_refused(tmp_path, packed, kept):
@@ -173,6 +198,14 @@ def test_truncated_idx_file_is_refused(tmp_path, packed, kept):
     path = next(tmp_path.glob("t10k-images*"))
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte.*truncated or damaged"):
+        data.mnist(tmp_path, train=False)
+
+
+def test_labels_in_the_place_of_images_are_refused(tmp_path):
+    _, labels = write_mnist(tmp_path)
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    path.write_bytes(idx(labels))
+    with pytest.raises(ValueError, match=f"{path} must hold an array of 3 axes, got 1"):
         data.mnist(tmp_path, train=False)
 
 

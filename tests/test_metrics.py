@@ -199,6 +199,8 @@ def test_image_metrics_refuse_bad_input(digits, image_metrics):
     real, labels = digits
     with pytest.raises(ValueError, match=r"labels must have shape \(1797,\), got \(5,\)"):
         metrics.ImageMetrics(real, labels[:5], np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"labels must name two or more classes.*\{0: 1797\}"):
+        metrics.ImageMetrics(real, 0 * labels, np.random.default_rng(0))
     with pytest.raises(ValueError, match="images must have 64 pixels, got 63"):
         image_metrics(real[:, :-1])
     with pytest.raises(ValueError, match="images must be finite rows"):

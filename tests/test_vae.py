@@ -162,6 +162,14 @@ def test_bad_images_are_refused(images, spoil, message):
         VAE().fit(spoil(images))
 
 
+def test_a_fitted_model_refuses_other_images_and_codes(images):
+    model = small(n_steps=1).fit(images)
+    with pytest.raises(ValueError, match="images of 64 pixels, got 63"):
+        model.encode(images[:, 1:])
+    with pytest.raises(ValueError, match=r"z must have shape \(n, 3\), got \(5, 4\)"):
+        model.decode(np.zeros((5, 4)))
+
+
 def test_bernoulli_takes_no_noise_and_sizes_must_agree(images):
     with pytest.raises(ValueError, match=r"pixels in \[0, 1\], got"):
         VAE(likelihood="bernoulli").fit(images + 0.1)
