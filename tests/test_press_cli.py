@@ -99,7 +99,7 @@ def test_list_shows_parameters_with_their_ranges(author: Author):
     )
 
 
-@pytest.mark.parametrize("command", ["build", "run", "check", "list", "serve", "clean"])
+@pytest.mark.parametrize("command", ["build", "run", "sweep", "check", "list", "serve", "clean"])
 def test_help_shows_examples_and_exit_codes(author: Author, command):
     done = press(author.root, command, "--help")
     assert done.returncode == 0
