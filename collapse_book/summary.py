@@ -119,7 +119,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, x: str, hue: str | None, name: str) -> 
     statement = str(rows["statement"].iloc[0]) if len(rows) else ""
     ax.set(xlabel=x, title=name)
     if statement:
-        ax.set_title(f"{name}: {_short(statement, 44)}", fontsize=9)
+        ax.set_title(f"{name}: {_short(statement, 36)}", fontsize=9)
     _set_axis(ax, ticks)
     if hue is not None:
         ax.legend(fontsize=8)
