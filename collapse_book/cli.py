@@ -300,6 +300,46 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
         raise BuildFailed("\n".join(problems))
 
 
+@app.command(epilog=EXIT_CODES)
+@click.argument("chapters", nargs=-1)
+@click.option("--scenario", help="Take parameters from scenarios/NAME.yml, such as smoke.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds that one cell may take.")
+@click.option("--record", is_flag=True, help="Keep seconds and memory in recorded/colab.json.")
+@click.pass_obj
+def colab(
+    project: Project,
+    chapters: Sequence[str],
+    scenario: str | None,
+    timeout: float | None,
+    record: bool,
+) -> None:
+    """Execute the chapters of the book, or CHAPTERS, as Colab would.
+
+    The library comes from a wheel and everything else in the versions that Colab has
+    (collapse_book/colab.txt), in an environment of its own under _build. Nothing is sent anywhere.
+
+    \b
+    Examples:
+      collapse-book colab --scenario smoke
+      collapse-book colab gaussian
+      collapse-book colab --record
+    """
+    _known(project, chapters)
+    chosen = _scenario(project, scenario)
+    if record and (chapters or chosen):
+        raise BadInput("--record is for all chapters with their defaults")
+    from collapse_book.colab import prove, write_record
+    from collapse_book.report import Report
+
+    report = Report()
+    parameters = chosen.chapters if chosen else {}
+    found = prove(project, chapters or project.published, parameters, timeout, report)
+    for chapter, cost in found["chapters"].items():
+        report.line(f"{chapter}: {cost['seconds']:.0f} s, {cost['megabytes']:,} MB")
+    if record:
+        report.line(f"recorded: {project.relative(write_record(project, found))}")
+
+
 @app.command("list", epilog=EXIT_CODES)
 @click.argument("chapters", nargs=-1)
 @click.pass_obj

@@ -40,6 +40,8 @@ ENVIRONMENT = {
 #: Level 50 silences ipykernel's remark that its local sockets are not encrypted, and what a
 #: kernel says when it is stopped in the middle of a cell; papermill reports what matters.
 KERNEL_CONFIG = "c = get_config()\nc.IPKernelApp.log_level = 50\nc.HistoryManager.enabled = False\n"
+#: Name of the kernel: its interpreter is the one that was asked for, whatever else is installed.
+KERNEL = "collapse-book"
 VERSIONS = (
     "numpy",
     "scipy",
@@ -74,7 +76,10 @@ class Outcome:
 
 
 def execute_notebook(
-    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None = None
+    notebook: Notebook,
+    parameters: Mapping[str, Any],
+    timeout: float | None = None,
+    python: str = sys.executable,
 ) -> tuple[Notebook, str | None]:
     """Execute a notebook in a temporary folder; needs nothing but its arguments.
 
@@ -89,6 +94,8 @@ def execute_notebook(
         Values for papermill to inject; already checked.
     timeout : float, optional
         Seconds that one cell may take.
+    python : str
+        Interpreter of the kernel; it needs ipykernel.
 
     Returns
     -------
@@ -97,14 +104,14 @@ def execute_notebook(
     error : str or None
         One line that says what went wrong.
     """
-    executed, error, died = _attempt(notebook, parameters, timeout)
+    executed, error, died = _attempt(notebook, parameters, timeout, python)
     if died:
-        executed, error, _ = _attempt(notebook, parameters, timeout)
+        executed, error, _ = _attempt(notebook, parameters, timeout, python)
     return executed, error
 
 
 def _attempt(
-    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None
+    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None, python: str
 ) -> tuple[Notebook, str | None, bool]:
     import nbformat
     import papermill
@@ -115,7 +122,10 @@ def _attempt(
     clock = time.perf_counter()
     error = None
     died = False
-    with tempfile.TemporaryDirectory(prefix="collapse-book-") as folder, _environment(folder):
+    with (
+        tempfile.TemporaryDirectory(prefix="collapse-book-") as folder,
+        _environment(folder, python),
+    ):
         output = Path(folder) / "executed.ipynb"
         source = Path(folder) / "notebook.ipynb"
         source.write_text(json.dumps(notebook), encoding="utf-8")
@@ -125,7 +135,7 @@ def _attempt(
                 source,
                 output,
                 parameters=dict(parameters),
-                kernel_name="python3",
+                kernel_name=KERNEL,
                 kernel_manager_class=_logged_kernel(log),
                 progress_bar=False,
                 start_timeout=120,
@@ -182,12 +192,17 @@ def _last_words(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def _environment(folder: str) -> Iterator[None]:
+def _environment(folder: str, python: str) -> Iterator[None]:
     """Environment variables of the kernel, set for the time of one execution."""
+    spec = Path(folder) / "kernels" / KERNEL
+    spec.mkdir(parents=True)
+    launch = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    content = {"argv": launch, "display_name": "Python 3", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(content))
     profile = Path(folder) / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
-    values = ENVIRONMENT | {"IPYTHONDIR": str(profile.parent)}
+    values = ENVIRONMENT | {"IPYTHONDIR": str(profile.parent), "JUPYTER_PATH": folder}
     data = os.environ.get("COLLAPSE_DATA_DIR")
     if data:  # the kernel works in a temporary folder
         values["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())

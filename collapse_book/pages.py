@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +51,7 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
     """Write into ``generated/`` what the executed chapters give to other pages."""
     write_atomic(project.generated / "front.md", front_figure(notebooks))
     write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
-    write_atomic(project.generated / "status.md", status_page(notebooks))
+    write_atomic(project.generated / "status.md", status_page(notebooks) + colab_section(project))
     write_atomic(project.generated / "parameters.md", parameters_page(notebooks))
 
 
@@ -116,6 +117,32 @@ Each chapter of this site was executed with the default parameters, in a process
 
 | chapter | executed (UTC) | seconds | claims | parameters |
 | --- | --- | ---: | --- | --- |
+{rows}
+"""
+
+
+def colab_section(project: Project) -> str:
+    """A recorded run in an environment like Colab's, if there is one."""
+    path = project.recorded / "colab.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    rows = "\n".join(
+        f"| {{doc}}`/notebooks/{chapter}` | {cost['seconds']:.0f} | {cost['megabytes']:,} |"
+        for chapter, cost in record["chapters"].items()
+        if project.notebook(chapter).is_file()
+    )
+    machine = record["machine"]
+    return f"""
+## In an environment like Colab's
+
+A *recorded run*, not part of this build: all chapters with their defaults on
+{record["date"][:10]}, from a wheel of the library, with {versions}, on {machine["platform"]} with
+{machine["cores"]} cores and no accelerator. Colab's own machines are a little faster or slower.
+
+| chapter | seconds | peak memory (MB) |
+| --- | ---: | ---: |
 {rows}
 """
 

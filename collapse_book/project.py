@@ -57,6 +57,11 @@ class Project:
         return self.root / "scenarios"
 
     @property
+    def recorded(self) -> Path:
+        """Numbers of runs that a build does not repeat: other machines, other environments."""
+        return self.root / "recorded"
+
+    @property
     def package(self) -> Path:
         return self.root / "collapse_utils"
 

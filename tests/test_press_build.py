@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -266,6 +267,19 @@ def test_kernel_that_dies_again_is_reported_with_its_cell(author: Author):
     author.chapter("fragile", speak)
     _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
     assert error == "cell 5 (import os): the kernel died: out of luck"
+
+
+def test_another_interpreter_runs_the_kernel(author: Author, tmp_path):
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\nOTHER=yes exec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    author.chapter("where", "import os\nassert os.environ['OTHER'] == 'yes'")
+    notebook = read_notebook(author.project.notebook("where"))
+    executed, error = execute_notebook(notebook, {}, python=str(other))
+    assert error is None
+    assert executed["metadata"]["kernelspec"]["name"] == "python3"  # opens anywhere
+    _, error = execute_notebook(notebook, {})
+    assert error == "cell 5 (import os): KeyError: 'OTHER'"
 
 
 def test_cell_that_takes_too_long_is_reported(author: Author):
