@@ -223,7 +223,7 @@ class AtLeast:
 class Imperfect:
     """A verifier that errs: passes right rows and wrong rows with given probabilities.
 
-    The label verifier of Feng et al. (2025, section 4), with keep rates phi and psi.
+    The label verifier of Feng et al. (2025), with keep rates phi and psi.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 def breakdown(keep_right: float, keep_wrong: float) -> float:
     """Share of wrong labels up to which a verifier saves a learner, p* = 1 / (1 + psi/phi).
 
-    Feng et al. (2025), Theorem 4.2; phi and psi are the rates at which it keeps right and wrong
+    Feng et al. (2025); phi and psi are the rates at which it keeps right and wrong
     labels. At p* half of the labels that pass are wrong.
     """
     phi, psi = _rates(keep_right, keep_wrong)
