@@ -361,8 +361,9 @@ def false_positive_rates(
 def spike_entropy_bound(probabilities: ArrayLike, share: float, bias: float) -> Array:
     """Least expected share of green tokens in watermarked text.
 
-    Kirchenbauer et al. (2023), Theorem 4.2: a step whose probabilities are p has a green token with
-    probability at least gamma a S / (1 + (a - 1) gamma), a = exp(bias), where the spike entropy is
+    The bound of Kirchenbauer et al. (2023) for the soft watermark: over the keys, a step whose
+    probabilities are p has a green token with probability at least gamma a S / (1 + (a - 1) gamma).
+    Here a = exp(bias), and the spike entropy is
     S = sum_k p_k / (1 + z p_k) with z = (1 - gamma)(a - 1) / (1 + (a - 1) gamma).
 
     Parameters
