@@ -35,6 +35,8 @@ _NO_PROSE = re.compile(r"^\s*(?:>>>|\.\. |[|+=~^#@]|\w+ ?::=|Changed in version|
 _PLAIN = re.compile(r"[(\"']*[A-Za-z]+(?:[-'][A-Za-z]+)*[)\"']*[,;:.!?]*[)\"']*")
 _TOKEN = re.compile(r"(?:e\.g|i\.e|etc|cf|vs)\.(?=\s+[^A-Z]|,)|\.?\w+(?:['.-]\w+)*|[.,;:!?]")
 _SENTENCE_END = frozenset(".!?")
+_HOLDERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
 
 
 @lru_cache(maxsize=1)
@@ -180,16 +182,18 @@ def _tokens(paragraph: str) -> list[str]:
 
 
 def _docstrings(files: Iterable[Path]) -> Iterator[str]:
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    blocks = (ast.stmt, ast.excepthandler, ast.match_case)  # an expression holds no docstring
     for path in files:
         # Bytes, so that ast follows the encoding that the file declares.
-        nodes: list[ast.AST] = [ast.parse(path.read_bytes(), filename=str(path))]
-        while nodes:
-            node = nodes.pop()
-            if isinstance(node, holders) and (doc := ast.get_docstring(node)):
-                yield doc
-            nodes += [n for n in reversed([*ast.iter_child_nodes(node)]) if isinstance(n, blocks)]
+        yield from _docstrings_of([ast.parse(path.read_bytes(), filename=str(path))])
+
+
+def _docstrings_of(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, _HOLDERS) and (doc := ast.get_docstring(node)):
+            yield doc
+        for field in _BODIES:  # an expression holds no docstring
+            if inner := getattr(node, field, None):
+                yield from _docstrings_of(inner)
 
 
 def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
