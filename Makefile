@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := book
-.PHONY: book test chapter serve bench lint clean help
+.PHONY: book test chapter serve audit pdf linkcheck bench lint clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,8 +28,17 @@ chapter: $(VENV)/.installed ## execute one chapter: make chapter NAME=gaussian A
 serve: $(VENV)/.installed ## serve the built site on this machine
 	$(BIN)/collapse-book serve
 
-bench: $(VENV)/.installed ## time the simulators
-	$(BIN)/python -m pytest benchmarks
+audit: $(VENV)/.browser ## open every page of the site in Chromium: requests, errors, accessibility
+	$(BIN)/collapse-book audit
+
+pdf: $(VENV)/.browser ## print the site to _build/model-collapse.pdf with Chromium
+	$(BIN)/collapse-book pdf
+
+linkcheck: $(VENV)/.installed ## ask every external link of the site (needs a network)
+	$(BIN)/collapse-book linkcheck
+
+bench: $(VENV)/.installed ## time the simulators; ARGS=--record keeps the tables for the book
+	$(BIN)/python -m pytest benchmarks -rP --benchmark-disable-gc $(ARGS)
 
 lint: $(VENV)/.installed ## style of the code, and of the notebooks' code
 	$(BIN)/ruff check .
@@ -47,4 +56,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python -m venv failed: on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	@echo "installing into $(VENV); the first time this takes some minutes"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.installed
+	@echo "installing the driver of the browser into $(VENV); Chromium itself has to be there"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit,pdf]'
 	@touch $@

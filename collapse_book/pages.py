@@ -52,6 +52,8 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
     write_atomic(project.generated / "front.md", front_figure(notebooks))
     write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
     write_atomic(project.generated / "status.md", status_page(notebooks) + colab_section(project))
+    if (project.recorded / "bench.json").is_file():
+        write_atomic(project.generated / "speed.md", speed_page(project))
     write_atomic(project.generated / "parameters.md", parameters_page(notebooks))
 
 
@@ -145,6 +147,34 @@ A *recorded run*, not part of this build: all chapters with their defaults on
 | --- | ---: | ---: |
 {rows}
 """
+
+
+def speed_page(project: Project) -> str:
+    """What the benchmarks printed when they were last recorded."""
+    record = json.loads((project.recorded / "bench.json").read_text(encoding="utf-8"))
+    machine = record["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    sections = "\n".join(_speed_section(*item) for item in record["files"].items())
+    return f"""# How fast is it?
+
+The simulators of this book against what a reader would write instead: a plain NumPy loop, a loop
+over scikit-learn fits, `generate` and `Trainer` of transformers. Both sides of a ratio ran in the
+same process, one after the other, in one thread, and the time is processor time.
+
+This page is a *recorded run* of {record["date"][:10]}, not part of this build:
+{machine["processor"]}, {machine["platform"]}, {machine["cores"]} cores, {versions}. `make bench`
+repeats it on your machine.
+
+{sections}"""
+
+
+def _speed_section(path: str, entry: Mapping[str, Any]) -> str:
+    question, _, how = entry["question"].partition("? ")
+    about = "\n\n".join([how] * bool(how) + entry["about"])
+    tables = "\n\n".join(f"```text\n{table}\n```" for table in entry["tables"])
+    missed = "".join(f"\n\n**Goal missed.** `{what}`" for what in entry["missed"])
+    title = question + ("?" if how else "")
+    return f"## {title.rstrip('.')}\n\n{about}\n\n{tables}{missed}\n\nSource: `{path}`\n"
 
 
 def _status_row(chapter: str, notebook: Notebook) -> str:

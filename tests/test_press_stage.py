@@ -10,7 +10,13 @@ from conftest import Author
 from test_press_gate import claims, figure, glued
 
 from collapse_book.notebooks import read_notebook
-from collapse_book.pages import front_figure, ledger_page, status_page
+from collapse_book.pages import (
+    colab_section,
+    front_figure,
+    ledger_page,
+    speed_page,
+    status_page,
+)
 from collapse_book.stage import colophon, merge, page, stage
 from collapse_utils import Ledger
 
@@ -143,3 +149,29 @@ def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
     assert text.count("<img") == 1
     assert text.count("Digits that fade. (From {doc}`/notebooks/gaussian`.)") == 1
     assert "figcaption" not in text
+
+
+MACHINE = {"platform": "Linux", "processor": "A chip", "cores": 2}
+
+
+def test_recorded_runs_say_that_they_are(author: Author, notebook):
+    project = author.project
+    assert colab_section(project) == ""
+    record = {
+        "date": "2026-01-02T03:04:05+00:00",
+        "machine": MACHINE,
+        "versions": {"numpy": "2.0.2"},
+        "chapters": {"gaussian": {"seconds": 12.3, "megabytes": 1234}, "gone": {}},
+    }
+    author.write("recorded/colab.json", json.dumps(record))
+    text = colab_section(project)
+    assert "*recorded run*" in text and "numpy 2.0.2" in text
+    assert text.endswith("| {doc}`/notebooks/gaussian` | 12 | 1,234 |\n")
+
+    entry = {"question": "How fast? Process time.", "about": ["Two ways."]}
+    entry |= {"tables": ["a 1x\nb 9x"], "missed": ["test_goal: below 10"]}
+    author.write("recorded/bench.json", json.dumps(record | {"files": {"bench_a.py": entry}}))
+    text = speed_page(project)
+    assert "*recorded run* of 2026-01-02" in text
+    assert "## How fast?\n\nProcess time.\n\nTwo ways.\n\n```text\na 1x\nb 9x\n```" in text
+    assert "**Goal missed.** `test_goal: below 10`" in text

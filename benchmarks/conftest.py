@@ -1,0 +1,84 @@
+"""``--record`` keeps what the benchmarks print, for the page *How fast is it?*."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[1] / "recorded" / "bench.json"
+#: What only a reader of the source needs to know.
+LAST = re.compile(r"The last test prints[^.]*\.")
+VERSIONS = ("numpy", "scipy", "scikit-learn", "torch", "transformers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help=f"write the printed tables to {FILE.name}"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record"):
+        config.pluginmanager.register(Recorder(config.rootpath), "recorder")
+
+
+class Recorder:
+    """Collects, for each benchmark file, its question, its printed tables and its failures."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files: dict[str, dict] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        path, name = report.nodeid.split("::", 1)
+        if path not in self.files:
+            source = (self.root / path).read_text(encoding="utf-8")
+            about = ast.get_docstring(ast.parse(source)).split("\n\n")
+            self.files[path] = {
+                "question": " ".join(about[0].split()),
+                "about": [
+                    LAST.sub("", " ".join(text.split())).strip()
+                    for text in about[1:]
+                    if "pytest" not in text
+                ],
+                "tables": [],
+                "missed": [],
+            }
+        entry = self.files[path]
+        if report.capstdout.strip():
+            entry["tables"].append(report.capstdout.strip("\n"))
+        if report.failed:
+            crash = report.longrepr.reprcrash.message.splitlines()[0]
+            entry["missed"].append(f"{name}: {crash.removeprefix('AssertionError: ')}")
+
+    def pytest_sessionfinish(self) -> None:
+        record = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": {
+                "platform": f"{platform.system()} {platform.machine()}",
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+            },
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in VERSIONS},
+            "files": dict(sorted(self.files.items())),
+        }
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
