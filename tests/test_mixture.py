@@ -45,8 +45,8 @@ def _sklearn(X, start, n_steps, tol=0.0, covariance="full", reg_covar=1e-6):
 
 
 @pytest.mark.parametrize("n_steps", [1, 5, 50])
-@pytest.mark.parametrize("dim", [1, 2, 3, 5])
-@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
 def test_em_equals_scikit_learn_after_the_same_steps(k, dim, n_steps):
     X, start = _problem(k, dim)
     fit, bound, _ = em(X, start, n_steps=n_steps)
