@@ -131,7 +131,8 @@ def test_model_in_the_loop_has_the_law_of_simulate():
         return np.trace(snapshot.model.params_.moments()[1][0])
 
     chains = recurse(
-        Mixture(1, n_steps=1, tol=0.0), lambda n, rng: rng.standard_normal((n, 2)),
+        Mixture(1, init="random_from_data", n_steps=1, tol=0.0),
+        lambda n, rng: rng.standard_normal((n, 2)),
         metrics={"v": trace},
         rng=np.random.default_rng(2), **settings,
     ).array("v")[-1]  # fmt: skip
