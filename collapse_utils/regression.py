@@ -228,3 +228,118 @@ def simulate_mixed(
     for _ in range(n_generations - 1):
         weights.append(weight * fit(n_real) + (1 - weight) * (weights[-1] + fit(n_model)))
     return np.array([np.einsum("ij,ij->i", w, w) for w in weights])
+
+
+# --------------------------------------------------------------------------- wrong labels
+
+
+def mislabelled_error(
+    *, dim: int, n_real: int, n_model: int, shift: float, noise: float = 1.0
+) -> float:
+    """Expected error of least squares on real rows beside rows with a shifted law, exactly.
+
+    Rows of the second kind have labels x . (w + delta) + noise, where delta is random with mean
+    zero, independent coordinates and E|delta|^2 = shift. Then the error is that of one fit to all
+    n = n_real + n_model rows plus shift/d * E tr(A_2 A^-2 A_2), with A_2 of A the Gram matrix of
+    those rows. U = A^-1/2 A_2 A^-1/2 has the matrix Beta law and is independent of A, with
+    E[U_ij U_kl] = s delta_ij delta_kl + t (delta_ik delta_jl + delta_il delta_jk), and
+    E[tr A tr A^-1] = d (n d - 2) / (n - d - 1), so that the trace is
+    (s + t) d + t d (n d - 2) / (n - d - 1).
+
+    For n >> d it tends to share^2 * shift: Corollary 1 of Dohmatob et al. (2025), see
+    :func:`mislabelled_error_limit`.
+
+    Parameters
+    ----------
+    dim : int
+        d.
+    n_real, n_model : int
+        Rows of the two kinds; together at least d + 2.
+    shift : float
+        c^2, the squared length of the error in the labels' law.
+    noise : float
+        Variance of the label noise.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    d = checks.integer("dim", dim, 1)
+    n2 = checks.integer("n_model", n_model, 0)
+    n = checks.integer("n_real", n_real, 0) + n2
+    shift = checks.real("shift", shift, 0)
+    base = float(fit_error(d, n, noise))
+    # Means of zonal polynomials of U: (tr U)^2 + 2 tr U^2 and (tr U)^2 - tr U^2.
+    two = n2 * (n2 + 2) / (n * (n + 2)) * (d**2 + 2 * d)
+    ones = n2 * (n2 - 1) / (n * (n - 1)) * (d**2 - d)
+    trace_square, square_trace = (two - ones) / 3, (two + 2 * ones) / 3
+    t = (d * trace_square - square_trace) / (d * (d**2 + d - 2)) if d > 1 else 0.0
+    s = (square_trace - 2 * t * d) / d**2
+    return base + shift / d * ((s + t) * d + t * d * (n * d - 2) / (n - d - 1))
+
+
+def mislabelled_error_limit(
+    *, dim: int, n_real: int, n_model: int, shift: float, noise: float = 1.0
+) -> float:
+    """Corollary 1 of Dohmatob et al. (2025, Strong Model Collapse), isotropic inputs.
+
+    With phi = d/n and the share p_2 of the second kind,
+    noise phi/(1-phi) + (p_2^2 + p_2 (1-p_2) phi/(1-phi)) shift.
+    """
+    n = n_real + n_model
+    phi, share = dim / n, n_model / n
+    odds = phi / (1 - phi)
+    return noise * odds + (share**2 + share * (1 - share) * odds) * shift
+
+
+def simulate_mislabelled(
+    *,
+    dim: int,
+    n_real: int,
+    n_model: int,
+    shift: float,
+    n_replicates: int,
+    rng: np.random.Generator,
+    noise: float = 1.0,
+) -> Array:
+    """Error of R fits to raw rows in the setting of :func:`mislabelled_error`, shape (R,)."""
+    checks.generator(rng)
+    d = checks.integer("dim", dim, 1)
+    n2 = checks.integer("n_model", n_model, 0)
+    n = checks.integer("n_real", n_real, 0) + n2
+    errors = []
+    for _ in range(checks.integer("n_replicates", n_replicates, 1)):
+        x = rng.standard_normal((n, d))
+        y = np.sqrt(noise) * rng.standard_normal(n)
+        y[:n2] += x[:n2] @ (np.sqrt(shift / d) * rng.standard_normal(d))
+        w = np.linalg.solve(x.T @ x, x.T @ y)
+        errors.append(w @ w)
+    return np.array(errors)
+
+
+def fresh_error(
+    n_generations: int, *, dim: int, n_samples: int, n_real: int, noise: float = 1.0
+) -> Array:
+    """Expected error of each fit when n_real of T rows are fresh, with new inputs, exactly.
+
+    The previous error is a shift in the labels of the other rows, so :func:`mislabelled_error`
+    is the recursion.
+
+    Returns
+    -------
+    ndarray, shape (G + 1,)
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    n_generations = checks.integer("n_generations", n_generations, 1)
+    n_samples = checks.integer("n_samples", n_samples, 1)
+    n_real = checks.integer("n_real", n_real, 0, n_samples)
+    how = {"dim": dim, "n_real": n_real, "n_model": n_samples - n_real, "noise": noise}
+    errors = [0.0, float(fit_error(dim, n_samples, noise))]
+    for _ in range(n_generations - 1):
+        errors.append(mislabelled_error(**how, shift=errors[-1]))
+    return np.array(errors)

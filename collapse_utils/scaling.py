@@ -2,8 +2,8 @@
 
 The test error of the first part is the *missing mass*: the probability that a new draw from the
 truth is a rank that the training data never showed (Hutter 2021). The truth is Zipf's law over
-all ranks, p_i = c i^-b with c = 1/zeta(b). The second part is linear regression on a mixture of
-real and wrongly labelled rows, and on its own labels at any number of features.
+all ranks, p_i = c i^-b with c = 1/zeta(b). The second part is linear regression on its own labels
+at any number of features; wrong labels are in :mod:`collapse_utils.regression`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gamma
 
 from . import categorical, checks
-from .regression import fit_error
 from .zipf import Zipf
 
 Array = NDArray[np.float64]
@@ -257,94 +256,6 @@ def _missing(rows: NDArray, law: Zipf) -> Array:
     first = np.diff(ordered, axis=1, prepend=0) != 0
     ranks = np.where(first, ordered, 1).astype(float)
     return 1 - np.where(first, law.constant * ranks**-law.exponent, 0.0).sum(axis=1)
-
-
-# --------------------------------------------------------------------------- wrong labels
-
-
-def mislabelled_error(
-    *, dim: int, n_real: int, n_model: int, shift: float, noise: float = 1.0
-) -> float:
-    """Expected error of least squares on real rows beside rows with a shifted law, exactly.
-
-    Rows of the second kind have labels x . (w + delta) + noise, where delta is random with mean
-    zero, independent coordinates and E|delta|^2 = shift. Then the error is that of one fit to all
-    n = n_real + n_model rows plus shift/d * E tr(A_2 A^-2 A_2), with A_2 of A the Gram matrix of
-    those rows. U = A^-1/2 A_2 A^-1/2 has the matrix Beta law and is independent of A, with
-    E[U_ij U_kl] = s delta_ij delta_kl + t (delta_ik delta_jl + delta_il delta_jk), and
-    E[tr A tr A^-1] = d (n d - 2) / (n - d - 1), so that the trace is
-    (s + t) d + t d (n d - 2) / (n - d - 1).
-
-    For n >> d it tends to share^2 * shift: Corollary 1 of Dohmatob et al. (2025), see
-    :func:`mislabelled_error_limit`.
-
-    Parameters
-    ----------
-    dim : int
-        d.
-    n_real, n_model : int
-        Rows of the two kinds; together at least d + 2.
-    shift : float
-        c^2, the squared length of the error in the labels' law.
-    noise : float
-        Variance of the label noise.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    d = checks.integer("dim", dim, 1)
-    n2 = checks.integer("n_model", n_model, 0)
-    n = checks.integer("n_real", n_real, 0) + n2
-    shift = checks.real("shift", shift, 0)
-    base = float(fit_error(d, n, noise))
-    # Means of zonal polynomials of U: (tr U)^2 + 2 tr U^2 and (tr U)^2 - tr U^2.
-    two = n2 * (n2 + 2) / (n * (n + 2)) * (d**2 + 2 * d)
-    ones = n2 * (n2 - 1) / (n * (n - 1)) * (d**2 - d)
-    trace_square, square_trace = (two - ones) / 3, (two + 2 * ones) / 3
-    t = (d * trace_square - square_trace) / (d * (d**2 + d - 2)) if d > 1 else 0.0
-    s = (square_trace - 2 * t * d) / d**2
-    return base + shift / d * ((s + t) * d + t * d * (n * d - 2) / (n - d - 1))
-
-
-def mislabelled_error_limit(
-    *, dim: int, n_real: int, n_model: int, shift: float, noise: float = 1.0
-) -> float:
-    """Corollary 1 of Dohmatob et al. (2025, Strong Model Collapse), isotropic inputs.
-
-    With phi = d/n and the share p_2 of the second kind,
-    noise phi/(1-phi) + (p_2^2 + p_2 (1-p_2) phi/(1-phi)) shift.
-    """
-    n = n_real + n_model
-    phi, share = dim / n, n_model / n
-    odds = phi / (1 - phi)
-    return noise * odds + (share**2 + share * (1 - share) * odds) * shift
-
-
-def simulate_mislabelled(
-    *,
-    dim: int,
-    n_real: int,
-    n_model: int,
-    shift: float,
-    n_replicates: int,
-    rng: np.random.Generator,
-    noise: float = 1.0,
-) -> Array:
-    """Error of R fits to raw rows in the setting of :func:`mislabelled_error`, shape (R,)."""
-    checks.generator(rng)
-    d = checks.integer("dim", dim, 1)
-    n2 = checks.integer("n_model", n_model, 0)
-    n = checks.integer("n_real", n_real, 0) + n2
-    errors = []
-    for _ in range(checks.integer("n_replicates", n_replicates, 1)):
-        x = rng.standard_normal((n, d))
-        y = np.sqrt(noise) * rng.standard_normal(n)
-        y[:n2] += x[:n2] @ (np.sqrt(shift / d) * rng.standard_normal(d))
-        w = np.linalg.solve(x.T @ x, x.T @ y)
-        errors.append(w @ w)
-    return np.array(errors)
 
 
 # --------------------------------------------------------------------------- model size

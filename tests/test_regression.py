@@ -105,6 +105,51 @@ def test_weighted_fits_follow_their_recursion(n_model):
     assert_mean(run[[1, 2, 5]], np.array(v)[[1, 2, 5]])
 
 
+# ------------------------------------------------------------------ wrong labels
+
+
+@pytest.mark.parametrize(
+    ("dim", "n_real", "n_model"), [(1, 5, 6), (2, 0, 12), (4, 9, 5), (6, 40, 3)]
+)
+def test_mislabelled_error_is_exact(dim, n_real, n_model):
+    how = {"dim": dim, "n_real": n_real, "n_model": n_model, "shift": 2.0, "noise": 0.2}
+    raw = regression.simulate_mislabelled(**how, n_replicates=6000, rng=np.random.default_rng(4))
+    assert_mean(raw, regression.mislabelled_error(**how))
+
+
+def test_mislabelled_error_in_the_limits():
+    for n_model in (0, 200):
+        # All rows alike: the fit errs by the whole shift.
+        error = regression.mislabelled_error(
+            dim=5, n_real=200 - n_model, n_model=n_model, shift=3.0, noise=0.5
+        )
+        assert error == pytest.approx(regression.fit_error(5, 200, 0.5) + (3.0 if n_model else 0.0))
+    large = {"dim": 400, "n_real": 1600, "n_model": 400, "shift": 1.0, "noise": 0.3}
+    assert regression.mislabelled_error(**large) == pytest.approx(
+        regression.mislabelled_error_limit(**large), rel=3e-3
+    )
+    floor = {"dim": 5, "n_real": 9 * 10**8, "n_model": 10**8, "shift": 2.0}
+    assert regression.mislabelled_error(**floor) == pytest.approx(0.01 * 2.0, rel=1e-5)
+
+
+def test_fresh_error_is_exact():
+    run = regression.simulate(
+        FreshData(0.25),
+        dim=4,
+        n_samples=12,
+        n_generations=6,
+        n_replicates=12_000,
+        rng=np.random.default_rng(7),
+        noise=0.5,
+        new_inputs=True,
+    )
+    law = regression.fresh_error(6, dim=4, n_samples=12, n_real=3, noise=0.5)
+    assert_mean(run[[1, 2, 6]], law[[1, 2, 6]])
+    n = np.arange(7)
+    none = regression.fresh_error(6, dim=4, n_samples=12, n_real=0)
+    np.testing.assert_allclose(none, regression.replace_error(n, dim=4, n_samples=12))
+
+
 def test_wrong_arguments_are_named():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="n_samples must be at least dim \\+ 2 = 5, got 4"):
@@ -113,5 +158,9 @@ def test_wrong_arguments_are_named():
         regression.simulate(dim=3, n_samples=2, n_generations=1, n_replicates=1, rng=rng)
     with pytest.raises(ValueError, match="n_samples must be constant"):
         regression.simulate(dim=2, n_samples=[5, 6], n_generations=2, n_replicates=1, rng=rng)
+    with pytest.raises(ValueError, match="n_samples must be at least dim"):
+        regression.mislabelled_error(dim=5, n_real=3, n_model=3, shift=1.0)
+    with pytest.raises(ValueError, match="n_real must be an integer between 0 and 10, got 11"):
+        regression.fresh_error(2, dim=2, n_samples=10, n_real=11)
     with pytest.raises(ValueError, match="noise must be"):
         regression.fit_error(3, 10, -1.0)

@@ -112,33 +112,6 @@ def test_student_of_another_size():
     assert_mean(raw[2], scaling.missing_mass(2.0, unseen, exact=500))
 
 
-# ------------------------------------------------------------------ wrong labels
-
-
-@pytest.mark.parametrize(
-    ("dim", "n_real", "n_model"), [(1, 5, 6), (2, 0, 12), (4, 9, 5), (6, 40, 3)]
-)
-def test_mislabelled_error_is_exact(dim, n_real, n_model):
-    how = {"dim": dim, "n_real": n_real, "n_model": n_model, "shift": 2.0, "noise": 0.2}
-    raw = scaling.simulate_mislabelled(**how, n_replicates=6000, rng=np.random.default_rng(4))
-    assert_mean(raw, scaling.mislabelled_error(**how))
-
-
-def test_mislabelled_error_in_the_limits():
-    for n_model in (0, 200):
-        # All rows alike: the fit errs by the whole shift.
-        error = scaling.mislabelled_error(
-            dim=5, n_real=200 - n_model, n_model=n_model, shift=3.0, noise=0.5
-        )
-        assert error == pytest.approx(regression.fit_error(5, 200, 0.5) + (3.0 if n_model else 0.0))
-    large = {"dim": 400, "n_real": 1600, "n_model": 400, "shift": 1.0, "noise": 0.3}
-    assert scaling.mislabelled_error(**large) == pytest.approx(
-        scaling.mislabelled_error_limit(**large), rel=3e-3
-    )
-    floor = {"dim": 5, "n_real": 9 * 10**8, "n_model": 10**8, "shift": 2.0}
-    assert scaling.mislabelled_error(**floor) == pytest.approx(0.01 * 2.0, rel=1e-5)
-
-
 # ------------------------------------------------------------------ model size
 
 
@@ -177,10 +150,6 @@ def test_large_models_forget_geometrically_without_noise():
                 2.0, sizes=[5, 0], n_replicates=2, rng=np.random.default_rng(0)
             ),
             r"n_samples\[2\] must be",
-        ),
-        (
-            lambda: scaling.mislabelled_error(dim=5, n_real=3, n_model=3, shift=1.0),
-            "n_samples must be at least dim",
         ),
         (
             lambda: scaling.size_error(2, size=10, n_samples=11, signal=np.ones(20)),
