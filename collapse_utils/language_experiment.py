@@ -174,8 +174,6 @@ def run(
         firsts = [history.models["all", 0] for history in each(start)]
         histories = iter(each(jobs(conditions, firsts)))
         runs = [{name: next(histories) for name in conditions} for _ in firsts]
-    for one in (history for named in runs for history in named.values()):
-        one.models.clear()  # networks are large, and the samples are what is asked for
     return ready, [Replicate(*one) for one in zip(trains, firsts, runs, strict=True)]
 
 
@@ -190,7 +188,7 @@ def _run_one(
     progress: bool = False,
 ) -> loop.History:
     model = ready.model(setting, train, decoding=condition.decoding, first=first, progress=progress)
-    return loop.recurse(
+    history = loop.recurse(
         model,
         train,
         workflow={"all": condition.workflow},
@@ -201,6 +199,9 @@ def _run_one(
         progress=progress,
         checkpoint=checkpoint,
     )
+    if first is not None:
+        history.models.clear()  # networks are large, and the samples are what is asked for
+    return history
 
 
 @contextmanager
