@@ -94,8 +94,8 @@ def test_list_shows_parameters_with_their_ranges(author: Author):
     author.chapter("gaussian")
     done = press(author.root, "list", "gaussian")
     assert (
-        "n_samples: int = 100   training-set size M per generation "
-        "(an integer from 2 to 1,000,000)" in done.stdout
+        "n_samples: int = 100 training-set size M per generation "
+        "(an integer from 2 to 1,000,000)" in " ".join(done.stdout.split())
     )
 
 
