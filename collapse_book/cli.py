@@ -397,6 +397,72 @@ def serve(project: Project, port: int) -> None:
 
 
 @app.command(epilog=EXIT_CODES)
+@click.argument("pages", nargs=-1)
+@click.pass_obj
+def audit(project: Project, pages: Sequence[str]) -> None:
+    """Open every page of the built site (or PAGES) in Chromium and report what is wrong with it.
+
+    Requests to other hosts, errors, weight, width on a phone, accessibility (axe) in both themes,
+    order of headings, tables without a header, search. Needs Chromium (found on the path, or
+    CHROMIUM=/path/to/it) and pip install -e '.[audit]'. The reports are kept in _build/audit.json.
+
+    \b
+    Examples:
+      collapse-book audit
+      collapse-book audit gaussian notebooks/digits.html
+    """
+    from collapse_book.audit import audit_site
+
+    reports = audit_site(project, pages, click.echo)
+    heaviest = max(reports, key=lambda report: report.weight)
+    click.echo(
+        f"{len(reports)} pages, no findings; heaviest: {heaviest.page}, "
+        f"{heaviest.weight / 1e6:.2f} MB"
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where to write it [_build/model-collapse.pdf].",
+)
+@click.pass_obj
+def pdf(project: Project, output: Path | None) -> None:
+    """Print the whole built site as one PDF, with cover, contents and page numbers.
+
+    Needs Chromium (found on the path, or CHROMIUM=/path/to/it) and pip install -e '.[pdf]'.
+
+    \b
+    Examples:
+      collapse-book pdf
+      collapse-book pdf -o book.pdf
+    """
+    from collapse_book.pdf import print_book
+
+    path, pages = print_book(project, output, click.echo)
+    size = path.stat().st_size / 1e6
+    click.echo(f"the book on paper: {project.relative(path)}, {pages} pages, {size:.1f} MB")
+
+
+@app.command(epilog=EXIT_CODES)
+@click.pass_obj
+def linkcheck(project: Project) -> None:
+    """Ask every external link of the built pages whether it still leads somewhere.
+
+    Needs a network, and `collapse-book build` before it.
+
+    \b
+    Example:
+      collapse-book linkcheck
+    """
+    from collapse_book.site import check_links
+
+    click.echo(f"{check_links(project)} external links, none broken")
+
+
+@app.command(epilog=EXIT_CODES)
 @click.option("--all", "everything", is_flag=True, help="Forget the executed notebooks too.")
 @click.pass_obj
 def clean(project: Project, everything: bool) -> None:

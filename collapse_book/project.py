@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from collapse_book.errors import BadInput, BuildFailed, suggestion
 from collapse_book.files import read_yaml
@@ -93,6 +94,16 @@ class Project:
     def config(self) -> dict[str, Any]:
         """The parsed ``_config.yml``."""
         return self._mapping(self.config_file)
+
+    @property
+    def address(self) -> str:
+        """Where the book is published, with a slash at the end; a single slash if unknown."""
+        return self.config.get("html", {}).get("baseurl", "").rstrip("/") + "/"
+
+    @property
+    def prefix(self) -> str:
+        """Path of the published book on its host, with slashes at both ends."""
+        return f"{urlsplit(self.address).path.rstrip('/')}/"
 
     @cached_property
     def chapters(self) -> list[str]:

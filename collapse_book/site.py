@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -88,13 +89,64 @@ def build_site(project: Project) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     vendor_mathjax(project)
-    log = project.build / "site.log"
+    result = _jupyter_book(project, work, "--all", "-W", "-n", "--keep-going")
+    write_atomic(project.build / "site.log", result.stdout)
+    if result.returncode:
+        raise BuildFailed("\n".join(_warnings(project, result.stdout)))
+    built = work / "_build" / "html"
+    problems = check_site(built, project.prefix)
+    if problems:
+        raise BuildFailed("\n".join(problems))
+    swap(built, project.html)
+    shutil.rmtree(work, ignore_errors=True)
+    return project.html / "index.html"
+
+
+def check_links(project: Project) -> int:
+    """Ask every external link of the staged pages whether it still leads somewhere.
+
+    Returns
+    -------
+    int
+        How many links were asked.
+
+    Raises
+    ------
+    BadInput
+        If the pages have not been staged yet.
+    BuildFailed
+        With one line for each broken link.
+    """
+    if not project.staged.is_dir():
+        raise BadInput("there are no pages yet: run `collapse-book build`")
+    with project.lock():
+        work = project.build / "linkcheck"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        result = _jupyter_book(project, work, "--builder", "linkcheck")
+        report = work / "_build" / "linkcheck" / "output.json"
+        if not report.is_file():
+            raise BuildFailed("\n".join(_warnings(project, result.stdout)))
+        links = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+        shutil.rmtree(work)
+    asked = {link["uri"]: link for link in links if link["status"] not in ("unchecked", "ignored")}
+    broken = [
+        f"{link['filename']}, line {link['lineno']}: {uri}: {' '.join(link['info'].split())}"
+        for uri, link in asked.items()
+        if link["status"] in ("broken", "timeout")
+    ]
+    if broken:
+        raise BuildFailed("\n".join([*broken, f"{len(broken)} of {len(asked)} links are broken"]))
+    return len(asked)
+
+
+def _jupyter_book(project: Project, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run Jupyter Book on the staged pages; what it says goes into one text."""
     command = [
         *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
-        *("build", str(project.book)),
-        *("--path-output", str(work), "--all", "-W", "-n", "--keep-going"),
+        *("build", str(project.book), "--path-output", str(work), *options),
     ]
-    result = subprocess.run(
+    return subprocess.run(
         command,
         cwd=project.root,
         env=os.environ | {"NO_COLOR": "1"},
@@ -104,16 +156,6 @@ def build_site(project: Project) -> Path:
         text=True,
         check=False,
     )
-    write_atomic(log, result.stdout)
-    if result.returncode:
-        raise BuildFailed("\n".join(_warnings(project, result.stdout)))
-    built = work / "_build" / "html"
-    problems = check_site(built)
-    if problems:
-        raise BuildFailed("\n".join(problems))
-    swap(built, project.html)
-    shutil.rmtree(work, ignore_errors=True)
-    return project.html / "index.html"
 
 
 def _warnings(project: Project, output: str) -> list[str]:
@@ -184,8 +226,11 @@ class _Links(HTMLParser):
         self._in_style = False
 
 
-def check_site(html: Path) -> list[str]:
-    """Problems of a built site: requests to other hosts, and links that lead nowhere."""
+def check_site(html: Path, prefix: str = "/") -> list[str]:
+    """Problems of a built site: requests to other hosts, and links that lead nowhere.
+
+    Links from the root, which the page for unknown addresses has, must begin with ``prefix``.
+    """
     problems: list[str] = []
     pages: dict[Path, _Links] = {}
     for path in sorted(html.rglob("*.html")):
@@ -197,7 +242,9 @@ def check_site(html: Path) -> list[str]:
         loaded = [*parser.loaded, *(url for css in parser.css for url in css_urls(css))]
         problems += [f"{page} loads {url} from another host" for url in loaded if is_remote(url)]
         for url in dict.fromkeys([*loaded, *parser.linked]):
-            if not _leads_somewhere(url, path, pages):
+            inside = url if is_remote(url) else url.removeprefix(prefix)
+            base = html.resolve() / "index.html" if inside != url else path
+            if not _leads_somewhere(inside, base, pages):
                 problems.append(f"{page} links to {url}, which is not there")
     for path in sorted(html.rglob("*.css")):
         for url in css_urls(path.read_text(encoding="utf-8")):

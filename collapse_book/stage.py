@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+from importlib import metadata
 from typing import Any
 
 from collapse_book.files import write_atomic
@@ -19,6 +21,7 @@ from collapse_book.notebooks import (
     joined,
     parameters_of,
     tags,
+    title,
 )
 from collapse_book.parameters import Parameter
 from collapse_book.project import Project
@@ -102,6 +105,38 @@ def colophon(chapter: str, merged: Notebook) -> str:
     )
 
 
+def citation(project: Project, chapter: str, merged: Notebook) -> str:
+    """Markdown of "Cite this page": a BibTeX entry with address, date of the run and commit."""
+    record = merged["metadata"]["collapse_book"]
+    book = project.config["title"]
+    entry = {
+        "author": f"{{{project.config.get('author', '')}}}",
+        "title": re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", title(merged))),
+        "booktitle": f"{{{book}}}",
+        "year": record["executed"][:4],
+        "url": f"{project.address}notebooks/{chapter}.html",
+        "note": f"Executed {record['executed'][:10]}; {revision(project)}",
+    }
+    lines = "\n".join(f"  {key:<9} = {{{value}}}," for key, value in entry.items())
+    return (
+        "````{admonition} Cite this page\n"
+        ":class: dropdown collapse-colophon collapse-cite\n\n"
+        f"```bibtex\n@incollection{{collapse-{chapter.replace('_', '-')},\n{lines}\n}}\n```\n"
+        "````"
+    )
+
+
+def revision(project: Project) -> str:
+    """The commit that the book is built from, or its version where there is no repository."""
+    command = ["git", "-C", str(project.root), "describe", "--always", "--exclude=*", "--dirty"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {metadata.version('collapse-utils')}"
+    commit, _, changed = said.partition("-")
+    return f"commit {commit}{' with changes' if changed else ''}"
+
+
 def _value(parameter: Parameter, given: dict[str, Any]) -> Any:
     return given.get(parameter.name, parameter.default)
 
@@ -128,7 +163,7 @@ def stage(project: Project, chapter: str, merged: Notebook) -> None:
             "cell_type": "markdown",
             "id": "colophon",
             "metadata": {},
-            "source": colophon(chapter, merged),
+            "source": f"{colophon(chapter, merged)}\n\n{citation(project, chapter, merged)}",
         }
     )
     write_atomic(project.staged / f"{chapter}.ipynb", dump_notebook(result))

@@ -85,3 +85,14 @@ def test_missing_mathjax_file_is_bad_input(author: Author):
     author.write("_config.yml", config.replace("tex-svg.js", "tex-gone.js"))
     with pytest.raises(BadInput, match=r"has no file tex-gone\.js"):
         vendor_mathjax(author.project)
+
+
+def test_links_from_the_root_must_begin_with_the_path_of_the_site(tmp_path):
+    (tmp_path / "index.html").write_text('<p id="top">')
+    (tmp_path / "404.html").write_text(
+        '<a href="/book/index.html#top"></a><a href="/index.html"></a><a href="/book/gone.html">'
+    )
+    assert check_site(tmp_path, "/book/") == [
+        "404.html links to /index.html, which is not there",
+        "404.html links to /book/gone.html, which is not there",
+    ]

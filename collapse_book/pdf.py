@@ -1,0 +1,260 @@
+"""The whole book on paper: the articles of the built site in one document, printed by Chromium.
+
+The site is taken as it is, so numbers of chapters, figures and equations are those of the site.
+What is folded on the screen is open on paper, players show their strip, and every link inside the
+book leads to a page of the PDF. Needs the extra ``pdf``; nothing else of the press does.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup, Tag
+
+from collapse_book.browser import chromium, served
+from collapse_book.errors import BadInput
+from collapse_book.files import read_yaml, write_atomic
+from collapse_book.notebooks import read_notebook
+from collapse_book.project import Project
+from collapse_book.stage import revision, when
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+#: Pages that say nothing on paper: Sphinx's index has no page numbers.
+LEFT_OUT = ("genindex",)
+#: Attributes that hold ids of the same page.
+REFERENCES = ("aria-labelledby", "aria-describedby", "for")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One page of the site in reading order, with the caption of the part that it opens."""
+
+    document: str
+    part: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What its ids begin with."""
+        return self.document.replace("/", "-").replace("_", "-")
+
+
+def print_book(
+    project: Project, output: Path | None, say: Callable[[str], None]
+) -> tuple[Path, int]:
+    """Print the built site.
+
+    It is printed twice: first to learn on which page each chapter begins.
+
+    Returns
+    -------
+    path : Path
+        The PDF.
+    pages : int
+        How many pages it has.
+
+    Raises
+    ------
+    BadInput
+        If there is no site, no folder for the output, or the browser or a package is missing.
+    """
+    try:
+        from pypdf import PdfReader, PdfWriter
+    except ImportError:
+        raise BadInput("pypdf is not installed: pip install -e '.[pdf]'") from None
+    if not (project.html / "index.html").is_file():
+        raise BadInput("there is no site yet: run `collapse-book build`")
+    path = (output or project.build / f"{project.config.get('project', 'book')}.pdf").absolute()
+    if not path.parent.is_dir():
+        raise BadInput(f"no folder {path.parent} to write {path.name} to")
+    leaves = list(reading_order(project))
+    say(f"binding {len(leaves)} pages of the site")
+    write_atomic(project.build / "print.html", bound(project, leaves))
+    with chromium() as browser, served(project.build) as address:
+        page = browser.new_page()
+        page.route("**/*", lambda route: _own(route, address))
+        page.goto(f"{address}print.html", wait_until="load", timeout=300_000)
+        page.evaluate("async () => { await MathJax.startup.promise; await document.fonts.ready; }")
+        say("printing, to count pages")
+        draft = PdfReader(io.BytesIO(_printed(page)))
+        numbers = {
+            name.removeprefix("/"): draft.get_destination_page_number(place) + 1
+            for name, place in draft.named_destinations.items()
+        }
+        page.evaluate(
+            """(numbers) => {
+              for (const slot of document.querySelectorAll("[data-page-of]"))
+                slot.textContent = numbers[slot.dataset.pageOf] ?? "";
+            }""",
+            numbers,
+        )
+        say("printing, with the page numbers in the contents")
+        final = _printed(page)
+    writer = PdfWriter(clone_from=io.BytesIO(final))
+    writer.add_metadata(
+        {"/Title": project.config["title"], "/Author": project.config.get("author", "")}
+    )
+    written = io.BytesIO()
+    writer.write(written)
+    write_atomic(path, written.getvalue())
+    (project.build / "print.html").unlink()
+    return path, len(writer.pages)
+
+
+def _own(route: Any, address: str) -> None:
+    if route.request.url.startswith(address):
+        route.continue_()
+    else:
+        route.abort()
+
+
+def _printed(page: Page) -> bytes:
+    return page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+
+
+def reading_order(project: Project) -> Iterator[Leaf]:
+    """The pages of the table of contents, the front page first."""
+    contents = read_yaml(project.toc_file, project.relative(project.toc_file))
+    yield Leaf(contents["root"])
+    for part in contents.get("parts", [contents]):
+        caption = part.get("caption")
+        for chapter in part.get("chapters", []):
+            if chapter["file"] not in LEFT_OUT:
+                yield Leaf(chapter["file"], caption)
+                caption = None
+
+
+def bound(project: Project, leaves: list[Leaf]) -> str:
+    """One HTML document that holds cover, contents and the article of every leaf."""
+    inside = {leaf.document: leaf.name for leaf in leaves}
+    articles = [(leaf, article(project, leaf, inside)) for leaf in leaves]
+    entries, sheets = [], []
+    for leaf, body in articles:
+        heading = body.find("h1")
+        title = heading.get_text(" ", strip=True) if heading else leaf.document
+        title = re.sub(r"\s+", " ", title)
+        if leaf.part:
+            entries.append(f'<li class="print-part">{html.escape(leaf.part)}</li>')
+        entries.append(
+            f'<li><a href="#{leaf.name}">{html.escape(title)}</a>'
+            f'<span class="print-dots"></span><span data-page-of="{leaf.name}"></span></li>'
+        )
+        running = title.replace("\\", "").replace('"', "'")
+        sheets.append(f'@page {leaf.name} {{ @top-right {{ content: "{running}"; }} }}')
+        sheets.append(f"#{leaf.name} {{ page: {leaf.name}; }}")
+    front = BeautifulSoup((project.html / "index.html").read_text(encoding="utf-8"), "html.parser")
+    head = "\n".join(
+        str(_inside_html(link, "index")) for link in front.find_all("link", rel="stylesheet")
+    )
+    settings = next(s for s in front.find_all("script") if "window.MathJax" in s.text)
+    mathjax = next(s for s in front.find_all("script", src=True) if "mathjax" in s["src"])
+    bodies = "\n".join(str(body) for _, body in articles)
+    return f"""<!DOCTYPE html>
+<html lang="en" data-theme="light" data-mode="light" class="book-print">
+<head>
+<meta charset="utf-8">
+<title>{html.escape(project.config["title"])}</title>
+{head}
+{settings}
+{_inside_html(mathjax, "index")}
+<style>{" ".join(sheets)}</style>
+</head>
+<body>
+{cover(project)}
+<nav class="print-contents"><h1 id="print-contents">Contents</h1><ol>{"".join(entries)}</ol>
+<p>Code that only draws figures or fills tables is left out on paper; it stands on the site and in
+the notebooks.</p></nav>
+<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+{bodies}
+</div></div></main>
+</body>
+</html>
+"""
+
+
+def cover(project: Project) -> str:
+    """Title, author, when the chapters were run, version and address."""
+    notebooks = [read_notebook(project.staged / f"{name}.ipynb") for name in project.published]
+    ran = max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks)
+    name, _, rest = project.config["title"].partition(": ")
+    address = project.address
+    picture = (project.book / "_static" / "cover.svg").is_file()
+    image = '<img alt="" src="html/_images/cover.svg">' if picture else ""
+    return f"""<header class="print-cover">
+<p class="print-title">{html.escape(name)}</p>
+<p class="print-subtitle">{html.escape(rest)}</p>
+{image}
+<p>{html.escape(project.config.get("author", ""))}</p>
+<p class="print-imprint">Version {metadata.version("collapse-utils")},
+{html.escape(revision(project))}. The last chapter was executed at {ran} UTC;
+each says at its end when and on what it ran.<br>
+{html.escape(address)}<br>
+{html.escape(project.config.get("copyright", ""))}</p>
+</header>"""
+
+
+def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
+    """The article of a page, made fit for a document that holds them all."""
+    path = project.html / f"{leaf.document}.html"
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    body = soup.find("article")
+    for gone in body.select(".headerlink, .only-dark, script:not([type^=math]), .collapse-cite"):
+        gone.decompose()
+    for details in body.find_all("details"):
+        plumbing = details.find_parent(class_="tag_hide-input")
+        if plumbing and not details.find_parent(id="exercises"):
+            details.decompose()
+            continue
+        details["open"] = ""
+        if "hide" in details.get("class", ()):
+            details.find("summary").decompose()
+    for strip in body.select(".player-strip"):
+        strip.attrs.pop("hidden", None)
+    for element in body.find_all(id=True):
+        element["id"] = f"{leaf.name}--{element['id']}"
+    for key in REFERENCES:
+        for element in body.find_all(attrs={key: True}):
+            element[key] = f"{leaf.name}--{element[key]}"
+    for link in body.find_all("a", href=True):
+        link["href"] = _link(link["href"], leaf, inside, project.address)
+    for loaded in body.find_all(src=True):
+        _inside_html(loaded, leaf.document)
+    body.name = "section"
+    body["class"] = ["bd-article", "print-leaf"]
+    body["id"] = leaf.name
+    body.attrs.pop("role", None)
+    return body
+
+
+def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str) -> str:
+    """Where a link leads on paper: into the PDF, or else to the published site."""
+    parts = urlsplit(url)
+    if parts.scheme or parts.netloc:
+        return url
+    target = leaf.document
+    if parts.path:
+        folder = posixpath.dirname(leaf.document)
+        target = posixpath.normpath(posixpath.join(folder, unquote(parts.path)))
+        if target.removesuffix(".html") not in inside:
+            return f"{address}{target}"
+    name = inside[target.removesuffix(".html")]
+    return f"#{name}--{parts.fragment}" if parts.fragment else f"#{name}"
+
+
+def _inside_html(tag: Tag, document: str) -> Tag:
+    """Let a tag of a page load its file from the folder of the site."""
+    key = "href" if tag.name == "link" else "src"
+    url = tag[key]
+    if not urlsplit(url).scheme:
+        tag[key] = posixpath.normpath(posixpath.join("html", posixpath.dirname(document), url))
+    return tag
