@@ -218,6 +218,7 @@ def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
         details["open"] = ""
         if "hide" in details.get("class", ()):
             details.find("summary").decompose()
+            details.unwrap()
     for strip in body.select(".player-strip"):
         strip.attrs.pop("hidden", None)
     for element in body.find_all(id=True):

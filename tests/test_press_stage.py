@@ -17,7 +17,7 @@ from collapse_book.pages import (
     speed_page,
     status_page,
 )
-from collapse_book.stage import colophon, merge, page, stage
+from collapse_book.stage import citation, colophon, merge, page, stage
 from collapse_utils import Ledger
 
 RECORD = {
@@ -100,6 +100,23 @@ def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebo
         'href="../download/gaussian.ipynb"',
         "collapse-book run gaussian -p seed 2",
         ":class: dropdown",
+    ):
+        assert part in text
+
+
+def test_page_can_be_cited_with_address_date_and_version(author: Author, notebook):
+    config = (author.root / "_config.yml").read_text()
+    author.write(
+        "_config.yml", f"{config}author: A. Nobody\nhtml: {{baseurl: https://a.b/book/}}\n"
+    )
+    text = citation(author.project, "gaussian", merge(notebook, executed_copy(notebook, [])))
+    for part in (
+        "@incollection{collapse-gaussian,",
+        "title     = {{It} forgets}",
+        "author    = {{A. Nobody}}",
+        "year      = {2026}",
+        "url       = {https://a.b/book/notebooks/gaussian.html}",
+        "note      = {Executed 2026-01-02; version ",
     ):
         assert part in text
 
