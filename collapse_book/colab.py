@@ -18,9 +18,10 @@ from collapse_book.errors import BuildFailed
 from collapse_book.execute import execute_notebook
 from collapse_book.files import write_atomic
 from collapse_book.gate import check_book
-from collapse_book.notebooks import Notebook, joined, read_notebook
+from collapse_book.notebooks import Notebook, dump_notebook, joined, read_notebook
 from collapse_book.project import Project
 from collapse_book.report import Report
+from collapse_book.stage import merge
 
 REQUIREMENTS = Path(__file__).with_name("colab.txt")
 #: Appended to a copy of each notebook: peak memory of its process and of the largest child, in MB.
@@ -28,6 +29,7 @@ MEMORY = """import resource, sys
 unit = 1e6 if sys.platform == "darwin" else 1e3
 print(sum(resource.getrusage(who).ru_maxrss / unit
           for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"""
+SOURCES = ("pyproject.toml", "README.md", "LICENSE-CODE", "collapse_utils", "collapse_book")
 SHOWN = ("python", "ipython", "numpy", "torch", "transformers")
 
 
@@ -71,7 +73,11 @@ def prove(
                 failures.append(f"{chapter}, {error}")
                 continue
             megabytes = _read_memory(executed)
-            failures += [str(f) for f in check_book({chapter: executed}, strict=not parameters)]
+            path = project.build / "colab" / "runs" / f"{chapter}.ipynb"
+            write_atomic(path, dump_notebook(executed))
+            merged = merge(notebook, read_notebook(path))
+            findings = check_book({chapter: merged}, strict=not parameters)
+            failures += [str(finding) for finding in findings]
             run = executed["metadata"]["collapse_book"]
             record["machine"] = run["machine"]
             record["chapters"][chapter] = {
@@ -105,9 +111,14 @@ def _environment(project: Project) -> Path:
         pins.write_text(torch[0] if torch else "")
         _pip(python, "install", "-c", str(pins), "-r", str(REQUIREMENTS))
         write_atomic(stamp, key)
-    wheels = folder / "wheel"
-    shutil.rmtree(wheels, ignore_errors=True)
-    _pip(python, "wheel", "--no-deps", "-w", str(wheels), str(project.root))
+    source, wheels = folder / "source", folder / "wheel"
+    for used in (source, wheels):
+        shutil.rmtree(used, ignore_errors=True)
+    source.mkdir()
+    for name in SOURCES:  # setuptools would leave a folder beside the sources that it builds from
+        there = project.root / name
+        (shutil.copytree if there.is_dir() else shutil.copy)(there, source / name)
+    _pip(python, "wheel", "--no-deps", "-w", str(wheels), str(source))
     (wheel,) = wheels.glob("*.whl")
     _pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
     _pip(python, "install", "-c", str(folder / "torch.txt"), str(wheel))
