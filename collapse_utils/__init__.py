@@ -30,6 +30,7 @@ _MODULES = (
     "conv_vae",
     "curation",
     "data",
+    "definitions",
     "density",
     "dimensions",
     "editing",
