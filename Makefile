@@ -38,6 +38,7 @@ linkcheck: $(VENV)/.installed ## ask every external link of the site (needs a ne
 	$(BIN)/collapse-book linkcheck
 
 bench: $(VENV)/.installed ## time the simulators; ARGS=--record keeps the tables for the book
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -rP --benchmark-disable-gc $(ARGS)
 
 lint: $(VENV)/.installed ## style of the code, and of the notebooks' code
