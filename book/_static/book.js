@@ -3,6 +3,7 @@ addEventListener("DOMContentLoaded", () => {
   const names = {
     ".bd-article pre": "Code",
     ".claims-box": "Claims of this page",
+    "div.cell_output .text_html": "Output",
     ".pst-scrollable-table-container": "Table",
     '.bd-article mjx-container[display="true"]': "Formula",
   };
