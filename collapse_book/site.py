@@ -124,12 +124,12 @@ def check_links(project: Project) -> int:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         result = _jupyter_book(project, work, "--builder", "linkcheck")
-        report = work / "_build" / "linkcheck" / "output.json"
-        if not report.is_file():
+        reports = list(work.rglob("output.json"))
+        if not reports:
             raise BuildFailed("\n".join(_warnings(project, result.stdout)))
-        links = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+        links = [json.loads(line) for line in reports[0].read_text(encoding="utf-8").splitlines()]
         shutil.rmtree(work)
-    asked = {link["uri"]: link for link in links if link["status"] not in ("unchecked", "ignored")}
+    asked = {link["uri"]: link for link in links if is_remote(link["uri"])}
     broken = [
         f"{link['filename']}, line {link['lineno']}: {uri}: {' '.join(link['info'].split())}"
         for uri, link in asked.items()

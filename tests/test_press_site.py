@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 from conftest import Author
 
-from collapse_book.errors import BadInput
-from collapse_book.site import check_site, recover, swap, vendor_mathjax
+from collapse_book import site
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.site import check_links, check_site, recover, swap, vendor_mathjax
 
 
 @pytest.mark.parametrize(
@@ -95,4 +99,40 @@ def test_links_from_the_root_must_begin_with_the_path_of_the_site(tmp_path):
     assert check_site(tmp_path, "/book/") == [
         "404.html links to /index.html, which is not there",
         "404.html links to /book/gone.html, which is not there",
+    ]
+
+
+@pytest.mark.parametrize("status", ["working", "redirected", "broken", "timeout"])
+def test_broken_external_links_are_listed(author: Author, monkeypatch, status):
+    links = [
+        {"filename": "a.md", "lineno": 3, "status": "unchecked", "uri": "#here", "info": ""},
+        {"filename": "a.md", "lineno": 4, "status": "working", "uri": "https://a.org", "info": ""},
+        {
+            "filename": "b.md",
+            "lineno": 5,
+            "status": status,
+            "uri": "https://b.org",
+            "info": "4\n04",
+        },
+    ]
+
+    def jupyter_book(project, work, *options):
+        assert options == ("--builder", "linkcheck")
+        report = work / "_build" / "html" / "output.json"
+        report.parent.mkdir(parents=True)
+        report.write_text("".join(json.dumps(link) + "\n" for link in links))
+        return subprocess.CompletedProcess(options, 1, stdout="")
+
+    monkeypatch.setattr(site, "_jupyter_book", jupyter_book)
+    with pytest.raises(BadInput, match="there are no pages yet"):
+        check_links(author.project)
+    author.project.staged.mkdir(parents=True)
+    if status in ("working", "redirected"):
+        assert check_links(author.project) == 2
+        return
+    with pytest.raises(BuildFailed) as failed:
+        check_links(author.project)
+    assert str(failed.value).splitlines() == [
+        "b.md, line 5: https://b.org: 4 04",
+        "1 of 2 links are broken",
     ]
