@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import io
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def print_book(
         from pypdf import PdfReader, PdfWriter
     except ImportError:
         raise BadInput("pypdf is not installed: pip install -e '.[pdf]'") from None
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium miscounts its objects, harmlessly
     if not (project.html / "index.html").is_file():
         raise BadInput("there is no site yet: run `collapse-book build`")
     path = (output or project.build / f"{project.config.get('project', 'book')}.pdf").absolute()
