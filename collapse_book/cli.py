@@ -66,7 +66,7 @@ def write_parameters(project: Project, chapter: str, formatter: click.HelpFormat
     "--project",
     "root",
     type=click.Path(path_type=Path),
-    help="Folder of the book [default: found at or above the current one].",
+    help="Folder of the book [default: at or above the current one, else the installed one].",
 )
 @click.version_option(package_name="collapse-utils")
 @click.pass_context
@@ -187,6 +187,8 @@ def run(
         if names.count(name) > 1:
             raise BadInput(f"parameter {name!r} is given twice")
     values |= validate(parameters, dict(given), cast=True)
+    if output is not None and output.is_dir():
+        raise BadInput(f"{output} is a folder: give the notebook a name, {output / 'run.ipynb'}")
     if output is not None and not output.absolute().parent.is_dir():
         raise BadInput(f"no folder {output.parent} to write {output.name} to")
 

@@ -58,7 +58,10 @@ def read_scenario(project: Project, path: Path) -> Scenario:
     """
     name = project.relative(path.resolve())
     if not path.is_file():
-        raise BadInput(f"no file {path}")
+        known = [project.relative(file) for file in sorted(project.scenarios.rglob("*.yml"))]
+        same = [file for file in known if Path(file).stem == path.stem]
+        hint = f"; did you mean {same[0]}?" if same else ""
+        raise BadInput(f"no file {path}{hint}")
     content = read_yaml(path, name)
     if not isinstance(content, dict):
         raise BadInput(f"{name} must hold `description:` and `chapters:`")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import collapse_utils
+from collapse_book.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -50,3 +51,27 @@ def test_style_fetches_nothing():
         if path.suffix in (".css", ".svg"):
             loads = re.findall(r"url\([^)]*\)|@import|(?:xlink:)?href=\S+", path.read_text("utf-8"))
             assert not loads, f"{path.name} would load {loads}"
+
+
+def test_workflows_call_what_there_is():
+    """Every `make` target and `collapse-book` command of the workflows exists."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = set(app.commands)
+    files = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    assert {path.stem for path in files} == {"check", "deploy", "release", "weekly"}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert yaml.safe_load(text)["jobs"]
+        for target in re.findall(r"run: make (\w+)", text):
+            assert target in targets, f"{path.name}: make {target}"
+        for command in re.findall(r"bin/collapse-book (\w+)", text):
+            assert command in commands, f"{path.name}: collapse-book {command}"
+
+
+def test_every_chapter_stands_in_the_opener_of_its_part():
+    toc = (ROOT / "book/_toc.yml").read_text(encoding="utf-8")
+    openers = "".join(path.read_text("utf-8") for path in (ROOT / "book").glob("part_*.md"))
+    chapters = re.findall(r"file: notebooks/(\w+)", toc)
+    named = set(re.findall(r"\{doc\}`notebooks/(\w+)`", openers))
+    assert len(chapters) > 20
+    assert set(chapters) - named == {"what_is_collapse", "your_own_model"}
