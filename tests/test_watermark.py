@@ -62,7 +62,12 @@ def test_scores_are_those_of_transformers(network, repeats, ratio):
     config = transformers.WatermarkingConfig(greenlist_ratio=ratio, hashing_key=99)
     official = transformers.WatermarkDetector(
         network.config, "cpu", config, ignore_repeated_ngrams=not repeats
-    )(torch.from_numpy(X), return_dict=True)
+    )
+    # Before it hashed windows by their tokens, the detector ignored no repeats at all.
+    same = official(torch.full((1, 40), 5), return_dict=True).num_tokens_scored[0]
+    if not repeats and same != 1:
+        pytest.skip(f"the detector of transformers {transformers.__version__} counts repeats")
+    official = official(torch.from_numpy(X), return_dict=True)
     mine = wm.GreenList(VOCABULARY, config).z_scores(X, repeats=repeats)
     np.testing.assert_allclose(mine, official.z_score, atol=1e-12)
 
