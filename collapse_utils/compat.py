@@ -20,27 +20,19 @@ def mend_torchvision() -> bool:
     """Declare torchvision's box operators if its compiled library cannot load.
 
     Call it before the first import of torchvision or of a transformers model. On a healthy install
-    the compiled library loads and nothing else happens; calling it again does nothing.
+    the compiled library loads and nothing else happens; calling it again does nothing, and neither
+    does a call where torchvision is not installed.
 
     Returns
     -------
     bool
         True when the operators had to be declared. Non-maximum suppression and
         ``torchvision.io`` decoding are then not available; data sets and transforms are.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If torchvision is not installed.
     """
     import torch
 
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            'torchvision is not installed; install it, or use dataset="digits", which needs none'
-        )
-    if hasattr(torch.ops.torchvision, "nms"):
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
         return False
     for library in sorted(Path(spec.origin).parent.glob("_C*.*")):
         try:

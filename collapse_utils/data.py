@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib.util
 import io
 import math
 import os
@@ -131,6 +132,10 @@ def mnist(root: str | Path | None = None, *, train: bool = True, download: bool 
     """
     from .compat import mend_torchvision
 
+    if importlib.util.find_spec("torchvision") is None:
+        raise ModuleNotFoundError(
+            'torchvision is not installed; install it, or use dataset="digits", which needs none'
+        )
     mend_torchvision()
     from torchvision.datasets import MNIST
 

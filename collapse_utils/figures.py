@@ -319,7 +319,8 @@ def _rasterize_dense(fig: Figure) -> None:
         if len(ax.patches) > _MANY:
             dense += ax.patches
         for artist in dense:
-            if not _has_ink(artist):
+            # Older versions of matplotlib cannot draw every kind of artist as pixels.
+            if getattr(artist.draw, "_supports_rasterization", False) and not _has_ink(artist):
                 artist.set_rasterized(True)
 
 

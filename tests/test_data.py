@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import struct
 import subprocess
 import sys
@@ -226,3 +227,16 @@ def test_torchvision_imports_after_mending_and_mending_twice_does_nothing():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False" and done.stderr == ""
+
+
+def test_without_torchvision_only_mnist_is_refused(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *package: None if name == "torchvision" else find(name, *package),
+    )
+    assert mend_torchvision() is False
+    with pytest.raises(ModuleNotFoundError, match=r'torchvision is not .* dataset="digits"'):
+        data.images("mnist", download=False)
+    assert data.images("digits")[0].shape == (1797, 64)
