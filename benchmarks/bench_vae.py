@@ -87,12 +87,11 @@ def test_stacked(clock, n_models):
     clock(f"stacked {n_models}", n_models, model.fit_many, sets, np.random.default_rng(0))
 
 
-def test_goal(capsys):
+def test_goal():
     if "stacked 8" not in SECONDS:
         pytest.skip("needs the timings of the benchmarks above")
-    with capsys.disabled():
-        print()
-        for name, seconds in SECONDS.items():
-            ratio = SECONDS["ordinary loop"] / seconds
-            print(f"{name:14s} {1e3 * seconds:6.3f} ms per step and model, {ratio:4.1f}x")
+    print()
+    for name, seconds in SECONDS.items():
+        ratio = SECONDS["ordinary loop"] / seconds
+        print(f"{name:14s} {1e3 * seconds:6.3f} ms per step and model, {ratio:4.1f}x")
     assert SECONDS["ordinary loop"] / SECONDS["stacked 8"] >= GOAL

@@ -62,6 +62,8 @@ class Recorder:
             entry["missed"].append(f"{name}: {crash.removeprefix('AssertionError: ')}")
 
     def pytest_sessionfinish(self) -> None:
+        if not self.files:
+            return
         record = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": {
