@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_language.py --benchmark-disable-gc
 
-The OPT network of the chapter with random weights. Training: :class:`LanguageModel` against the
+The OPT network of the chapter with random weights. Training: ``LanguageModel`` against the
 Trainer of transformers (which needs ``pip install accelerate``), same blocks, batch, steps,
-optimiser and schedule. Writing: :func:`write` against ``generate`` at equal batch, by sampling and
+optimiser and schedule. Writing: ``write`` against ``generate`` at equal batch, by sampling and
 by five beams. The last test prints tokens per second, the ratios, and the goals of the book.
 """
 
