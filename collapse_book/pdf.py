@@ -190,8 +190,8 @@ def cover(project: Project) -> str:
     ran = max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks)
     name, _, rest = project.config["title"].partition(": ")
     address = project.address
-    picture = (project.book / "_static" / "cover.svg").is_file()
-    image = '<img alt="" src="html/_images/cover.svg">' if picture else ""
+    picture = (project.html / "_static" / "cover.svg").is_file()
+    image = '<img alt="" src="html/_static/cover.svg">' if picture else ""
     return f"""<header class="print-cover">
 <p class="print-title">{html.escape(name)}</p>
 <p class="print-subtitle">{html.escape(rest)}</p>

@@ -121,3 +121,10 @@ def test_output_without_a_folder_is_refused(built: Author, tmp_path):
     pytest.importorskip("pypdf")
     with pytest.raises(BadInput, match=r"no folder .*gone to write mini\.pdf to"):
         pdf.print_book(built.project, tmp_path / "gone" / "mini.pdf", lambda line: None)
+
+
+def test_cover_shows_the_drawing_that_the_site_has(built: Author):
+    assert "<img" not in pdf.cover(built.project)
+    built.write("_build/html/_static/cover.svg", "<svg/>")
+    (source,) = re.findall(r'<img alt="" src="([^"]+)">', pdf.cover(built.project))
+    assert (built.project.build / source).is_file()
