@@ -189,6 +189,7 @@ def build_book(
         if project.unwritten:
             names = ", ".join(project.unwritten)
             raise BuildFailed(f"book/_toc.yml names notebooks that do not exist: {names}")
+        scenarios = what_ifs(project)
         book.execute(chapters or project.published, options, report)
         wanted = dict.fromkeys([*project.published, *chapters])
         merged = {chapter: book.executed(chapter) for chapter in wanted}
@@ -198,7 +199,6 @@ def build_book(
         if missing:
             report.line(f"site not built: still to be executed: {', '.join(missing)}")
             return None
-        scenarios = what_ifs(project)
         outcomes: dict[str, Notebook] = {}
         if scenarios:
             report.line(f"what if? {len(scenarios)} scenarios")

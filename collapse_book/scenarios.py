@@ -111,34 +111,45 @@ def check_scenarios(project: Project) -> list[str]:
         missing = [name for name in project.chapters if name not in scenarios["smoke"].chapters]
         if missing:
             problems.append(f"scenarios/smoke.yml does not name {', '.join(missing)}")
-    for scenario in what_ifs(project, problems):
-        if len(scenario.chapters) != 1 or not scenario.compare or "?" not in scenario.description:
-            problems.append(
-                f"scenarios/what_if/{scenario.name}.yml must begin with a question, name one "
-                "chapter, and in `compare:` the numbers to look at"
-            )
-        problems += [
-            f"scenarios/what_if/{scenario.name}.yml: {chapter} is not in book/_toc.yml"
-            for chapter in scenario.chapters
-            if chapter not in project.published
-        ]
+    for path in _what_if_files(project):
+        try:
+            read_what_if(project, path)
+        except BadInput as error:
+            problems.append(str(error))
     return problems
 
 
-def what_ifs(project: Project, problems: list[str] | None = None) -> list[Scenario]:
-    """Scenarios of the *What if?* page, by name; a wrong one is named in `problems`, if given.
+def _what_if_files(project: Project) -> list[Path]:
+    return sorted((project.scenarios / "what_if").glob("*.yml"))
+
+
+def what_ifs(project: Project) -> list[Scenario]:
+    """Scenarios of the *What if?* page, by name.
 
     Raises
     ------
     BadInput
-        If a file is wrong and there is no list for its message.
+        If anything in one of them is wrong.
     """
-    found = []
-    for path in sorted((project.scenarios / "what_if").glob("*.yml")):
-        try:
-            found.append(read_scenario(project, path))
-        except BadInput as error:
-            if problems is None:
-                raise
-            problems.append(str(error))
-    return found
+    return [read_what_if(project, path) for path in _what_if_files(project)]
+
+
+def read_what_if(project: Project, path: Path) -> Scenario:
+    """Read a scenario that asks a question of one chapter of the book and says what to compare.
+
+    Raises
+    ------
+    BadInput
+        If anything in it is wrong; the message names the file.
+    """
+    scenario = read_scenario(project, path)
+    name = project.relative(path)
+    if len(scenario.chapters) != 1 or not scenario.compare or "?" not in scenario.description:
+        raise BadInput(
+            f"{name} must begin with a question, name one chapter, and in `compare:` the numbers "
+            "to look at"
+        )
+    (chapter,) = scenario.chapters
+    if chapter not in project.published:
+        raise BadInput(f"{name}: {chapter} is not in book/_toc.yml")
+    return scenario

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import Author
 
-from collapse_book.errors import BuildFailed
-from collapse_book.press import Options, book_chapters, what_if_runs
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.press import Options, book_chapters, build_book, what_if_runs
 from collapse_book.report import Report
 from collapse_book.scenarios import check_scenarios, what_ifs
 from collapse_book.what_if import what_if_page
@@ -75,3 +75,7 @@ def test_a_wrong_what_if_is_named(line: Author, text: str, message: str):
     (problem,) = check_scenarios(line.project)
     assert problem.startswith("scenarios/what_if/large.yml")
     assert message in problem
+    with pytest.raises(BadInput) as refused:  # by a build too, and before it executes anything
+        build_book(line.project, [], Options(jobs=1), Report())
+    assert str(refused.value) == problem
+    assert not (line.root / "_build/executed").exists()
