@@ -6,6 +6,7 @@ seeds are fixed, so a check that passes once passes always.
 
 import numpy as np
 import pytest
+from intervals import ALARM, assert_mean
 from scipy import stats
 
 from collapse_utils import (
@@ -20,7 +21,6 @@ from collapse_utils import (
     recurse,
 )
 
-ALARM = 1e-4
 WORDS = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 WORKFLOWS = {
     "replace": Replace(),
@@ -34,15 +34,6 @@ WORKFLOWS = {
 SIZES = {"constant": [10] * 6, "schedule": [11, 9, 9, 10, 11, 10]}
 cases = pytest.mark.parametrize("workflow", WORKFLOWS.values(), ids=WORKFLOWS)
 all_sizes = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-
-
-def assert_mean(samples, law):
-    """The mean over the last axis lies within the interval of its own standard error."""
-    samples = np.atleast_2d(samples)
-    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
-    z = stats.norm.isf(ALARM / (2 * len(samples)))
-    strain = np.abs(samples.mean(axis=1) - law)
-    assert (strain < z * se).all(), (samples.mean(axis=1), law, se)
 
 
 # ------------------------------------------------------------------ kinship

@@ -4,27 +4,22 @@ Every statistical check states how often it would raise a false alarm: ALARM per
 its points. Seeds are fixed, so a check that passes once passes always.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
+from intervals import ALARM, assert_mean
 from scipy import stats
 
 from collapse_utils import FreshData, Replace, categorical, metrics, neighbours, recurse
 from collapse_utils.gaussian import Gaussian
 from collapse_utils.neighbours import COLLAPSE, FORGETTING, HEALTHY, NewTask, Poisoned, Recipe
 
-ALARM = 1e-4
 WORLD = neighbours.zipf_world(4)
 ATTACKED = Recipe(real=0.9, planted=0.1)
 RUN = {"n_samples": 40, "n_generations": 12, "n_replicates": 2000, "rate": 0.4}
 
-
-def assert_mean(samples, law):
-    """The mean over the first axis lies within the interval of its own standard error."""
-    samples = np.asarray(samples, dtype=float).reshape(len(samples), -1)
-    law = np.broadcast_to(law, samples.shape[1])
-    se = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-    z = stats.norm.isf(ALARM / (2 * len(law)))
-    assert (np.abs(samples.mean(axis=0) - law) <= z * se + 1e-12).all(), (samples.mean(0), law, se)
+first_axis = partial(assert_mean, axis=0, rounding=1e-12)
 
 
 def error(path, world=WORLD):
@@ -48,8 +43,8 @@ def test_mean_and_error_follow_the_exact_law(name):
         WORLD, RECIPES[name], n_samples=40, n_generations=12, rate=0.4
     )
     for g in (1, 2, 12):
-        assert_mean(path[g], mean[g])
-        assert_mean(error(path[g]), squared[g])
+        first_axis(path[g], mean[g])
+        first_axis(error(path[g]), squared[g])
 
 
 def test_closed_forms_of_the_law():
@@ -127,7 +122,7 @@ def test_trimming_throws_an_attacker_out():
 @pytest.mark.parametrize("n", [2, 5, 9])
 def test_regressions_forget_by_the_exact_law(n):
     errors = neighbours.forget_regression(10, n, 8000, np.random.default_rng(n))
-    assert_mean(errors, neighbours.forgetting_law(n / 10, 10))
+    first_axis(errors, neighbours.forgetting_law(n / 10, 10))
 
 
 def test_regressions_that_replay_forget_nothing():
@@ -191,7 +186,7 @@ def test_poisoned_loop_has_the_law_of_the_recipe():
     law = neighbours.expected(WORLD, Recipe(own=0.8, planted=0.2), n_samples=50, n_generations=6)[
         0
     ][1:, WORLD.target]
-    assert_mean(history.array("target")[1:].T, law)
+    first_axis(history.array("target")[1:].T, law)
 
 
 @pytest.mark.parametrize(

@@ -6,27 +6,21 @@ its points. Seeds are fixed, so a check that passes once passes always.
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+from intervals import ALARM, assert_mean
 from scipy import stats
 
 from collapse_utils import Accumulate, FreshData, Mix, Replace, categorical, preferences, recurse
 from collapse_utils.gaussian import Gaussian
 from collapse_utils.preferences import Preferred
 
-ALARM = 1e-4
 P = np.array([0.4, 0.3, 0.2, 0.1])
 R = np.array([0.0, 1.0, 0.5, 2.0])
 
-
-def assert_mean(samples, law):
-    """The mean over the first axis lies within the interval of its own standard error."""
-    samples = np.asarray(samples, dtype=float).reshape(len(samples), -1)
-    law = np.broadcast_to(law, samples.shape[1])
-    se = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-    z = stats.norm.isf(ALARM / (2 * len(law)))
-    assert (np.abs(samples.mean(axis=0) - law) <= z * se + 1e-12).all(), (samples.mean(0), law, se)
+first_axis = partial(assert_mean, axis=0, rounding=1e-12)
 
 
 def brute_force(p, reward, k):
@@ -165,7 +159,7 @@ def test_one_generation_has_the_recursion_as_its_mean():
         rng=np.random.default_rng(6),
     )  # fmt: skip
     won = path[1] * preferences.winner_factor(path[1], R, 2)
-    assert_mean(path[2] - (0.5 * P + 0.5 * won), 0.0)
+    first_axis(path[2] - (0.5 * P + 0.5 * won), 0.0)
 
 
 def test_best_of_two_shrinks_a_gaussian_geometrically():
@@ -175,7 +169,7 @@ def test_best_of_two_shrinks_a_gaussian_geometrically():
         lambda x: x, n_candidates=2, sharpness=math.inf, n_samples=50, n_generations=4,
         n_replicates=4000, rng=np.random.default_rng(7),
     )  # fmt: skip
-    assert_mean(v[1:].T, var ** np.arange(1, 4))
+    first_axis(v[1:].T, var ** np.arange(1, 4))
 
 
 def test_quadratic_reward_shrinks_a_gaussian_harmonically():
@@ -188,7 +182,7 @@ def test_quadratic_reward_shrinks_a_gaussian_harmonically():
     law = [1.0]
     for _ in range(4):
         law.append((m - 1) / (m - 3) * (law[-1] + 1 / s2))
-    assert_mean(1 / v[1:].T, law[1:])
+    first_axis(1 / v[1:].T, law[1:])
 
 
 def test_accepted_rows_are_what_many_candidates_tend_to():

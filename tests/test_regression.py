@@ -6,22 +6,13 @@ seeds are fixed, so a check that passes once passes always.
 
 import numpy as np
 import pytest
+from intervals import ALARM, assert_mean
 from scipy import stats
 
 from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Replace, keeping, regression
 
-ALARM = 1e-4
 how = {"dim": 3, "n_samples": 12, "n_generations": 6}
 either_inputs = pytest.mark.parametrize("new_inputs", [False, True])
-
-
-def assert_mean(samples, law):
-    """The mean over the last axis lies within the interval of its own standard error."""
-    samples = np.atleast_2d(samples)
-    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
-    z = stats.norm.isf(ALARM / (2 * len(samples)))
-    strain = np.abs(samples.mean(axis=1) - law)
-    assert (strain < z * se).all(), (samples.mean(axis=1), law, se)
 
 
 @either_inputs

@@ -8,20 +8,10 @@ from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 import pytest
+from intervals import ALARM, assert_mean
 from scipy import stats
 
 from collapse_utils import categorical, gaussian, schedules
-
-ALARM = 1e-4
-
-
-def assert_mean(samples, law):
-    """The mean over the last axis lies within the interval of its own standard error."""
-    samples = np.atleast_2d(samples)
-    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
-    z = stats.norm.isf(ALARM / (2 * len(samples)))
-    strain = np.abs(samples.mean(axis=1) - law)
-    assert (strain < z * se).all(), (samples.mean(axis=1), law, se)
 
 
 def simulate(sizes, seed, n_replicates=20_000, **how):
