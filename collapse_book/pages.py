@@ -141,7 +141,7 @@ def colab_section(project: Project) -> str:
 
 A *recorded run*, not part of this build: all chapters with their defaults on
 {record["date"][:10]}, from a wheel of the library, with {versions}, on {machine["platform"]} with
-{machine["cores"]} cores and no accelerator. Colab's own machines are a little faster or slower.
+{machine["cores"]} cores and no accelerator. Colab's own machines were not measured.
 
 | chapter | seconds | peak memory (MB) |
 | --- | ---: | ---: |

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
-from .language_decoding import Decoding, block_rows, token_bar, write
+from .language_decoding import Decoding, block_rows, some, token_bar, write
 
 if TYPE_CHECKING:
     import torch
@@ -241,9 +241,7 @@ class LanguageModel:
                     rng=np.random.default_rng(seed), progress=self.progress,
                 )  # fmt: skip
             self._text_key = key
-        if n == len(self.prompts):
-            return self._written
-        return self._written[np.sort(rng.choice(len(self.prompts), n, replace=False))]
+        return some(self._written, n, rng)
 
 
 def check_block(length: int, context: int) -> None:

@@ -249,3 +249,8 @@ def token_bar(what: str, total: int, progress: bool):
     else:  # tqdm.auto would warn where a notebook has no widgets
         from tqdm import tqdm
     return tqdm(total=total, desc=what, unit="token", unit_scale=True, disable=not progress)
+
+
+def some(text: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All rows of a text, shape (N, L), or n of them by chance, in their order."""
+    return text if n == len(text) else text[np.sort(rng.choice(len(text), n, replace=False))]

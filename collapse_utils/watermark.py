@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from . import checks
-from .language_decoding import Decoding, block_rows, write
+from .language_decoding import Decoding, block_rows, some, write
 from .workflows import TrainingSet
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ class Marked:
                 plain = prompts[~self.marked]
                 text[~self.marked] = write(self.network, plain, decoding=Decoding(), rng=rng)
             self._written = text
-        if n == len(prompts):
-            return self._written
-        return self._written[np.sort(rng.choice(len(prompts), n, replace=False))]
+        return some(self._written, n, rng)
 
 
 # --------------------------------------------------------------------------- green lists
