@@ -1,8 +1,10 @@
-// The slider player: frames as images, one range input, one button. No library, no network.
+// The slider player: one range input, one button, and slots (an image, or groups of a drawing) that
+// take the parts of a frame. No library, no network.
 document.querySelectorAll(".player:not([data-ready])").forEach((player) => {
   player.dataset.ready = "yes";
   const { frames, labels } = JSON.parse(player.querySelector("script").textContent);
-  const image = player.querySelector(".player-frame");
+  const stage = player.querySelector(".player-frame");
+  const slots = "slot" in stage.dataset ? [stage] : [...stage.querySelectorAll("[data-slot]")];
   const slider = player.querySelector("input");
   const button = player.querySelector("button");
   const output = player.querySelector("output");
@@ -10,7 +12,9 @@ document.querySelectorAll(".player:not([data-ready])").forEach((player) => {
 
   const show = (index) => {
     slider.value = index;
-    image.src = frames[index];
+    slots.forEach((slot, k) => {
+      slot[slot === stage ? "src" : "innerHTML"] = frames[index][k];
+    });
     output.textContent = labels[index];
     slider.setAttribute("aria-valuetext", labels[index]);
   };

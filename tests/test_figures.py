@@ -333,14 +333,14 @@ def test_player_is_one_accessible_element_that_needs_no_server(displayed):
     payload, script = page.text["script"]
     content = json.loads(payload)
     assert content["labels"] == [f"generation {g}" for g in range(6)]
-    assert frame["src"] == content["frames"][2]
+    assert [frame["src"]] == content["frames"][2]
     assert script == resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
 
 
 def test_player_frames_are_the_images(displayed):
     play()
     page = Page(displayed[0][0]["text/html"])
-    for k, uri in enumerate(json.loads(page.text["script"][0])["frames"]):
+    for k, (uri,) in enumerate(json.loads(page.text["script"][0])["frames"]):
         head, content = decode(uri)
         assert head == "data:image/png;base64"
         pixels = plt.imread(io.BytesIO(content))
@@ -388,6 +388,111 @@ def test_player_refuses_what_it_cannot_play(displayed, frames, change, message):
     assert displayed == []
 
 
+def walk(n_frames=3, **change):
+    """A film with a line, a filled area, markers and a text that move, and a line that stays."""
+    fig, ax = plt.subplots()
+    ax.plot([0, 10], [0, 1], color=figures.TRUTH)
+    x = np.linspace(0, 10, 30)
+    frames = []
+    for k in range(n_frames):
+        y = 1 / (1 + k + x)
+        (line,) = ax.plot(x, y, color=figures.MODEL)
+        area = ax.fill_between(x, 0, y, color=figures.MODEL, alpha=0.3)
+        (markers,) = ax.plot(x[:3] + k, [0.5] * 3, "o", color=figures.INK, zorder=1)
+        frames.append([line, area, markers, ax.text(5, 0.9, f"step {k}")])
+    figures.film(fig, frames, **{**TEXTS, **change})
+
+
+def test_a_film_is_one_drawing_with_slots(displayed):
+    walk(start=1)
+    ((data, metadata),) = displayed
+    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
+    page = Page(data["text/html"])
+    (stage,) = page.all("svg", **{"class": "player-frame"})
+    assert stage["role"] == "img" and stage["aria-label"] == TEXTS["alt"]
+    assert page.text["output"] == ["generation 1"]
+    frames = json.loads(page.text["script"][0])["frames"]
+    assert [len(frame) for frame in frames] == [4, 4, 4]
+    assert len({part for frame in frames for part in frame}) == 12
+    stills = 3
+    assert len(page.all("g", **{"data-slot": ""})) == 4 * (1 + stills)
+    shown = data["text/html"][: data["text/html"].index("player-bar")]
+    assert all(part in shown for part in frames[1])
+    assert not any(part in shown for part in frames[0])
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", data["text/html"])
+
+
+def test_the_parts_of_a_film_are_the_data(displayed):
+    walk()
+    frames = json.loads(Page(displayed[0][0]["text/html"]).text["script"][0])["frames"]
+    x = np.linspace(0, 10, 30)
+    scales = []
+    for k, parts in enumerate(frames):
+        (line,) = [p for p in parts if p.count("<path") == 1 and figures.MODEL in p]
+        path = np.array(re.search(r' d="M ([^"]*)"', line)[1].split(), dtype=float).reshape(-1, 2)
+        # A page's y points down; a tenth of a point is the precision of the paths.
+        right, down = np.interp(path[:, 0], path[[0, -1], 0], [0, 10]), path[:, 1]
+        slope, offset = np.polyfit(1 / (1 + k + right), down, 1)
+        np.testing.assert_allclose(slope / (1 + k + right) + offset, down, atol=0.15)
+        assert slope < 0 and path[0, 0] < path[-1, 0] and len(path) <= len(x)
+        scales.append((slope, offset))
+    # One pair of axes for all frames.
+    np.testing.assert_allclose(scales[1], scales[0], rtol=0.01)
+    np.testing.assert_allclose(scales[2], scales[0], rtol=0.01)
+
+
+def test_a_film_brings_all_it_refers_to_and_no_name_of_another(displayed):
+    walk()
+    walk(name="fig-other")
+    first, other = (data["text/html"] for data, _ in displayed)
+    for text, name in ((first, TEXTS["name"]), (other, "fig-other")):
+        text = text.replace('\\"', '"')  # the frames are quoted in a script
+        own = re.findall(r' id="([^"]*)"', text)
+        assert len(own) == len(set(own)) and all(i.startswith(name + "-") for i in own)
+        used = re.findall(r'(?:url\(|href=")#([^)"]*)[)"]', text)
+        assert len(used) > 20 and set(used) <= set(own)
+
+
+def test_a_film_takes_the_colours_of_the_page(displayed):
+    walk()
+    text = displayed[0][0]["text/html"]
+    for colour in (figures.INK, figures.GRID):
+        assert len(re.findall(rf"var\(--book-\w+,{colour}\)", text)) == text.count(colour) > 0
+
+
+def test_film_bytes_are_reproducible(displayed):
+    walk()
+    walk()
+    assert displayed[0] == displayed[1]
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("shorten", "message"),
+    [
+        (lambda f: f[:1], r"frames must be two or more of equally many artists, got \[2\]"),
+        (lambda f: [f[0], f[1][:1]], r"got \[2, 1\]"),
+        (lambda f: [[], []], r"got \[0, 0\]"),
+        (lambda f: [f[0], [f[1][0], plt.Line2D([0], [1])]], r"got frames\[1\]\[1\]"),
+    ],
+)
+def test_film_refuses_what_it_cannot_play(displayed, shorten, message):
+    fig, ax = plt.subplots()
+    frames = [[*ax.plot([0, k]), ax.text(0, 0, str(k))] for k in (1, 2)]
+    with pytest.raises(ValueError, match=message):
+        figures.film(fig, shorten(frames), **TEXTS)
+    plt.close(fig)
+    assert displayed == []
+
+
+def test_a_heavy_film_is_refused(displayed):
+    fig, ax = plt.subplots()
+    noise = np.random.default_rng(1).normal(size=(40, 2000))
+    with pytest.raises(ValueError, match="frames must be drawn in at most 300,000 characters"):
+        figures.film(fig, [ax.plot(row) for row in noise], **TEXTS)
+    assert displayed == []
+
+
 BROWSER = """
 const images = {}, listeners = {};
 const element = (name) => ({
@@ -397,7 +502,13 @@ const element = (name) => ({
 });
 const parts = { ".player-frame": element("frame"), input: element("input"),
                 button: element("button"), output: element("output"), script: element("script") };
-parts.script.textContent = JSON.stringify({ frames: ["A", "B", "C"], labels: ["a", "b", "c"] });
+const stage = parts[".player-frame"], groups = [element("g"), element("g")];
+const drawn = STAGE === "drawing";
+if (!drawn) stage.dataset.slot = "";
+stage.querySelectorAll = () => groups;
+parts.script.textContent = JSON.stringify({
+  frames: drawn ? [["A", ""], ["", "B"], ["C", ""]] : [["A"], ["B"], ["C"]],
+  labels: ["a", "b", "c"] });
 const player = { dataset: { start: "1" }, querySelector: (key) => parts[key] };
 let found = [player], tick = null, reduced = false;
 globalThis.document = { querySelectorAll: () => found };
@@ -405,7 +516,8 @@ globalThis.matchMedia = () => ({ matches: reduced });
 globalThis.setInterval = (f) => { tick = f; return 1; };
 globalThis.clearInterval = () => { tick = null; };
 const seen = [];
-const look = (what) => seen.push([what, parts[".player-frame"].src, parts.output.textContent,
+const look = (what) => seen.push([what,
+  drawn ? groups.map((g) => g.innerHTML).join("") : stage.src, parts.output.textContent,
   parts.input.attributes["aria-valuetext"], parts.button.attributes["aria-label"], tick !== null]);
 PLAYER
 look("start");
@@ -419,11 +531,12 @@ console.log(JSON.stringify(seen));
 """
 
 
+@pytest.mark.parametrize("stage", ["image", "drawing"])
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the script")
-def test_the_script_shows_plays_pauses_and_respects_reduced_motion():
+def test_the_script_shows_plays_pauses_and_respects_reduced_motion(stage):
     script = resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
     result = subprocess.run(
-        ["node", "-e", BROWSER.replace("PLAYER", script)],
+        ["node", "-e", BROWSER.replace("PLAYER", script).replace("STAGE", json.dumps(stage))],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(result.stdout) == [
