@@ -39,7 +39,13 @@ def read_notebook(path: Path) -> Notebook:
 
 def dump_notebook(notebook: Notebook) -> str:
     """Write a notebook as Jupyter does, so that a later save changes little."""
-    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    cells = [
+        cell | {"source": joined(cell["source"]).splitlines(keepends=True)}
+        for cell in notebook["cells"]
+    ]
+    return (
+        json.dumps(notebook | {"cells": cells}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    )
 
 
 def joined(text: str | list[str]) -> str:

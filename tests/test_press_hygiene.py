@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import nbformat
 import pytest
 from conftest import Author
 
@@ -107,3 +108,13 @@ def test_fix_makes_an_executed_notebook_clean(author: Author):
     assert fix_notebook(author.project, "gaussian")
     assert findings(author) == []
     assert not fix_notebook(author.project, "gaussian")
+
+
+def test_fix_leaves_what_jupyter_saved_as_it_is(author: Author):
+    author.chapter("gaussian", "md:Two\nlines.")
+    fix_notebook(author.project, "gaussian")
+    path = author.project.notebook("gaussian")
+    saved = nbformat.writes(nbformat.read(path, as_version=4)) + "\n"
+    path.write_text(saved, encoding="utf-8")
+    assert not fix_notebook(author.project, "gaussian")
+    assert path.read_text(encoding="utf-8") == saved
