@@ -22,6 +22,7 @@ from collapse_book.notebooks import Notebook, dump_notebook, joined, read_notebo
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.stage import merge
+from collapse_book.wheel import build_wheel, call, pip
 
 REQUIREMENTS = Path(__file__).with_name("colab.txt")
 #: Appended to a copy of each notebook: peak memory of its process and of the largest child, in MB.
@@ -29,7 +30,6 @@ MEMORY = """import resource, sys
 unit = 1e6 if sys.platform == "darwin" else 1e3
 print(sum(resource.getrusage(who).ru_maxrss / unit
           for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"""
-SOURCES = ("pyproject.toml", "README.md", "LICENSE-CODE", "collapse_utils", "collapse_book")
 SHOWN = ("python", "ipython", "numpy", "torch", "transformers")
 
 
@@ -106,38 +106,15 @@ def _environment(project: Project) -> Path:
     stamp = folder / "installed"
     if not stamp.is_file() or stamp.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
-        _call(sys.executable, "-m", "venv", str(folder))
+        call(sys.executable, "-m", "venv", str(folder))
         pins = folder / "torch.txt"
         pins.write_text(torch[0] if torch else "")
-        _pip(python, "install", "-c", str(pins), "-r", str(REQUIREMENTS))
+        pip(python, "install", "-c", str(pins), "-r", str(REQUIREMENTS))
         write_atomic(stamp, key)
-    source, wheels = folder / "source", folder / "wheel"
-    for used in (source, wheels):
-        shutil.rmtree(used, ignore_errors=True)
-    source.mkdir()
-    for name in SOURCES:  # setuptools would leave a folder beside the sources that it builds from
-        there = project.root / name
-        (shutil.copytree if there.is_dir() else shutil.copy)(there, source / name)
-    _pip(python, "wheel", "--no-deps", "-w", str(wheels), str(source))
-    (wheel,) = wheels.glob("*.whl")
-    _pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
-    _pip(python, "install", "-c", str(folder / "torch.txt"), str(wheel))
+    wheel = build_wheel(project, folder, python)
+    pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
+    pip(python, "install", "-c", str(folder / "torch.txt"), str(wheel))
     return python
-
-
-def _pip(python: Path, *arguments: str) -> None:
-    quiet = ("--quiet", "--disable-pip-version-check")
-    _call(str(python), "-m", "pip", arguments[0], *quiet, *arguments[1:])
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = lines[-1] if lines else f"exit status {done.returncode}"
-        raise BuildFailed(f"{' '.join(command[1:5])} ... failed: {said}")
 
 
 def _versions(python: Path) -> dict[str, str]:
