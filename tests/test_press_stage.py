@@ -125,7 +125,7 @@ def test_staged_page_and_download(author: Author, notebook):
     merged = merge(notebook, executed_copy(notebook, [figure()]))
     stage(author.project, "gaussian", merged)
     staged = json.loads((author.root / "book/notebooks/gaussian.ipynb").read_text())
-    assert "Colophon" in staged["cells"][-1]["source"]
+    assert "Colophon" in "".join(staged["cells"][-1]["source"])
     download = json.loads((author.root / "book/_vendor/download/gaussian.ipynb").read_text())
     source = json.loads((author.root / "notebooks/gaussian.ipynb").read_text())
     assert download == source
