@@ -23,16 +23,14 @@ AFTER = (
 TEXTS = tuple(name for name in AFTER if name not in ("value", "se", "law_value", "points"))
 
 _DIGITS = r"[+\-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+\-−]?\d+)?"
-SHOWN = re.compile(
-    rf"(?P<value>{_DIGITS})\s*%?(?:\s*±\s*(?P<se>{_DIGITS})\s*%?)?(?:\s+[A-Za-z]+)?", re.IGNORECASE
-)
+SHOWN = re.compile(rf"(?P<value>{_DIGITS})\s*%?(?:\s*±\s*(?P<se>{_DIGITS})\s*%?)?", re.IGNORECASE)
 
 
 def read_number(text: str) -> tuple[float, float]:
     """Value and standard error of a number as a page shows it; NaN for what is not there.
 
-    ``1,200``, ``12.5 %``, ``0.51 ± 0.02`` and ``12 generations`` are numbers; ``3 of 20`` and
-    ``0.1 to 0.3`` are not. A percentage stays one.
+    ``1,200``, ``12.5 %`` and ``0.51 ± 0.02`` are numbers; ``3 of 20`` and ``0.1 to 0.3`` are
+    not. A percentage stays one. ``90 min`` is not one either: the next point may say ``2 h``.
 
     >>> read_number("0.51 ± 0.02")
     (0.51, 0.02)
@@ -66,8 +64,9 @@ def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.Da
     -------
     pandas.DataFrame
         Columns: point, the parameters, and `AFTER`. ``kind`` is *claim*, *number* (a glued
-        one) or *run* (the seconds it took). ``value`` and ``se`` are read from ``text``, what
-        the page shows, and are NaN where that is not a number.
+        one) or *run* (the seconds it took). A notebook carries its results as text only, so
+        ``value`` and ``se`` are read from ``text``, as far as the page rounds it, and are NaN
+        where that is not a number.
     """
     import pandas as pd
 
