@@ -11,7 +11,8 @@ from typing import Any
 from collapse_book.errors import BadInput
 
 PACKAGES = ("collapse_utils", "collapse_book")
-START = "dask worker ADDRESS --nworkers auto --nthreads 1"
+#: One worker for each core; with ``--nworkers auto`` Dask ignores ``--nthreads``.
+START = "dask worker ADDRESS --nworkers -1 --nthreads 1"
 
 
 def describe() -> dict[str, str]:
@@ -71,7 +72,7 @@ class Crew:
         except TimeoutError:
             start = START.replace("ADDRESS", self.address)
             raise BadInput(
-                f"no worker has joined {self.address} in {seconds:g} s; start one: {start}"
+                f"no worker has joined {self.address} in {seconds:g} s; start some: {start}"
             ) from None
         self.ready()
         if self.refused:

@@ -197,7 +197,8 @@ def test_newcomer_is_looked_at_before_it_gets_work():
 
 
 def test_scheduler_without_workers_is_bad_input():
-    with pytest.raises(BadInput, match="no worker has joined tcp://here in 1 s; start one: dask w"):
+    start = "dask worker tcp://here --nworkers -1 --nthreads 1"
+    with pytest.raises(BadInput, match=f"no worker has joined tcp://here in 1 s; start .* {start}"):
         Crew(Client(), "tcp://here").muster(1)
 
 
