@@ -211,7 +211,7 @@ class PPCA(BaseEstimator):
 
     With ``x = mean + W z + sigma e``, z and e standard normal, the maximum-likelihood weights for
     fixed ``sigma2`` are ``W W' = U (Lambda - sigma2 I)_+ U'``, where ``U Lambda U'`` is the sample
-    covariance (Tipping and Bishop 1999, eq. 15, with sigma2 fixed; Lucas et al. 2019 show that the
+    covariance (Tipping and Bishop 1999, with sigma2 fixed; Lucas et al. 2019 show that the
     linear VAE has the same optimum). Writing decoder means drops ``sigma2`` from every variance
     (`faded`); noisy samples keep the variances above ``sigma2`` and lift the others to it.
 
@@ -275,7 +275,7 @@ def faded(
     """Variances that linear VAEs write, generation after generation, with infinite data.
 
     Along a principal axis the training data of generation n have variance ``a_n`` and the decoder
-    means have ``max(a_n - sigma2, 0)`` (Tipping and Bishop 1999, eq. 15, with sigma2 fixed). Axes
+    means have ``max(a_n - sigma2, 0)`` (Tipping and Bishop 1999, with sigma2 fixed). Axes
     and means stay the same, so each axis follows its own recursion. While it is positive the
     written variance is
 
