@@ -24,7 +24,7 @@ def fit_error(dim: int, n_samples: ArrayLike, noise: float = 1.0) -> Array:
     """Expected error of one least-squares fit, noise * d / (T - d - 1).
 
     The mean of noise * tr (X'X)^-1, an inverse Wishart matrix (Gerstgrasser et al. 2024,
-    Theorem 1 with one generation).
+    with one generation).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def replace_error(n: ArrayLike, *, dim: int, n_samples: int, noise: float = 1.0)
     """Expected error of the n-th fit under Replace: n times that of one fit.
 
     w_n = w_{n-1} + (X'X)^-1 X'e with independent noise, on the same or on new inputs (Dohmatob et
-    al. 2024; Gerstgrasser et al. 2024, Theorem 1).
+    al. 2024; Gerstgrasser et al. 2024).
     """
     return np.asarray(n, dtype=float) * fit_error(dim, n_samples, noise)
 
@@ -63,7 +63,7 @@ def accumulate_error(
 
     The normal equations give w_n = w_{n-1} + S_n^-1 X_n'e_n with S_n the Gram matrix of all inputs
     so far. With the same inputs every time S_n = n X'X, and the error is
-    (1 + 1/4 + ... + 1/n^2) times that of one fit (Gerstgrasser et al. 2024, Theorem 2). With new
+    (1 + 1/4 + ... + 1/n^2) times that of one fit (Gerstgrasser et al. 2024). With new
     inputs the n Gram matrices in S_n are exchangeable, so that each adds 1/n of
     E tr S_n^-1 = d / (nT - d - 1): the sum of noise * d / (i (iT - d - 1)), a little less.
 
