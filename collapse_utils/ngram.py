@@ -6,7 +6,7 @@ the laws through its counts alone, so the simulators map counts to counts, for m
 once: one row of a count matrix is one lineage. How long a word or a pair lives is a law of
 :mod:`collapse_utils.categorical`.
 
-Taught in the chapter "A language of two words at a time".
+Taught in the chapter ``two_words``.
 """
 
 from __future__ import annotations
