@@ -331,7 +331,8 @@ def _resample(counts: Ints, parent: int, m: int, rng: np.random.Generator) -> In
         return _draw(counts, parent, m, rng)
     # Many symbols for few rows: picking rows is faster than a binomial for each symbol.
     dtype = np.int32 if r * max(parent, m) < 2**31 else np.int64
-    owner = np.repeat(np.arange(r * width, dtype=dtype), counts.ravel())
+    times = counts.ravel().astype(np.intp)  # a browser counts in 32 bits
+    owner = np.repeat(np.arange(r * width, dtype=dtype), times)
     picked = rng.integers(0, parent, (r, m), dtype=dtype)
     picked += (parent * np.arange(r, dtype=dtype))[:, None]
     return np.bincount(owner[picked.ravel()], minlength=r * width).reshape(r, width)

@@ -91,7 +91,8 @@ class Params:
 
         def spread(per_component: Array) -> Array:
             """Numbers of the components, shape (R, K), as numbers of the rows, shape (R, n)."""
-            return np.repeat(per_component.ravel(), counts.ravel()).reshape(len(self), n)
+            times = counts.ravel().astype(np.intp)  # a browser counts in 32 bits
+            return np.repeat(per_component.ravel(), times).reshape(len(self), n)
 
         for a in reversed(range(dim)):  # the root is lower triangular: the last variable first
             rows[:, a] *= spread(roots[..., a, a])

@@ -478,7 +478,7 @@ class Bigrams:
         temperature = _temperature(temperature)
         max_words = checks.integer("max_words", max_words, 1)
         n_replicates, n_pairs = counts.shape
-        bounds = (np.arange(n_replicates)[:, None] * n_pairs + self._first).astype(np.int64)
+        bounds = (np.arange(n_replicates)[:, None] * n_pairs + self._first).astype(np.intp)
         choose = _sampler(
             counts.ravel(), bounds[:, :-1].ravel(), bounds[:, 1:].ravel(), temperature
         )
@@ -556,7 +556,7 @@ def sentence_surprisal(bigrams: Bigrams, rows: Sequence[NDArray[np.int64]]) -> N
     """
     pair = bigrams.index(rows)
     values = np.where(pair >= 0, bigrams.surprisal()[pair], np.inf)
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)) + 1
+    lengths = np.fromiter(map(len, rows), dtype=np.intp, count=len(rows)) + 1
     return np.add.reduceat(values, np.cumsum(lengths) - lengths) / lengths
 
 
@@ -590,7 +590,8 @@ def _sampler(counts, first, last, temperature):
     """A function ``(groups, rng) -> index`` that draws within ``first[group]:last[group]``."""
     if temperature == 1:
         # One slot per observation: a uniform slot is a draw in proportion to the counts.
-        slots = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        times = counts.astype(np.intp)  # a browser counts in 32 bits
+        slots = np.repeat(np.arange(len(counts), dtype=np.int32), times)
         edges = np.concatenate([[0], np.cumsum(counts)])
         start, size = edges[first], (edges[last] - edges[first]).astype(float)
 
