@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := book
-.PHONY: book test chapter serve audit pdf linkcheck bench lint clean help
+.PHONY: book test chapter serve audit pdf lite linkcheck bench lint clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ audit: $(VENV)/.browser ## open every page of the site in Chromium: requests, er
 pdf: $(VENV)/.browser ## print the site to _build/model-collapse.pdf with Chromium
 	$(BIN)/collapse-book pdf
 
+lite: $(VENV)/.lite ## after make book: add the chapters that run in a browser (JupyterLite)
+	$(BIN)/collapse-book lite
+
 linkcheck: $(VENV)/.installed ## ask every external link of the site (needs a network)
 	$(BIN)/collapse-book linkcheck
 
@@ -62,4 +65,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.browser: $(VENV)/.installed
 	@echo "installing the driver of the browser into $(VENV); Chromium itself has to be there"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit,pdf]'
+	@touch $@
+
+$(VENV)/.lite: $(VENV)/.installed
+	@echo "installing JupyterLite into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lite]'
 	@touch $@

@@ -181,7 +181,7 @@ def site_pages(html: Path, names: Sequence[str] = ()) -> list[str]:
     pages = [
         path.relative_to(html).as_posix()
         for path in sorted(html.rglob("*.html"))
-        if path.relative_to(html).parts[0] not in ("_static", "_images", "_sources")
+        if path.relative_to(html).parts[0] not in ("_static", "_images", "_sources", "lite")
     ]
     if not names:
         return pages

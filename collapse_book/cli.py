@@ -125,9 +125,12 @@ def build(
         report.line(f"scenario {chosen.name}: {chosen.description}")
         report.line(f"executed notebooks: {project.relative(folder)}")
         return
+    had_lite = project.lite.is_dir()
     front = press.build_book(project, chapters, options, report)
     if front:
         report.line(f"the book is ready: {front}")
+        if had_lite:
+            report.line("the notebooks that run in a browser went: run `collapse-book lite` again")
 
 
 @app.command(cls=ChapterCommand, epilog=EXIT_CODES)
@@ -450,6 +453,28 @@ def pdf(project: Project, output: Path | None) -> None:
 
 @app.command(epilog=EXIT_CODES)
 @click.pass_obj
+def lite(project: Project) -> None:
+    """Add to the built site the chapters that run in a browser, as a JupyterLite site in lite/.
+
+    Chapters qualify if neither they nor what they use of the library import torch or start a
+    process. The next `collapse-book build` removes it. Needs pip install -e '.[lite]' and, the
+    first time, a network.
+
+    \b
+    Example:
+      collapse-book build && collapse-book lite && collapse-book serve
+    """
+    from collapse_book.lite import build_lite
+    from collapse_book.report import Report
+
+    report = Report()
+    files, size = build_lite(project, report)
+    where = project.relative(project.lite)
+    report.line(f"{where}: {files} files, {size / 1e6:.1f} MB; `collapse-book serve` shows it")
+
+
+@app.command(epilog=EXIT_CODES)
+@click.pass_obj
 def linkcheck(project: Project) -> None:
     """Ask every external link of the built pages whether it still leads somewhere.
 
@@ -479,7 +504,7 @@ def clean(project: Project, everything: bool) -> None:
 
     with project.lock():
         folders = [project.staged, project.generated, project.vendor, project.html]
-        folders += [project.build / "site", project.build / "failed"]
+        folders += [project.build / name for name in ("site", "failed", "lite")]
         if everything:
             folders += [project.build / name for name in ("executed", "scenarios", "runs")]
         for folder in folders:

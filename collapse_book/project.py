@@ -79,6 +79,11 @@ class Project:
         return self.build / "html"
 
     @property
+    def lite(self) -> Path:
+        """The notebooks that run in a browser; they go when the site is built again."""
+        return self.html / "lite"
+
+    @property
     def staged(self) -> Path:
         return self.book / "notebooks"
 
