@@ -124,11 +124,10 @@ def test_page_can_be_cited_with_address_date_and_version(author: Author, noteboo
 def test_staged_page_and_download(author: Author, notebook):
     merged = merge(notebook, executed_copy(notebook, [figure()]))
     stage(author.project, "gaussian", merged)
-    staged = json.loads((author.root / "book/notebooks/gaussian.ipynb").read_text())
-    assert "Colophon" in "".join(staged["cells"][-1]["source"])
-    download = json.loads((author.root / "book/_vendor/download/gaussian.ipynb").read_text())
-    source = json.loads((author.root / "notebooks/gaussian.ipynb").read_text())
-    assert download == source
+    staged = read_notebook(author.root / "book/notebooks/gaussian.ipynb")
+    assert "Colophon" in staged["cells"][-1]["source"]
+    download = read_notebook(author.root / "book/_vendor/download/gaussian.ipynb")
+    assert download == read_notebook(author.root / "notebooks/gaussian.ipynb")
 
 
 def test_ledger_holds_every_claim_and_links_back(notebook):
