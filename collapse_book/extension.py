@@ -17,6 +17,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
+from collapse_book.lite import OPENS, browser_chapters
+from collapse_book.project import Project
+
 #: A link of a page to something of the same site: neither a host, a path from the root, nor "#x".
 RELATIVE = re.compile(r'\b(?P<key>href|src|action)="(?!/|#|[a-z][a-z0-9+.-]*:)(?P<path>[^"]+)"')
 
@@ -148,6 +151,39 @@ def name_lists(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def offer_browser(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Add to the launch buttons of a chapter that needs no torch where it runs in the browser.
+
+    The link leads to the published book, as those to Colab and Binder do, because the page cannot
+    know whether ``collapse-book lite`` was run beside it.
+    """
+    menus = [
+        button
+        for button in context.get("header_buttons", [])
+        if button.get("label") == "launch-buttons"
+    ]
+    chapter = page.removeprefix("notebooks/")
+    if menus and app.config.html_baseurl and chapter in lite_chapters(Path(app.srcdir).parent):
+        address = f"{app.config.html_baseurl.rstrip('/')}/{OPENS.format(chapter=chapter)}"
+        menus[0]["buttons"].append(
+            {
+                "type": "link",
+                "text": "This browser (loads tens of MB)",
+                "tooltip": "Run in this browser: JupyterLite; Python comes from Pyodide's CDN",
+                "icon": "_static/images/logo_jupyterlite.svg",
+                "url": address,
+            }
+        )
+
+
+@cache
+def lite_chapters(root: Path) -> frozenset[str]:
+    """Chapters of the book at ``root`` that run in a browser."""
+    return frozenset(browser_chapters(Project(root)))
+
+
 def root_links(text: str, prefix: str) -> str:
     """HTML whose links inside the site start at the root: right wherever it is shown."""
     return RELATIVE.sub(lambda found: f'{found["key"]}="{prefix}{found["path"]}"', text)
@@ -173,5 +209,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("glossary_common", [], "env", types=[list])
     app.connect("html-page-context", name_places)
     app.connect("html-page-context", name_lists)
+    app.connect("html-page-context", offer_browser, priority=502)  # the theme's are added at 501
     app.connect("build-finished", finish_not_found)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

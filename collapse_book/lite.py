@@ -61,6 +61,8 @@ INSTALL = """\
 %pip install -q collapse-utils"""
 KERNELSPEC = {"display_name": "Python (Pyodide)", "language": "python", "name": "python"}
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
+#: Where a chapter opens, below the address of the book.
+OPENS = "lite/notebooks/index.html?path={chapter}.ipynb"
 
 
 def browser_chapters(project: Project) -> list[str]:
@@ -162,6 +164,7 @@ def settings() -> dict[str, Any]:
             "appName": "Model Collapse",
             "appUrl": "./tree",
             "contentsAllJsonFile": "all.json",
+            "faviconUrl": "./tree/favicon.ico",
             "litePluginSettings": {f"{KERNEL}:kernel": {"disablePyPIFallback": True}},
         },
     }
