@@ -442,8 +442,9 @@ def mixed_risk(
 ) -> Array:
     """E[W2^2] of the mixture of :func:`mixed_moments`, to first order in the sample sizes.
 
-    V + (1 - sqrt S)^2 + Var(v) / (4 S), where Var(v)' = w^2 2/n_real + (1-w)^2 bias^2 (Var(v) +
-    2 S^2/n_model) follows the fluctuation of the fitted variance (delta method).
+    V + (1 - sqrt S)^2 + Var(v) / (4 S^(3/2)), because the second derivative of (1 - sqrt v)^2 is
+    v^(-3/2) / 2 (delta method). Var(v)' = w^2 2/n_real + (1-w)^2 bias^2 (Var(v) + 2 S^2/n_model)
+    follows the fluctuation of the fitted variance.
 
     Returns
     -------
@@ -457,7 +458,7 @@ def mixed_risk(
     for before in s[1:-1]:
         noise = 2 * before**2 / n_model if n_model else 0.0
         spread.append(w**2 * 2 / n_real + (1 - w) ** 2 * bias**2 * (spread[-1] + noise))
-    return v + (1 - np.sqrt(s)) ** 2 + np.array(spread) / (4 * s)
+    return v + (1 - np.sqrt(s)) ** 2 + np.array(spread) / (4 * s**1.5)
 
 
 def mixed_gaussian(

@@ -9,7 +9,7 @@ of rate ``e^{r_i}``; the first to ring wins with just that probability.
 A `sharpness` multiplies the rewards: 0 is no choice, infinity takes the best row always. For any
 finite sharpness `n_candidates` may be infinite: then the factor is ``e^r / E e^r``.
 
-Taught in the chapter "What readers choose".
+Taught in the chapter ``feedback``.
 """
 
 from __future__ import annotations

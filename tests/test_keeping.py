@@ -209,6 +209,19 @@ def test_first_order_risk_is_close_for_large_samples(bias, n_model):
     assert abs(risk.mean() - law) < width
 
 
+def test_first_order_risk_holds_far_from_the_true_variance():
+    how = {"n_real": 500, "n_model": 500, "n_generations": 8, "bias": 0.5}
+    paths = keeping.mixed_gaussian(**how, n_replicates=400_000, rng=np.random.default_rng(9))
+    risk = paths.w2()[-1]
+    law = keeping.mixed_risk(**how)[-1]
+    spread = keeping.mixed_moments(**how)[1][-1]
+    assert spread < 0.7
+    # What the finite sample adds is of order 1/n_real; the next order is smaller by as much.
+    next_order = (law - (1 - np.sqrt(spread)) ** 2) * 2 / 500
+    width = stats.norm.isf(ALARM / 2) * risk.std() / np.sqrt(len(risk)) + next_order
+    assert abs(risk.mean() - law) < width
+
+
 # ------------------------------------------------------------------ the abstaining family
 
 
