@@ -334,6 +334,56 @@ def film(
     _play(stage, moving, stills, labels, start, name, caption, alt)
 
 
+def reader(
+    pages: Sequence[Mapping[str, str]],
+    *,
+    name: str,
+    caption: str,
+    alt: str,
+    labels: Sequence[str] | None = None,
+    start: int = 0,
+) -> None:
+    """Display texts side by side with a slider over generations, to be read as they change.
+
+    Slider, keyboard and reduced motion are those of :func:`player`; on paper four pages stand
+    one below the other.
+
+    Parameters
+    ----------
+    pages : sequence of dicts of heading -> text
+        One per generation, all with the same headings.
+    name, caption, alt : str
+        As in :func:`show`.
+    labels : sequence of str
+        One per page; default "generation 0", "generation 1", ...
+    start : int
+        Page shown first.
+
+    Raises
+    ------
+    ValueError
+        If name, caption or alt is empty, there are fewer than two pages, their headings differ, or
+        the texts would be heavy on a page.
+    """
+    _require(name=name, caption=caption, alt=alt)
+    headings = [list(page) for page in pages]
+    if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
+        raise ValueError(f"pages must be two or more with the same headings, got {headings}")
+    start = checks.integer("start", start, 0, len(pages) - 1)
+    frames = [[html.escape(text) for text in page.values()] for page in pages]
+
+    def still(i: int) -> str:
+        return "".join(
+            f"<div><strong>{html.escape(heading)}</strong><p data-slot>{text}</p></div>"
+            for heading, text in zip(headings[0], frames[i], strict=True)
+        )
+
+    label = f'role="group" aria-label="{html.escape(alt, quote=True)}"'
+    stage = f'<div class="player-frame player-text" {label}>{still(start)}</div>'
+    stills = [f'<div class="player-text">{still(i)}</div>' for i in range(len(pages))]
+    _play(stage, frames, stills, labels, start, name, caption, alt)
+
+
 def _play(
     stage: str,
     frames: list[list[str]],

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import html
 import io
 import json
 import re
@@ -490,6 +491,44 @@ def test_a_heavy_film_is_refused(displayed):
     noise = np.random.default_rng(1).normal(size=(40, 2000))
     with pytest.raises(ValueError, match="frames must be drawn in at most 300,000 characters"):
         figures.film(fig, [ax.plot(row) for row in noise], **TEXTS)
+    assert displayed == []
+
+
+PAGES = [{"sampling": f"text <b> {g}", "beams": f"loop & {g}"} for g in range(5)]
+
+
+def test_a_reader_holds_the_texts_and_nothing_of_them_is_markup(displayed):
+    figures.reader(PAGES, **TEXTS, start=1)
+    ((data, metadata),) = displayed
+    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
+    page = Page(data["text/html"])
+    (stage,) = page.all("div", **{"class": "player-frame player-text"})
+    assert stage["role"] == "group" and stage["aria-label"] == TEXTS["alt"]
+    stills = 4
+    assert page.text["strong"] == ["sampling", "beams"] * (1 + stills)
+    assert page.text["p"][:2] == ["text <b> 1", "loop & 1"]
+    assert page.text["p"][-2:] == ["text <b> 4", "loop & 4"]
+    frames = json.loads(page.text["script"][0])["frames"]
+    assert [[html.unescape(part) for part in frame] for frame in frames] == [
+        list(page.values()) for page in PAGES
+    ]
+    assert not any("<" in part for frame in frames for part in frame)
+
+
+@pytest.mark.parametrize(
+    ("pages", "change", "message"),
+    [
+        (PAGES[:1], {}, "pages must be two or more with the same headings, got "),
+        ([{}, {}], {}, r"pages must be .* got \[\[\], \[\]\]"),
+        ([{"a": ""}, {"b": ""}], {}, r"pages must be .* got \[\['a'\], \['b'\]\]"),
+        (PAGES, {"labels": ["a"]}, "labels must name all 5 frames, got 1"),
+        (PAGES, {"start": -1}, "start must be an integer between 0 and 4, got -1"),
+        (PAGES, {"alt": " "}, "alt must be a text"),
+    ],
+)
+def test_reader_refuses_what_it_cannot_show(displayed, pages, change, message):
+    with pytest.raises(ValueError, match=message):
+        figures.reader(pages, **{**TEXTS, **change})
     assert displayed == []
 
 
