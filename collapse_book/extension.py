@@ -171,7 +171,7 @@ def offer_browser(
             {
                 "type": "link",
                 "text": "This browser (loads tens of MB)",
-                "tooltip": "Run in the browser: the first start downloads tens of MB from Pyodide's CDN",
+                "tooltip": "The first start downloads tens of MB from Pyodide's CDN",
                 "icon": "_static/images/logo_jupyterlite.svg",
                 "url": address,
             }
