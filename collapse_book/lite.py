@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def obstacles(library: Library, notebook: Notebook) -> set[str]:
     return used & MISSING | used - sys.stdlib_module_names - PACKAGES
 
 
-def _imported(source: str) -> set[str]:
+@cache
+def _imported(source: str) -> frozenset[str]:
     """Packages and standard modules that a source imports, by the first part of their name."""
     names: list[str] = []
     for node in ast.walk(ast.parse(MAGIC.sub(r"\1pass", source))):
@@ -98,7 +100,7 @@ def _imported(source: str) -> set[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.append(node.module)
-    return {name.partition(".")[0] for name in names}
+    return frozenset(name.partition(".")[0] for name in names)
 
 
 def browser_copy(notebook: Notebook) -> Notebook:
