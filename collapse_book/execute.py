@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.notebooks import Notebook
-from collapse_book.workers import Crew
+from collapse_book.workers import START, Crew
 
 #: Seconds: for a scheduler to answer, for its first worker to join, between looks at the workers.
 ANSWER, FIRST_WORKER, POLL = 10.0, 60.0, 2.0
@@ -277,7 +278,11 @@ def _accelerator() -> str:
 
 
 class Engine(Protocol):
-    """Runs tasks and hands each outcome back as soon as it is there."""
+    """Runs tasks and hands each outcome back as soon as it is there; to be entered first."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def run(
         self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
@@ -286,6 +291,12 @@ class Engine(Protocol):
 
 class InlineEngine:
     """One task after the other in this process: nothing to start for a single notebook."""
+
+    def __enter__(self) -> InlineEngine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """There is nothing to end."""
 
     def run(
         self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
@@ -298,8 +309,9 @@ class InlineEngine:
 class DaskEngine:
     """A Dask cluster: local processes, or the scheduler at ``address``.
 
-    A task that was running on a worker that is lost runs again on another one; what has been
-    handed back is never run twice. A remote worker must have the same sources as this process.
+    Entering it starts the processes, or connects and looks at the workers. A task that was
+    running on a worker that is lost runs again on another one; what has been handed back is never
+    run twice. A remote worker must have the same sources as this process.
     """
 
     def __init__(
@@ -308,6 +320,24 @@ class DaskEngine:
         self.jobs = jobs
         self.address = address
         self.say = say
+        self._crew: Crew | None = None
+
+    def __enter__(self) -> DaskEngine:
+        os.environ.update(ENVIRONMENT)  # before the workers start
+        for name in ("distributed", "distributed.client"):  # what matters is said in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with contextlib.ExitStack() as stack:
+            if self.address is None:
+                self._client = stack.enter_context(_local_client(self.jobs))
+            else:
+                self._client = stack.enter_context(_remote_client(self.address))
+                self._crew = Crew(self._client, self.address)
+                self._crew.muster(FIRST_WORKER)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
 
     def run(
         self, tasks: Sequence[Task], *, timeout: float | None, started: Callable[[str], None]
@@ -316,68 +346,62 @@ class DaskEngine:
 
         from distributed import wait
 
-        os.environ.update(ENVIRONMENT)  # before the workers start
-        for name in ("distributed", "distributed.client"):  # what matters is said in one line
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with _client(self.jobs, self.address) as client:
-            crew = None
-            if self.address is not None:
-                crew = Crew(client, self.address)
-                crew.muster(FIRST_WORKER)
-            waiting = list(longest_first(tasks))
-            running: dict[Any, tuple[Task, list[str] | None]] = {}
+        client, crew = self._client, self._crew
+        waiting = list(longest_first(tasks))
+        running: dict[Any, tuple[Task, list[str] | None]] = {}
 
-            def submit(task: Task, workers: list[str] | None) -> None:
-                future = client.submit(
-                    execute_notebook,
-                    task.notebook,
-                    dict(task.parameters),
-                    timeout,
-                    pure=False,
-                    workers=workers,
-                )
-                running[future] = (task, workers)
+        def submit(task: Task, workers: list[str] | None) -> None:
+            future = client.submit(
+                execute_notebook,
+                task.notebook,
+                dict(task.parameters),
+                timeout,
+                pure=False,
+                workers=workers,
+            )
+            running[future] = (task, workers)
 
-            try:
-                while waiting or running:
-                    workers = None if crew is None else self._look(crew)
-                    # Never more tasks than threads: the scheduler would hand the rest out early.
-                    slots = sum(client.nthreads().values()) if workers is None else len(workers)
-                    for future, (task, allowed) in list(running.items()):
-                        if allowed is not None and workers and not set(allowed) & set(workers):
-                            future.cancel()  # all it may run on are gone
-                            del running[future]
-                            submit(task, workers)
-                    while waiting and len(running) < slots:
-                        task = waiting.pop(0)
+        try:
+            while waiting or running:
+                workers = None if crew is None else self._look(crew)
+                # Never more tasks than threads: the scheduler would hand the rest out early.
+                slots = sum(client.nthreads().values()) if workers is None else len(workers)
+                for future, (task, allowed) in list(running.items()):
+                    if allowed is not None and workers and not set(allowed) & set(workers):
+                        future.cancel()  # all it may run on are gone
+                        del running[future]
                         submit(task, workers)
-                        started(task.name)
-                    if not running:
-                        time.sleep(POLL)
-                        continue
-                    with contextlib.suppress(TimeoutError):
-                        wait(list(running), timeout=POLL, return_when="FIRST_COMPLETED")
-                    for future in [future for future in running if future.done()]:
-                        task, _ = running.pop(future)
-                        try:
-                            outcome = Outcome(task.name, *future.result())
-                        except CancelledError:
-                            raise
-                        except Exception as error:  # a lost worker, or the press: report, go on
-                            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                            outcome = Outcome(task.name, task.notebook, what)
-                        yield outcome
-            except (CancelledError, OSError):
-                if self.address is None:
-                    raise
-                raise BuildFailed(
-                    f"the scheduler at {self.address} is gone; what had finished is kept, "
-                    "so run the same command again"
-                ) from None
-            except BaseException:
-                if self.address is not None:
-                    client.cancel(list(running))
+                while waiting and len(running) < slots:
+                    task = waiting.pop(0)
+                    submit(task, workers)
+                    started(task.name)
+                if not running:
+                    time.sleep(POLL)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    wait(list(running), timeout=POLL, return_when="FIRST_COMPLETED")
+                for future in [future for future in running if future.done()]:
+                    task, _ = running.pop(future)
+                    try:
+                        outcome = Outcome(task.name, *future.result())
+                    except CancelledError:
+                        raise
+                    except Exception as error:  # a lost worker, or the press: report, go on
+                        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                        outcome = Outcome(task.name, task.notebook, what)
+                    future.release()  # its __del__ would: Python drops a Ctrl-C that falls there
+                    yield outcome
+        except (CancelledError, OSError):
+            if self.address is None:
                 raise
+            raise BuildFailed(
+                f"the scheduler at {self.address} is gone; what had finished is kept, "
+                "so run the same command again"
+            ) from None
+        except BaseException:
+            if self.address is not None:
+                client.cancel(list(running))
+            raise
 
     def _look(self, crew: Crew) -> list[str]:
         """Workers that may work now; a newcomer that may not is named once."""
@@ -390,38 +414,66 @@ class DaskEngine:
 
 
 @contextlib.contextmanager
-def _client(jobs: int, address: str | None) -> Iterator[Any]:
-    """Client of a remote scheduler, or of a local cluster of one-thread processes."""
+def _remote_client(address: str) -> Iterator[Any]:
+    """Client of the scheduler at ``address``."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=ANSWER)
+    except (OSError, TimeoutError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise BadInput(
+            f"no Dask scheduler answers at {address}: {why}; start one with `dask scheduler`, "
+            f"and its workers with `{START.replace('ADDRESS', address)}`"
+        ) from None
+    with client:
+        yield client
+
+
+@contextlib.contextmanager
+def _local_client(jobs: int) -> Iterator[Any]:
+    """Client of a cluster of one-thread processes on this machine."""
     from distributed import Client, LocalCluster
 
-    if address is not None:
-        try:
-            client = Client(address, timeout=ANSWER)
-        except (OSError, TimeoutError, ValueError) as error:
-            why = " ".join(str(error).split())
-            raise BadInput(f"no Dask scheduler answers at {address}: {why}") from None
-        with client:
-            yield client
-        return
-    cluster = LocalCluster(
-        n_workers=jobs,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=0,
-        dashboard_address="127.0.0.1:0",  # any free port: two builds may run at once
-        silence_logs=logging.CRITICAL,
-    )
+    stack = contextlib.ExitStack()
     try:
-        with Client(cluster) as client:
+        with _interrupts_held():
+            cluster = LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # any free port: two builds may run at once
+                silence_logs=logging.CRITICAL,
+            )
+            stack.callback(cluster.close, timeout=30)
+            client = stack.enter_context(Client(cluster))
             client.run(_ignore_interrupts)
-            yield client
+        yield client
     finally:
-        cluster.close(timeout=30)
+        with _interrupts_held():
+            stack.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, here and in processes that are started meanwhile; it counts afterwards.
+
+    It reaches every process of a terminal. A worker that is still loading would die of it with a
+    traceback, and Dask cannot close a cluster that is half started, or that is half closed.
+    """
+    resource_tracker.ensure_running()  # when it starts, Python lets interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts() -> None:
-    """In a worker: leave Ctrl-C, which reaches all processes of a terminal, to the main one."""
+    """In a worker: leave Ctrl-C to the main process, and let kernels be interrupted again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def longest_first(tasks: Sequence[Task]) -> list[Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,15 +111,16 @@ class Chapters:
             return []
         report.line(f"executing {_count(tasks)}, {len(chapters) - len(tasks)} unchanged")
         failures: list[str] = []
-        with report.executing(len(tasks)):
-            engine = options.engine(len(tasks))
-            for outcome in engine.run(tasks, timeout=options.timeout, started=report.started):
-                error = outcome.error or self._moved(outcome.name)
-                report.finished(outcome.name, error)
-                if error is None:
-                    self.store.put(outcome.name, self._keys[outcome.name], outcome.notebook)
-                else:
-                    failures.append(self._failure(outcome, error))
+        with options.engine(len(tasks)) as engine, report.executing(len(tasks)):
+            run = engine.run(tasks, timeout=options.timeout, started=report.started)
+            with contextlib.closing(run) as outcomes:
+                for outcome in outcomes:
+                    error = outcome.error or self._moved(outcome.name)
+                    report.finished(outcome.name, error)
+                    if error is None:
+                        self.store.put(outcome.name, self._keys[outcome.name], outcome.notebook)
+                    else:
+                        failures.append(self._failure(outcome, error))
         if failures:
             raise BuildFailed("\n".join(failures))
         return [task.name for task in tasks]

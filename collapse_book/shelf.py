@@ -23,7 +23,7 @@ class Shelf:
     Raises
     ------
     BadInput
-        If fsspec does not know the protocol or lacks the package for it.
+        If fsspec does not know the protocol or lacks the package for it, or a file is there.
     """
 
     def __init__(self, address: str) -> None:
@@ -37,6 +37,8 @@ class Shelf:
             raise BadInput(f"--out {address}: {error}") from None
         self._root = root.rstrip("/")
         self._folder = Path(root) if isinstance(self._fs, LocalFileSystem) else None
+        if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
+            raise BadInput(f"--out {address} is a file: give a folder")
 
     def place(self, name: str) -> str:
         """Address of a file, for messages."""
@@ -77,16 +79,17 @@ class Shelf:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._reaching("remove", name), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def names(self, folder: str, ending: str) -> set[str]:
         """Names of the files of a folder without this ending, such as ``.parquet``."""
         self._fs.invalidate_cache()
-        try:
-            paths = self._fs.ls(self._path(folder), detail=False)
-        except FileNotFoundError:
-            return set()
+        with self._reaching("list", folder):
+            try:
+                paths = self._fs.ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return set()
         names = (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
         return {name.removesuffix(ending) for name in names if name.endswith(ending)}
 

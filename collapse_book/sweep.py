@@ -42,7 +42,7 @@ class SweepOptions:
 
     def engine(self, points: int, report: Report) -> Engine:
         """In this process for one point or one job, a cluster otherwise."""
-        if self.scheduler is None and (points == 1 or self.jobs == 1):
+        if points == 0 or (self.scheduler is None and (points == 1 or self.jobs == 1)):
             return InlineEngine()
         return DaskEngine(min(self.jobs or cores(), points), self.scheduler, report.line)
 
@@ -117,27 +117,27 @@ class Sweep:
         BuildFailed
             If the scheduler is lost, or the library is edited meanwhile.
         """
-        with self.shelf.lock():
+        self._check_shelf()
+        done = set() if options.force else self.finished()
+        todo = [key for key in self.points if key not in done]
+        count = f"{len(self.points)} point{'s' * (len(self.points) > 1)} of {self.chapter}"
+        report.line(f"{count}: {len(done)} finished before, {len(todo)} to run")
+        failures: dict[str, str] = {}
+        tasks = [Task(key, self.notebook, self.points[key]) for key in todo]
+        # A scheduler that does not answer leaves nothing behind: it comes before the lock.
+        with options.engine(len(tasks), report) as engine, self.shelf.lock():
             self._claim_shelf()
-            done = set() if options.force else self.finished()
-            todo = [key for key in self.points if key not in done]
-            count = f"{len(self.points)} point{'s' * (len(self.points) > 1)} of {self.chapter}"
-            report.line(f"{count}: {len(done)} finished before, {len(todo)} to run")
-            failures: dict[str, str] = {}
-            if todo:
-                tasks = [Task(key, self.notebook, self.points[key]) for key in todo]
-                engine = options.engine(len(tasks), report)
-                with showing(report, len(tasks)) as progress:
-                    run = engine.run(tasks, timeout=options.timeout, started=progress.started)
-                    with contextlib.closing(run) as outcomes:
-                        for outcome in outcomes:
-                            self._keep(outcome, failures)
-                            label = self.grid.label(self.points[outcome.name])
-                            progress.finished(outcome, label)
-            return failures
+            with showing(report, len(tasks)) as progress:
+                run = engine.run(tasks, timeout=options.timeout, started=progress.started)
+                with contextlib.closing(run) as outcomes:
+                    for outcome in outcomes:
+                        self._keep(outcome, failures)
+                        label = self.grid.label(self.points[outcome.name])
+                        progress.finished(outcome, label)
+        return failures
 
-    def _claim_shelf(self) -> None:
-        """Write what is being swept, and refuse the shelf of another chapter."""
+    def _check_shelf(self) -> None:
+        """Refuse the shelf of another chapter, and one that cannot be read."""
         try:
             written = self.shelf.read("sweep.json")
         except BuildFailed as error:
@@ -151,6 +151,9 @@ class Sweep:
                 raise BadInput(
                     f"{self.shelf.address} holds a sweep of {other}: give {self.chapter} another"
                 )
+
+    def _claim_shelf(self) -> None:
+        """Write what is being swept."""
         content = {
             "chapter": self.chapter,
             "varied": list(self.grid.varied),

@@ -317,10 +317,9 @@ def test_engines_agree_and_hand_back_each_outcome(author: Author):
     results = []
     for engine in (InlineEngine(), DaskEngine(2)):
         began: list[str] = []
-        outcomes = {
-            outcome.name: outcome
-            for outcome in engine.run(tasks, timeout=None, started=began.append)
-        }
+        with engine:
+            run = engine.run(tasks, timeout=None, started=began.append)
+            outcomes = {outcome.name: outcome for outcome in run}
         assert sorted(began) == ["one", "two"]
         results.append({name: outcome.error for name, outcome in outcomes.items()})
         text = outcomes["one"].notebook["cells"][-1]["outputs"][0]["text"]

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from conftest import PARAMETERS, Author
 from test_press_build import slow, start, wait_for
 from test_press_cli import press
 
+from collapse_book import execute
 from collapse_book import sweep as sweep_module
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import Outcome, Task
@@ -78,6 +80,11 @@ class Stub:
         self.ran: list[dict] = []
         self.fail: Callable[[dict], str | None] = lambda parameters: None
         self.before: Callable[[dict], None] = lambda parameters: None
+
+    def __enter__(self) -> Stub:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def run(self, tasks: Sequence[Task], *, timeout, started) -> Iterator[Outcome]:
         for task in tasks:
@@ -416,6 +423,21 @@ def test_result_to_show_that_is_not_there_is_said(walk: Author, stub: Stub, tmp_
     assert "nothing to show under 'shore'; did you mean 'share'?" in capsys.readouterr().out
 
 
+def test_nothing_is_written_before_a_scheduler_answers(walk: Author, monkeypatch, tmp_path):
+    monkeypatch.setattr(execute, "ANSWER", 0.5)
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: "):
+        sweep(walk, GRID, str(out), scheduler="tcp://127.0.0.1:1")
+    assert not out.exists()
+
+
+def test_nothing_to_run_needs_no_scheduler(walk: Author, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepOptions, "engine", lambda self, points, report: Stub())
+        sweep(walk, GRID, str(tmp_path / "out"))
+    sweep(walk, GRID, str(tmp_path / "out"), scheduler="tcp://127.0.0.1:1")  # nobody is there
+
+
 def test_progress_in_a_log_tells_the_time_left(walk: Author, stub: Stub, tmp_path, capsys):
     clock = iter(range(0, 10_000, 30))
     with pytest.MonkeyPatch.context() as patch:
@@ -446,7 +468,8 @@ def test_duration_in_words(seconds, text):
         ("sweep walk --grid bad.yml --out out", "bad.yml: n_samples must be an integer from 2"),
         ("sweep wolk --grid good.yml --out out", "no chapter 'wolk'; did you mean 'walk'?"),
         ("sweep walk --grid good.yml --out s4://x", "--out s4://x: Protocol not known"),
-        ("sweep walk --grid good.yml --out good.yml", "cannot write to good.yml: File exists"),
+        ("sweep walk --grid good.yml --out good.yml/x", "cannot read good.yml/x/sweep.json: Not"),
+        ("sweep walk --grid good.yml --out good.yml", "--out good.yml is a file: give a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(walk: Author, arguments, message):
@@ -490,3 +513,19 @@ def test_ctrl_c_keeps_finished_points_and_the_sweep_goes_on(walk: Author, tmp_pa
     done = press(walk.root, *command)
     assert done.returncode == 0, done
     assert "2 points of walk: 2 finished before, 0 to run" in done.stdout
+
+
+def test_ctrl_c_while_the_workers_start_is_one_line(walk: Author):
+    """It reaches them too, and they are still loading."""
+    walk.write("grid.yml", "seed: 1..2\n")
+    running = start(walk, "sweep", "walk", "--grid", "grid.yml", "--out", "out", "--jobs", "2")
+
+    def loading() -> bool:
+        children = psutil.Process(running.pid).children()
+        return any("spawn_main" in " ".join(child.cmdline()) for child in children)
+
+    wait_for(loading)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.strip() == "collapse-book: interrupted; notebooks that had finished are kept"

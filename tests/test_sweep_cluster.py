@@ -205,6 +205,7 @@ def test_scheduler_without_workers_is_bad_input():
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://", "tcp://127.0.0.1"])
 def test_scheduler_that_does_not_answer_is_bad_input(monkeypatch, address):
     monkeypatch.setattr(execute, "ANSWER", 1.0)
-    run = DaskEngine(1, address).run([], timeout=None, started=lambda name: None)
-    with pytest.raises(BadInput, match=f"no Dask scheduler answers at {address}: "):
-        next(run)
+    start = f"dask worker {address} --nworkers -1 --nthreads 1"
+    message = f"no Dask scheduler answers at {address}: .* with `dask scheduler`, .* `{start}`"
+    with pytest.raises(BadInput, match=message), DaskEngine(1, address):
+        pass
