@@ -118,7 +118,8 @@ def _attempt(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs, it raises
+    logging.getLogger("asyncio").addFilter(_not_left_waiting)
     started = datetime.now(UTC)
     clock = time.perf_counter()
     error = None
@@ -167,6 +168,11 @@ def _attempt(
         "machine": _machine(),
     }
     return executed, error, died
+
+
+def _not_left_waiting(record: logging.LogRecord) -> bool:
+    """Whether a message is not about the task that nbclient leaves when a cell takes too long."""
+    return "_async_poll_output_msg" not in record.getMessage()
 
 
 def _logged_kernel(log: Path) -> type:

@@ -243,7 +243,12 @@ class Sweep:
                 hint = suggestion(name, dict.fromkeys(results["name"]), "results")
                 report.line(f"nothing to show under {name!r}{hint}")
         if results.empty:
-            report.line("no figure: the chapter states no claims and glues no numbers")
+            why = (
+                "the chapter states no claims and glues no numbers"
+                if there
+                else "no point has finished"
+            )
+            report.line(f"no figure: {why}")
             return
         known = [name for name in shown if name in set(results["name"])]
         self.shelf.write(

@@ -495,6 +495,21 @@ def test_help_of_a_chapter_shows_its_parameters(walk: Author):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+def test_points_that_take_too_long_are_one_line_each(walk: Author):
+    walk.chapter("walk", "import time\ntime.sleep(60)")
+    walk.write("grid.yml", "seed: 1..2\n")
+    command = ("sweep", "walk", "--grid", "grid.yml", "--out", "out", "--jobs", "2")
+    done = press(walk.root, *command, "--timeout", "1")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert [line.split(" (")[0] for line in lines] == [
+        "collapse-book: walk with seed=1, cell 5",
+        "collapse-book: walk with seed=2, cell 5",
+    ]
+    assert all("(import time): took longer than 1 s (notebook as far as" in line for line in lines)
+    assert "no figure: no point has finished" in done.stdout
+
+
 def test_ctrl_c_keeps_finished_points_and_the_sweep_goes_on(walk: Author, tmp_path):
     walk.chapter("walk", "if seed == 3:\n" + textwrap.indent(slow(tmp_path), "    "))
     walk.write("grid.yml", "seed: 1..3\n")
