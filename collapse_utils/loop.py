@@ -47,7 +47,8 @@ class Snapshot:
     origin : ndarray of int
         Generation that wrote each training row.
     sample : ndarray
-        ``n_eval`` rows written by the model (real rows at generation 0).
+        ``n_eval`` rows written by the model. At generation 0: as many real rows, or the whole
+        first training set where the data are an array.
     """
 
     generation: int
