@@ -18,7 +18,7 @@ from rich.progress import Progress as RichProgress
 
 from collapse_book.cache import cache_key, executed_sources
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed, suggestion
+from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
 from collapse_book.grid import Grid, Point
 from collapse_book.notebooks import chapter_parameters, dump_notebook, read_notebook
@@ -62,6 +62,8 @@ class Sweep:
     grid : Grid
     out : str
         Folder or URL of the shelf.
+    shown : sequence of str
+        Claims and numbers to draw; what suits the table when empty.
 
     Raises
     ------
@@ -69,7 +71,9 @@ class Sweep:
         If the shelf cannot be used, or a parameter of the chapter has the name of a column.
     """
 
-    def __init__(self, project: Project, chapter: str, grid: Grid, out: str) -> None:
+    def __init__(
+        self, project: Project, chapter: str, grid: Grid, out: str, shown: Sequence[str] = ()
+    ) -> None:
         for parameter in chapter_parameters(project, chapter):
             if parameter.name in (*BEFORE, *AFTER):
                 raise BadInput(
@@ -80,6 +84,7 @@ class Sweep:
         self.project = project
         self.chapter = chapter
         self.grid = grid
+        self.shown = shown
         self.shelf = Shelf(out)
         self.notebook = read_notebook(project.notebook(chapter))
         base = cache_key(project, self.notebook, {}, Library(project.package))
@@ -113,12 +118,17 @@ class Sweep:
         Raises
         ------
         BadInput
-            If workers at the scheduler may not be used, or the shelf cannot be written.
+            If workers at the scheduler may not be used, the shelf cannot be written, or the
+            points that are there have no such result to show.
         BuildFailed
-            If the scheduler is lost, or the library is edited meanwhile.
+            If the scheduler is lost, the library is edited meanwhile, or the first point has no
+            such result to show.
         """
         self._check_shelf()
-        done = set() if options.force else self.finished()
+        finished = self.finished()
+        if wrong := self._not_there(finished):
+            raise BadInput(wrong)
+        done = set() if options.force else finished
         todo = [key for key in self.points if key not in done]
         count = f"{len(self.points)} point{'s' * (len(self.points) > 1)} of {self.chapter}"
         report.line(f"{count}: {len(done)} finished before, {len(todo)} to run")
@@ -134,7 +144,24 @@ class Sweep:
                         self._keep(outcome, failures)
                         label = self.grid.label(self.points[outcome.name])
                         progress.finished(outcome, label)
+                        if not finished and outcome.error is None:
+                            finished = {outcome.name}
+                            if wrong := self._not_there(finished):
+                                raise BuildFailed(f"{wrong} (what has finished is kept)")
         return failures
+
+    def _not_there(self, finished: set[str]) -> str | None:
+        """A message if none of these points has a result that is to be shown."""
+        there: dict[str, None] = {}
+        for key in finished:
+            if there.keys() >= set(self.shown):
+                return None
+            there |= dict.fromkeys(_results(self._point(key))["name"])
+        wrong = [repr(name) for name in self.shown if name not in there]
+        if not finished or not wrong:
+            return None
+        known = ", ".join(there) or "none"
+        return f"--show {', '.join(wrong)}: no such result; {self.chapter} has {known}"
 
     def _check_shelf(self) -> None:
         """Refuse the shelf of another chapter, and one that cannot be read."""
@@ -198,11 +225,11 @@ class Sweep:
         """
         import pandas as pd
 
+        finished = self.finished()
         frames = []
         for key, point in self.points.items():
-            stored = self.shelf.read(f"points/{key}.parquet")
-            if stored is not None:
-                frames.append(self._read_point(key, stored))
+            if key in finished:
+                frames.append(self._point(key))
             elif key in failures:
                 row = {"kind": "failure", "name": "error", "text": failures[key]}
                 frames.append(pd.DataFrame([{"point": key, **point, **row}]))
@@ -211,24 +238,25 @@ class Sweep:
             return pd.DataFrame(columns=columns)
         return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
-    def _read_point(self, key: str, stored: bytes) -> pd.DataFrame:
+    def _point(self, key: str) -> pd.DataFrame:
         import pandas as pd
 
+        name = f"points/{key}.parquet"
+        stored = self.shelf.read(name)
         try:
             return pd.read_parquet(io.BytesIO(stored))
         except (OSError, ValueError) as error:
-            where = self.shelf.place(f"points/{key}.parquet")
-            raise BuildFailed(f"{where} is damaged, delete it and run again: {error}") from None
+            raise BuildFailed(
+                f"{self.shelf.place(name)} is damaged, delete it and run again: {error}"
+            ) from None
 
-    def publish(self, failures: Mapping[str, str], shown: Sequence[str], report: Report) -> None:
+    def publish(self, failures: Mapping[str, str], report: Report) -> None:
         """Write the table and the summary figure.
 
         Parameters
         ----------
         failures : mapping
             As `run` returned it.
-        shown : sequence of str
-            Claims and numbers to draw; what suits the table when empty.
         """
         from collapse_book.summary import draw, encode
 
@@ -237,11 +265,7 @@ class Sweep:
         self.shelf.write("table.csv", table.to_csv(index=False).encode())
         there = table.loc[table["kind"] == "run", "point"].nunique()
         report.line(f"table: {self.shelf.place('table.parquet')} and table.csv, {there} points")
-        results = table.loc[table["kind"].isin(("claim", "number"))]
-        for name in shown:
-            if name not in set(results["name"]):
-                hint = suggestion(name, dict.fromkeys(results["name"]), "results")
-                report.line(f"nothing to show under {name!r}{hint}")
+        results = _results(table)
         if results.empty:
             why = (
                 "the chapter states no claims and glues no numbers"
@@ -250,11 +274,13 @@ class Sweep:
             )
             report.line(f"no figure: {why}")
             return
-        known = [name for name in shown if name in set(results["name"])]
-        self.shelf.write(
-            "summary.png", encode(draw(results, self.chapter, self.grid.varied, known))
-        )
+        figure = draw(results, self.chapter, self.grid.varied, self.shown)
+        self.shelf.write("summary.png", encode(figure))
         report.line(f"figure: {self.shelf.place('summary.png')}")
+
+
+def _results(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["kind"].isin(("claim", "number"))]
 
 
 def _key(base: str, point: Point) -> str:
@@ -353,8 +379,8 @@ def run_sweep(
     BuildFailed
         After all points have run, if one failed; the message has a line for each.
     """
-    sweep = Sweep(project, chapter, grid, out)
+    sweep = Sweep(project, chapter, grid, out, shown)
     failures = sweep.run(options, report)
-    sweep.publish(failures, shown, report)
+    sweep.publish(failures, report)
     if failures:
         raise BuildFailed("\n".join(sweep.failure_lines(failures)))

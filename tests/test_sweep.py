@@ -418,9 +418,23 @@ def test_parameter_with_the_name_of_a_column_is_refused(author: Author, tmp_path
         sweep(author, GRID, str(tmp_path / "out"))
 
 
-def test_result_to_show_that_is_not_there_is_said(walk: Author, stub: Stub, tmp_path, capsys):
-    sweep(walk, GRID, str(tmp_path / "out"), ["Z1", "shore"])
-    assert "nothing to show under 'shore'; did you mean 'share'?" in capsys.readouterr().out
+def test_wrong_result_to_show_stops_at_the_first_point_and_loses_none(
+    walk: Author, stub: Stub, tmp_path
+):
+    out = str(tmp_path / "out")
+    message = "--show 'shore': no such result; walk has Z1, Z2, share, word"
+    stub.fail = lambda p: "broken" if p["seed"] == 1 else None
+    with pytest.raises(BuildFailed) as error:
+        sweep(walk, GRID, out, ["Z1", "shore"])
+    assert str(error.value) == f"{message} (what has finished is kept)"
+    assert [p["seed"] for p in stub.ran] == [1, 2]  # the first of them failed
+    with pytest.raises(BadInput) as error:
+        sweep(walk, GRID, out, ["Z1", "shore"], force=True)
+    assert str(error.value) == message
+    assert len(stub.ran) == 2
+    stub.fail = lambda p: None
+    sweep(walk, GRID, out, ["Z1", "share"])
+    assert len(stub.ran) == 7
 
 
 def test_nothing_is_written_before_a_scheduler_answers(walk: Author, monkeypatch, tmp_path):
