@@ -9,16 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from conftest import Author
 
-from collapse_book import lite
+from collapse_book import lite, press
+from collapse_book.cli import app
 from collapse_book.closure import Library
 from collapse_book.errors import BadInput
 from collapse_book.extension import lite_chapters, offer_browser
 from collapse_book.notebooks import read_notebook
 from collapse_book.project import Project
 from collapse_book.report import Report
-from collapse_book.site import check_site
+from collapse_book.site import check_site, swap
 
 BOOK = Project(Path(__file__).parents[1])
 
@@ -125,6 +127,22 @@ def test_without_a_site_or_jupyterlite_one_line_says_what_to_do(author: Author, 
     monkeypatch.setattr(lite.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"\[lite\]"):
         lite.build_lite(author.project, Report())
+
+
+def test_a_new_site_takes_the_notebooks_away_and_says_so(author: Author, monkeypatch):
+    html = author.write("_build/html/index.html", "<h1>Old</h1>").parent
+    author.write("_build/html/lite/index.html", "<h1>Notebooks</h1>")
+    author.write("_build/new/index.html", "<h1>New</h1>")
+
+    def build_book(project: Project, *_: object) -> Path:
+        swap(project.build / "new", project.html)
+        return project.html / "index.html"
+
+    monkeypatch.setattr(press, "build_book", build_book)
+    arguments = ["--project", str(author.root), "build"]
+    said = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert not (html / "lite").exists()
+    assert "collapse-book lite" in said.output
 
 
 def wheel(folder: Path, name: str) -> Path:
