@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collapse_book.browser import chromium, served
-from collapse_book.errors import BadInput, BuildFailed, suggestion
+from collapse_book.errors import BadInput, BuildFailed, counted, suggestion
 from collapse_book.files import write_atomic
 from collapse_book.project import Project
 
@@ -154,8 +154,8 @@ def audit_site(
             context.close()
             reports.append(report)
             say(
-                f"{name}: {report.weight / 1e6:.2f} MB, {report.requests} requests, "
-                f"{len(report.findings)} findings"
+                f"{name}: {report.weight / 1e6:.2f} MB, "
+                f"{counted(report.requests, 'request')}, {counted(len(report.findings), 'finding')}"
             )
         if not names and (project.html / "search.html").is_file():
             reports.append(_search(browser.new_context(viewport=DESK), address))
@@ -164,7 +164,8 @@ def audit_site(
     )
     found = [f"{report.page}: {line}" for report in reports for line in report.findings]
     if found:
-        raise BuildFailed("\n".join([*found, f"{len(found)} findings on {len(pages)} pages"]))
+        total = f"{counted(len(found), 'finding')} on {counted(len(pages), 'page')}"
+        raise BuildFailed("\n".join([*found, total]))
     return reports
 
 

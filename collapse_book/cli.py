@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.project import Project
 
 if TYPE_CHECKING:
@@ -300,7 +300,8 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
         merged = {chapter: book.executed(chapter) for chapter in names}
         done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
         problems += [str(finding) for finding in check_book(done, strict=True)]
-        click.echo(f"{len(names)} notebooks checked, {len(done)} of them executed as they are now")
+        count = counted(len(names), "notebook")
+        click.echo(f"{count} checked, {len(done)} with a run of what is there now")
     if problems:
         raise BuildFailed("\n".join(problems))
 
@@ -421,7 +422,7 @@ def audit(project: Project, pages: Sequence[str]) -> None:
     reports = audit_site(project, pages, click.echo)
     heaviest = max(reports, key=lambda report: report.weight)
     click.echo(
-        f"{len(reports)} pages, no findings; heaviest: {heaviest.page}, "
+        f"{counted(len(reports), 'page')}, no findings; heaviest: {heaviest.page}, "
         f"{heaviest.weight / 1e6:.2f} MB"
     )
 
@@ -447,8 +448,8 @@ def pdf(project: Project, output: Path | None) -> None:
     from collapse_book.pdf import print_book
 
     path, pages = print_book(project, output, click.echo)
-    size = path.stat().st_size / 1e6
-    click.echo(f"the book on paper: {project.relative(path)}, {pages} pages, {size:.1f} MB")
+    size = f"{counted(pages, 'page')}, {path.stat().st_size / 1e6:.1f} MB"
+    click.echo(f"the book on paper: {project.relative(path)}, {size}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -486,7 +487,7 @@ def linkcheck(project: Project) -> None:
     """
     from collapse_book.site import check_links
 
-    click.echo(f"{check_links(project)} external links, none broken")
+    click.echo(f"{counted(check_links(project), 'external link')}, none broken")
 
 
 @app.command(epilog=EXIT_CODES)

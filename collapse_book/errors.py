@@ -1,4 +1,4 @@
-"""The two ways of being wrong, and how a message helps."""
+"""The two ways of being wrong, and how a message is put."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ class BadInput(Exception):
 
 class BuildFailed(Exception):
     """A notebook, the gate or the site builder failed: exit code 1."""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 point``, ``2,000 points``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:

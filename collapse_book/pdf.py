@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 
 from collapse_book.browser import chromium, served
-from collapse_book.errors import BadInput
+from collapse_book.errors import BadInput, counted
 from collapse_book.files import read_yaml, write_atomic
 from collapse_book.notebooks import read_notebook
 from collapse_book.project import Project
@@ -80,7 +80,7 @@ def print_book(
     if not path.parent.is_dir():
         raise BadInput(f"no folder {path.parent} to write {path.name} to")
     leaves = list(reading_order(project))
-    say(f"binding {len(leaves)} pages of the site")
+    say(f"binding {counted(len(leaves), 'page')} of the site")
     write_atomic(project.build / "print.html", bound(project, leaves))
     with chromium() as browser, served(project.build) as address:
         page = browser.new_page()

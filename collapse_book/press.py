@@ -10,7 +10,7 @@ from typing import Any
 
 from collapse_book.cache import Store, cache_key
 from collapse_book.closure import Library
-from collapse_book.errors import BuildFailed
+from collapse_book.errors import BuildFailed, counted
 from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
 from collapse_book.files import sweep_parts, write_atomic
 from collapse_book.gate import Finding, check_book
@@ -107,9 +107,10 @@ class Chapters:
             if options.force or not self.path(chapter).is_file()
         ]
         if not tasks:
-            report.line(f"nothing to execute: {_count(chapters)} unchanged")
+            report.line(f"nothing to execute: {counted(len(chapters), 'notebook')} unchanged")
             return []
-        report.line(f"executing {_count(tasks)}, {len(chapters) - len(tasks)} unchanged")
+        count = counted(len(tasks), "notebook")
+        report.line(f"executing {count}, {len(chapters) - len(tasks)} unchanged")
         failures: list[str] = []
         with options.engine(len(tasks)) as engine, report.executing(len(tasks)):
             run = engine.run(tasks, timeout=options.timeout, started=report.started)
@@ -139,10 +140,6 @@ class Chapters:
         write_atomic(path, dump_notebook(outcome.notebook))
         where = self.project.relative(path)
         return f"{outcome.name}, {error} (notebook as far as it ran: {where})"
-
-
-def _count(items: Sequence[Any]) -> str:
-    return f"{len(items)} notebook{'' if len(items) == 1 else 's'}"
 
 
 def book_chapters(project: Project) -> Chapters:
@@ -203,7 +200,7 @@ def build_book(
             return None
         outcomes: dict[str, Notebook] = {}
         if scenarios:
-            report.line(f"what if? {len(scenarios)} scenarios")
+            report.line(f"what if? {counted(len(scenarios), 'scenario')}")
             runs = what_if_runs(project, scenarios)
             runs.execute([scenario.name for scenario in scenarios], options, report)
             outcomes = {scenario.name: runs.executed(scenario.name) for scenario in scenarios}

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import write_atomic
 from collapse_book.project import Project
 
@@ -136,7 +136,9 @@ def check_links(project: Project) -> int:
         if link["status"] in ("broken", "timeout")
     ]
     if broken:
-        raise BuildFailed("\n".join([*broken, f"{len(broken)} of {len(asked)} links are broken"]))
+        raise BuildFailed(
+            "\n".join([*broken, f"{len(broken)} of {counted(len(asked), 'link')} broken"])
+        )
     return len(asked)
 
 

@@ -18,7 +18,7 @@ from rich.progress import Progress as RichProgress
 
 from collapse_book.cache import cache_key, executed_sources
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
 from collapse_book.grid import Grid, Point
 from collapse_book.notebooks import chapter_parameters, dump_notebook, read_notebook
@@ -130,8 +130,8 @@ class Sweep:
             raise BadInput(wrong)
         done = set() if options.force else finished
         todo = [key for key in self.points if key not in done]
-        count = f"{len(self.points)} point{'s' * (len(self.points) > 1)} of {self.chapter}"
-        report.line(f"{count}: {len(done)} finished before, {len(todo)} to run")
+        count = counted(len(self.points), "point")
+        report.line(f"{count} of {self.chapter}: {len(done)} finished before, {len(todo)} to run")
         failures: dict[str, str] = {}
         tasks = [Task(key, self.notebook, self.points[key]) for key in todo]
         # A scheduler that does not answer leaves nothing behind: it comes before the lock.
@@ -264,7 +264,8 @@ class Sweep:
         self.shelf.write("table.parquet", table.to_parquet(index=False))
         self.shelf.write("table.csv", table.to_csv(index=False).encode())
         there = table.loc[table["kind"] == "run", "point"].nunique()
-        report.line(f"table: {self.shelf.place('table.parquet')} and table.csv, {there} points")
+        where = self.shelf.place("table.parquet")
+        report.line(f"table: {where} and table.csv, {counted(there, 'point')}")
         results = _results(table)
         if results.empty:
             why = (

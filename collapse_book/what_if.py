@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 
-from collapse_book.errors import BuildFailed, suggestion
+from collapse_book.errors import BuildFailed, counted, suggestion
 from collapse_book.gate import GLUE_PREFIX, claims_of, glue_key, outputs_of
 from collapse_book.notebooks import Notebook, joined, parameters_of
 from collapse_book.scenarios import Scenario
@@ -101,5 +101,5 @@ def _verdicts(default: Notebook, outcome: Notebook) -> str:
         if name in after and after[name] != before[name]
     ]
     if not moved:
-        return f"None of the {len(before)} verdicts of the chapter changes."
-    return f"Of {len(before)} verdicts {len(moved)} change: {', '.join(moved)}."
+        return f"No verdict of the chapter changes; it has {len(before)}."
+    return f"Of {counted(len(before), 'verdict')} {len(moved)} changed: {', '.join(moved)}."

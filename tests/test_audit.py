@@ -47,7 +47,7 @@ def test_good_page_passes_and_is_reported(author: Author, chromium_is_there):
     (report,) = audit.audit_site(author.project, [], lines.append)
     assert report.weight == len(GOOD.encode())
     assert report.requests == 1
-    assert lines == ["index.html: 0.00 MB, 1 requests, 0 findings"]
+    assert lines == ["index.html: 0.00 MB, 1 request, 0 findings"]
     assert (author.root / "_build/audit.json").is_file()
 
 

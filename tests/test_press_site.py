@@ -134,5 +134,5 @@ def test_broken_external_links_are_listed(author: Author, monkeypatch, status):
         check_links(author.project)
     assert str(failed.value).splitlines() == [
         "b.md, line 5: https://b.org: 4 04",
-        "1 of 2 links are broken",
+        "1 of 2 links broken",
     ]
