@@ -29,7 +29,8 @@ class Grid:
     points : list of dict
         In the order of the file, without repetitions.
     varied : tuple of str
-        Parameters with more than one value, in the order of the file.
+        Parameters with more than one value, in the order of the file; of a single point, those
+        that the file names.
     """
 
     points: list[Point]
@@ -37,7 +38,7 @@ class Grid:
 
     def label(self, point: Mapping[str, Value]) -> str:
         """What tells this point from the others."""
-        return ", ".join(f"{name}={point[name]}" for name in self.varied) or "defaults"
+        return ", ".join(f"{name}={point[name]}" for name in self.varied)
 
 
 def read_grid(path: Path, parameters: Sequence[Parameter]) -> Grid:
@@ -76,9 +77,9 @@ def read_grid(path: Path, parameters: Sequence[Parameter]) -> Grid:
         for combination in itertools.product(*block.values())
     ]
     unique = list({tuple(point.items()): point for point in points}.values())
-    named = dict.fromkeys(name for block in axes for name in block)
-    varied = [name for name in named if len({point[name] for point in unique}) > 1]
-    return Grid(unique, tuple(varied))
+    named = tuple(dict.fromkeys(name for block in axes for name in block))
+    varied = tuple(name for name in named if len({point[name] for point in unique}) > 1)
+    return Grid(unique, varied or named)
 
 
 def _values(known: Mapping[str, Parameter], name: Any, given: Any) -> list[Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 6
 MOST_COLUMNS = 12  # of the verdict chart, up to which it has numbers in its fields
+TITLE_WIDTH = 64  # characters
 SCORES = {"reproduced": 1.0, "unresolved": 0.0, "contradicted": -1.0}
 
 
@@ -31,7 +33,7 @@ def draw(table: pd.DataFrame, chapter: str, varied: Sequence[str], shown: Sequen
     chapter : str
         For the title.
     varied : sequence of str
-        Parameters with more than one value.
+        Parameters with more than one value, or what a single point is called by.
     shown : sequence of str
         Claims and glued numbers to draw; `choose` finds some when empty.
 
@@ -53,8 +55,8 @@ def draw(table: pd.DataFrame, chapter: str, varied: Sequence[str], shown: Sequen
     if not names and claims.empty:
         raise ValueError("the points have neither claims nor numbers")
     figures.use_theme()
-    real = [name for name in varied if name != "seed"] or list(varied) or ["seed"]
-    x, hue = real[0], real[1] if len(real) > 1 else None
+    real = [name for name in varied if name != "seed"] or list(varied)
+    x, hue = real[0], next((name for name in real[1:] if len(set(table[name])) > 1), None)
     columns = min(3, max(1, len(names)))
     rows = -(-len(names) // columns)
     n_claims = claims["name"].nunique()
@@ -66,9 +68,19 @@ def draw(table: pd.DataFrame, chapter: str, varied: Sequence[str], shown: Sequen
         _panel(ax, table[(table["name"] == name) & (table["kind"] != "run")], x, hue, name)
     if n_claims:
         _verdicts(fig.add_subplot(spec[-1, :]), claims, x)
-    points = table["point"].nunique()
-    fig.suptitle(f"{chapter}: {points} points over {', '.join(varied) or 'the defaults'}")
+    fig.suptitle(_title(table, chapter, varied))
+    if names:
+        fig.supxlabel("dots: points; lines: their means; dashed: what is expected", fontsize=9)
     return fig
+
+
+def _title(table: pd.DataFrame, chapter: str, varied: Sequence[str]) -> str:
+    points = table["point"].nunique()
+    if points == 1:
+        what = "1 point, " + ", ".join(f"{name}={table[name].iloc[0]}" for name in varied)
+    else:
+        what = f"{points:,} points over {', '.join(varied)}"
+    return textwrap.fill(f"{chapter}: {what}", TITLE_WIDTH)
 
 
 def encode(fig: Figure) -> bytes:
@@ -97,7 +109,13 @@ def choose(table: pd.DataFrame) -> list[str]:
 def _panel(ax: Axes, rows: pd.DataFrame, x: str, hue: str | None, name: str) -> None:
     from collapse_utils import figures
 
+    ax.set(xlabel=x, title=name)
+    text = "".join(rows["text"].iloc[:1])
     rows = rows[rows["value"].notna()]
+    if rows.empty:
+        ax.set(xticks=[], yticks=[])
+        ax.text(0.5, 0.5, f"no number: {_short(text, 30)}", ha="center", transform=ax.transAxes)
+        return
     places, ticks = _axis(rows[x])
     rows = rows.assign(_x=rows[x].map(places))
     groups = [("", rows)] if hue is None else list(rows.groupby(hue))
@@ -116,8 +134,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, x: str, hue: str | None, name: str) -> 
         law = group.groupby("_x")["law_value"].mean().dropna()
         if not law.empty:
             ax.plot(law.index, law, **figures.THEORY)
-    statement = str(rows["statement"].iloc[0]) if len(rows) else ""
-    ax.set(xlabel=x, title=name)
+    statement = rows["statement"].iloc[0]
     if statement:
         ax.set_title(f"{name}: {_short(statement, 36)}", fontsize=9)
     _set_axis(ax, ticks)
@@ -145,6 +162,10 @@ def _verdicts(ax: Axes, claims: pd.DataFrame, x: str) -> None:
     ax.imshow(score, cmap=scale, vmin=-1, vmax=1, aspect="auto")
     ax.grid(False)
     ax.set_yticks(range(len(names)), names)
+    for edge in range(1, len(names)):
+        ax.axhline(edge - 0.5, color="white", linewidth=1)
+    for edge in range(1, len(values)):
+        ax.axvline(edge - 0.5, color="white", linewidth=1)
     step = -(-len(values) // MOST_COLUMNS)
     ax.set_xticks(range(0, len(values), step), [f"{value}" for value in values[::step]])
     ax.set(xlabel=x)
@@ -172,7 +193,9 @@ def _set_axis(ax: Axes, ticks: list[str] | None) -> None:
         ax.set_xticks(range(len(ticks)), ticks)
         return
     low, high = ax.dataLim.intervalx
-    if low > 0 and high / low >= 10:
+    if low == high:
+        ax.set_xticks([low], [f"{low:g}"])
+    elif low > 0 and high / low >= 10:
         ax.set_xscale("log")
         values = sorted({x for line in ax.lines for x in line.get_xdata()})
         step = -(-len(values) // 6)

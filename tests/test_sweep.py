@@ -129,6 +129,12 @@ def test_mapping_is_a_product_and_the_rest_keeps_its_default(author: Author):
     assert grid.label(grid.points[0]) == "n_samples=5, seed=3"
 
 
+def test_single_point_is_called_by_what_its_file_names(author: Author):
+    grid = grid_of(author, "n_samples: 5\nrate: [0.5]\n")
+    assert grid.varied == ("n_samples", "rate")
+    assert grid.label(grid.points[0]) == "n_samples=5, rate=0.5"
+
+
 def test_list_of_mappings_is_all_of_their_points_once(author: Author):
     grid = grid_of(author, "- {n_samples: 100, seed: 1..2}\n- {seed: 2}\n- {dataset: mnist}\n")
     assert [(p["n_samples"], p["seed"], p["dataset"]) for p in grid.points] == [
@@ -226,6 +232,18 @@ def test_figure_shows_claims_measured_at_one_place_and_numbers_that_vary():
     assert {text.get_text() for text in figure.axes[2].texts} == {"4/4", "0/4"}
     means = figure.axes[0].lines[1].get_xydata()
     np.testing.assert_allclose(means, [[5, 1.15], [50, 1.15]])
+    assert figure.get_suptitle() == "walk: 8 points over n_samples, seed"
+    assert encode(figure).startswith(b"\x89PNG")
+
+
+def test_figure_of_a_single_point_names_it_and_shows_a_text_as_such():
+    parameters = {"n_samples": 50, "seed": 2}
+    results = tidy("key", parameters, executed(parameters, [claim("Z1", 1.02)]))
+    figure = draw(results[results["kind"] != "run"], "walk", ("n_samples", "seed"), ["Z1", "word"])
+    assert figure.get_suptitle() == "walk: 1 point, n_samples=50, seed=2"
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["50"]
+    assert figure.axes[0].get_legend() is None
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no number: often"]
     assert encode(figure).startswith(b"\x89PNG")
 
 
@@ -294,6 +312,11 @@ def test_finished_points_are_not_run_again(walk: Author, stub: Stub, tmp_path, c
     sweep(walk, "seed: 3..4\nn_samples: 50\n", out)  # one of them is new
     assert stub.ran[6:] == [{**stub.ran[0], "n_samples": 50, "seed": 4}]
     assert table(out)["point"].nunique() == 2
+
+    sweep(walk, "seed: 3\nn_samples: 50\n", out)
+    said = capsys.readouterr().out
+    assert "1 point of walk: 1 finished before, 0 to run" in said
+    assert "table.csv, 1 point\n" in said
 
 
 @pytest.mark.parametrize(
