@@ -553,5 +553,6 @@ def _has_ink(artist: Artist) -> bool:
 
 def _grey_png(image: NDArray[np.float64]) -> str:
     buffer = io.BytesIO()
-    plt.imsave(buffer, image, cmap="gray_r", vmin=0, vmax=1, format="png")
+    pixels = (255 * (1 - np.clip(image, 0, 1))).round().astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
