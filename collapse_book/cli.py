@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ from collapse_book.project import Project
 if TYPE_CHECKING:
     from collapse_book.scenarios import Scenario
 
+ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 EXIT_CODES = """\b
 Exit codes: 0 all is well, 1 a notebook, the gate or Sphinx failed,
 2 bad input (nothing was started), 130 interrupted."""
@@ -40,6 +44,11 @@ class ChapterCommand(click.Command):
     """A command whose help, asked for with a chapter, shows the parameters of that chapter."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any("-p" in option.opts for option in self.params):
+            for option, value in itertools.pairwise(args):
+                if option == "-p" and (found := ASSIGNMENT.fullmatch(value)):
+                    right = f"-p {found[1]} {shlex.quote(found[2])}"
+                    raise BadInput(f"-p {value}: write {right}, with a space between")
         ctx.meta["collapse_book.arguments"] = list(args)
         return super().parse_args(ctx, args)
 
@@ -54,8 +63,14 @@ def write_parameters(project: Project, chapter: str, formatter: click.HelpFormat
     """Names, types, defaults, allowed values and meanings of a chapter's parameters."""
     parameters = _parameters(project, chapter)
     rows = [(f"{p.name}: {p.type} = {p.default!r}", f"{p.help} ({p.allowed})") for p in parameters]
-    with formatter.section(f"Parameters of {chapter}"):
-        formatter.write_dl(rows, col_max=36)
+    write_rows(formatter, f"Parameters of {chapter}", rows)
+
+
+def write_rows(formatter: click.HelpFormatter, heading: str, rows: list[tuple[str, str]]) -> None:
+    """A heading with names and meanings under it; nothing if there are none."""
+    if rows:
+        with formatter.section(heading):
+            formatter.write_dl(rows, col_max=36)
 
 
 @click.group(
@@ -350,7 +365,10 @@ def colab(
 @click.argument("chapters", nargs=-1)
 @click.pass_obj
 def list_(project: Project, chapters: Sequence[str]) -> None:
-    """List chapters with title and last run time; for named CHAPTERS, their parameters.
+    """List chapters with title and last run time, scenarios, and what-ifs.
+
+    For named CHAPTERS, list their parameters (name, type, default, meaning, what is allowed) and
+    their what-ifs.
 
     \b
     Examples:
@@ -360,21 +378,34 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
     _known(project, chapters)
     from collapse_book.cache import Store
     from collapse_book.notebooks import read_notebook, title
-    from collapse_book.scenarios import scenario_names
+    from collapse_book.scenarios import named_scenario, scenario_names, what_ifs
 
     seconds = Store(project.build / "executed").seconds()
     names = chapters or project.chapters
     width = max((len(name) for name in names), default=0)
+    formatter = click.get_current_context().make_formatter()
     for chapter in names:
         took = f"{seconds[chapter]:7.1f} s" if chapter in seconds else "never run"
         heading = title(read_notebook(project.notebook(chapter)))
-        click.echo(f"{chapter:<{width}}  {took}  {heading}")
+        if chapters and formatter.buffer:
+            formatter.write_paragraph()
+        formatter.write(f"{chapter:<{width}}  {took}  {heading}\n")
         if chapters:
-            formatter = click.get_current_context().make_formatter()
             write_parameters(project, chapter, formatter)
-            click.echo(formatter.getvalue())
     if not chapters:
-        click.echo(f"\nscenarios: {', '.join(scenario_names(project)) or 'none'}")
+        scenarios = [named_scenario(project, name) for name in scenario_names(project)]
+        rows = [(scenario.name, scenario.description) for scenario in scenarios]
+        write_rows(formatter, "Scenarios (collapse-book build --scenario NAME)", rows)
+    questions = what_ifs(project)
+    rows = [
+        (question.name, f"{chapter}: {question.description}")
+        for chapter in names
+        for question in questions
+        if chapter in question.chapters
+    ]
+    command = "collapse-book run CHAPTER -f scenarios/what_if/NAME.yml"
+    write_rows(formatter, f"What if? ({command})", rows)
+    click.echo(formatter.getvalue(), nl=False)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -48,6 +48,8 @@ def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "unknown parameter 'n_sampels'; did you mean 'n_samples'",
         ),
         ("run gaussian -p n_samples fifty", "n_samples must be an integer from 2"),
+        ("run gaussian -p n_samples=50", "-p n_samples=50: write -p n_samples 50, with a space"),
+        ("run gaussian -p seed 7 -p n_samples=50 -p rate 1", "write -p n_samples 50, with a space"),
         ("run gaussian -p seed 1 -p seed 2", "parameter 'seed' is given twice"),
         ("run gaussian -f broken.yml", "broken.yml, line 2: broken YAML"),
         ("run gaussian -f nowhere.yml", "no file nowhere.yml"),
@@ -99,6 +101,31 @@ def test_list_shows_parameters_with_their_ranges(author: Author):
         "n_samples: int = 100 training-set size M per generation "
         "(an integer from 2 to 1,000,000)" in " ".join(done.stdout.split())
     )
+
+
+def test_list_shows_scenarios_and_what_ifs_with_their_sentences(author: Author):
+    author.chapter("gaussian")
+    author.chapter("digits")
+    author.toc("gaussian", "digits")
+    author.write("scenarios/smoke.yml", "description: All small.\nchapters: {gaussian: {}}\n")
+    what_if = "description: What if {}?\nchapters: {{{}: {{seed: 2}}}}\ncompare: {{a: b}}\n"
+    author.write("scenarios/what_if/fewer.yml", what_if.format("there were fewer", "digits"))
+    author.write("scenarios/what_if/more.yml", what_if.format("there were more", "gaussian"))
+    done = press(author.root, "list")
+    assert done.returncode == 0
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[2:] == [
+        "",
+        "Scenarios (collapse-book build --scenario NAME):",
+        "smoke All small.",
+        "",
+        "What if? (collapse-book run CHAPTER -f scenarios/what_if/NAME.yml):",
+        "more gaussian: What if there were more?",
+        "fewer digits: What if there were fewer?",
+    ]
+    done = press(author.root, "list", "digits")
+    assert "fewer  digits: What if there were fewer?" in done.stdout
+    assert "more" not in done.stdout and "smoke" not in done.stdout
 
 
 @pytest.mark.parametrize("command", ["build", "run", "sweep", "check", "list", "serve", "clean"])
