@@ -73,7 +73,18 @@ def write_rows(formatter: click.HelpFormatter, heading: str, rows: list[tuple[st
             formatter.write_dl(rows, col_max=36)
 
 
+class App(click.Group):
+    """The commands; who gives a chapter in place of one is told which takes it."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and name in Project.find(ctx.params["root"]).chapters:
+            raise BadInput(f"{name} is a chapter: write collapse-book run {' '.join(args)}")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )

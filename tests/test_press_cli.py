@@ -65,6 +65,7 @@ def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("build --scenario smok", "no scenario 'smok'; did you mean 'smoke'?"),
         ("build --jobs 0", "0 is not in the range"),
         ("bild", "No such command 'bild'"),
+        ("gaussian --help", "gaussian is a chapter: write collapse-book run gaussian --help"),
         ("serve", "there is no site yet"),
         ("--project / list", "no book in /: it needs"),
     ],
