@@ -44,8 +44,9 @@ class Grid:
 def read_grid(path: Path, parameters: Sequence[Parameter]) -> Grid:
     """Read a grid file and check every value against the chapter's parameters.
 
-    A mapping is the product of its values: each a list, one value, or for an integer
-    ``low..high``. A list of mappings is all of their points. What is not named keeps its default.
+    A mapping is the product of its values: each a list or one value, and among integers
+    ``low..high`` stands for all between two ends. A list of mappings is all of their points.
+    What is not named keeps its default.
 
     Raises
     ------
@@ -85,15 +86,20 @@ def read_grid(path: Path, parameters: Sequence[Parameter]) -> Grid:
 def _values(known: Mapping[str, Parameter], name: Any, given: Any) -> list[Value]:
     if name not in known:
         raise BadInput(f"unknown parameter {name!r}" + suggestion(str(name), known, "parameters"))
-    parameter = known[name]
+    entries = given if isinstance(given, list) else [given]
+    if not entries:
+        raise BadInput(f"{name} must have at least one value, got []")
+    return [value for entry in entries for value in _entry(known[name], entry)]
+
+
+def _entry(parameter: Parameter, given: Any) -> list[Value]:
     if parameter.type == "int" and isinstance(given, str) and (ends := INTERVAL.fullmatch(given)):
         low, high = int(ends[1]), int(ends[2])
         if not 0 <= high - low < MAX_POINTS:
-            raise BadInput(f"{name}: {given} must go up, over at most {MAX_POINTS:,} values")
+            raise BadInput(
+                f"{parameter.name}: {given} must go up, over at most {MAX_POINTS:,} values"
+            )
         parameter.check(low)
         parameter.check(high)
         return list(range(low, high + 1))
-    values = given if isinstance(given, list) else [given]
-    if not values:
-        raise BadInput(f"{name} must have at least one value, got []")
-    return [parameter.check(value) for value in values]
+    return [parameter.check(given)]

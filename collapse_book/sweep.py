@@ -302,6 +302,7 @@ class Progress:
     def __init__(self, report: Report, total: int, bar: RichProgress | None) -> None:
         self.report = report
         self.total = total
+        self.begun = 0
         self.done = 0
         self.failed = 0
         self._bar = bar
@@ -310,6 +311,7 @@ class Progress:
 
     def started(self, name: str) -> None:
         """The clock of the time left begins with the first point."""
+        self.begun += 1
         if self._clock is None:
             self._clock = time.perf_counter()
             self._refresh("running")
@@ -320,7 +322,8 @@ class Progress:
         self.done += 1
         self.failed += outcome.error is not None
         elapsed = time.perf_counter() - self._clock
-        left = duration(elapsed / self.done * (self.total - self.done))
+        behind = self.done + (self.begun - self.done) / 2  # those that run are half done, say
+        left = duration(elapsed / behind * (self.total - behind))
         what = "failed" if outcome.error else "done"
         width = len(str(self.total))
         if self._bar is None or outcome.error:

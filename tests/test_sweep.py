@@ -126,6 +126,9 @@ def test_mapping_is_a_product_and_the_rest_keeps_its_default(author: Author):
         "seed": 3, "n_samples": 5, "rate": 1.0, "dataset": "digits", "quick": False,
     }  # fmt: skip
     assert grid.varied == ("n_samples", "seed")
+    assert grid_of(author, "seed: [3..4, 5]\nn_samples: [5, 10..10]\nrate: 1\n").points == sorted(
+        grid.points, key=lambda point: (point["seed"], point["n_samples"])
+    )
     assert grid.label(grid.points[0]) == "n_samples=5, seed=3"
 
 
@@ -483,6 +486,19 @@ def test_progress_in_a_log_tells_the_time_left(walk: Author, stub: Stub, tmp_pat
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "  [1/6] n_samples=20, seed=1: done, 2 min 30 s left"
     assert lines[6] == "  [6/6] n_samples=50, seed=3: done"
+
+
+def test_time_left_counts_the_points_that_run_as_half_done(monkeypatch, capsys):
+    monkeypatch.setattr(sweep_module.time, "perf_counter", iter([0, 60, 70]).__next__)
+    progress = sweep_module.Progress(Report(), 10, None)
+    for name in "abcd":
+        progress.started(name)
+    for name in "ab":
+        progress.finished(Outcome(name, {}), name)
+    assert capsys.readouterr().out.splitlines() == [
+        "  [ 1/10] a: done, 3 min 0 s left",  # 2.5 points in 60 s, 7.5 to go
+        "  [ 2/10] b: done, 2 min 43 s left",  # 3 points in 70 s, 7 to go
+    ]
 
 
 @pytest.mark.parametrize(
