@@ -48,6 +48,14 @@ _PAGE = {
     GRID: f"var(--book-rule,{GRID})",
     PAPER: f"var(--book-paper,{PAPER})",
 }
+#: Dark themes of Colab, JupyterLab and VS Code, where the book's own style sheet is not at hand.
+_ELSEWHERE = ":is([theme=dark],[data-jp-theme-light=false],.vscode-dark) .collapse-figure"
+_STYLE = (
+    f"<style>{_ELSEWHERE} {{--book-ink:{_DARK[INK]};--book-rule:{_DARK[GRID]};"
+    f"--book-paper:{_DARK[PAPER]}}}"
+    f"{_ELSEWHERE} .only-light{{display:none!important}}"
+    f"{_ELSEWHERE} .only-dark{{display:inline!important}}</style>"
+)
 _DEFINITIONS = re.compile(r"<defs>.*?</defs>", re.DOTALL)
 _GROUP = re.compile(r"(<g\b[^>]*>|</g>)")
 _FRAME = re.compile(r' id="frame-(\d+)-(\d+)"')
@@ -421,7 +429,7 @@ def _play(
 
 def _display(kind: str, body: str, name: str, caption: str, alt: str) -> None:
     figure = (
-        f'<figure class="collapse-figure">{body}'
+        f'<figure class="collapse-figure">{_STYLE}{body}'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
     show_html(figure, alt, {"kind": kind, "name": name, "caption": caption, "alt": alt})

@@ -299,6 +299,19 @@ def test_grids_refuse_what_does_not_fit(call, message):
         call()
 
 
+def test_dark_notebooks_elsewhere_get_the_dark_variant_and_only_they(displayed):
+    fig, ax = plt.subplots()
+    ax.plot([0, 1])
+    figures.show(fig, **TEXTS)
+    (style,) = Page(displayed[0][0]["text/html"]).text["style"]
+    rules = dict(re.findall(r"(\S[^{}]*) \{?([^{}]*)\}", style.replace("{", " {")))
+    assert len(rules) == 3
+    hosts = ":is([theme=dark],[data-jp-theme-light=false],.vscode-dark) .collapse-figure"
+    assert all(selector.startswith(hosts) for selector in rules)
+    assert rules[f"{hosts} .only-light"] == "display:none!important"
+    assert rules[f"{hosts} .only-dark"] == "display:inline!important"
+
+
 # ------------------------------------------------------------------ the player
 
 
