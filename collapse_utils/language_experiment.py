@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -230,8 +231,15 @@ def _file(folder: Path | None, name: str, seed: int, replicate: int) -> Path | N
 def _start_worker() -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     language_base.ready()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed; it would wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _at_most(name: str, X: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:

@@ -5,8 +5,11 @@ import gzip
 import itertools
 import math
 import pickle
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from collapse_utils import (
@@ -719,6 +722,31 @@ def test_a_process_gives_what_this_one_gives():
     alone = run(setting(), one, seed=3)[1][0].runs["ten percent"]
     apart = run(setting(), one, seed=3, n_workers=2)[1][0].runs["ten percent"]
     assert apart.frame.equals(alone.frame)
+
+
+ORPHAN = """
+import os, time
+from collapse_utils.language_experiment import _pool
+
+if __name__ == "__main__":
+    with _pool(2, False) as results:
+        pool = results.__closure__[0].cell_contents
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.is_running()
+        parent.kill()
+    gone, alive = psutil.wait_procs([worker], timeout=20)
+    for one in alive:
+        one.kill()
+    assert gone == [worker]
 
 
 def test_a_block_too_long_is_refused_before_anything_is_trained(monkeypatch, folder):
