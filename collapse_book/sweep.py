@@ -128,15 +128,16 @@ class Sweep:
         finished = self.finished()
         if wrong := self._not_there(finished):
             raise BadInput(wrong)
-        done = set() if options.force else finished
-        todo = [key for key in self.points if key not in done]
-        count = counted(len(self.points), "point")
-        report.line(f"{count} of {self.chapter}: {len(done)} finished before, {len(todo)} to run")
         failures: dict[str, str] = {}
-        tasks = [Task(key, self.notebook, self.points[key]) for key in todo]
         # A scheduler that does not answer leaves nothing behind: it comes before the lock.
-        with options.engine(len(tasks), report) as engine, self.shelf.lock():
+        engine = options.engine(len(self._todo(options.force)), report)
+        with engine, self.shelf.lock():
             self._claim_shelf()
+            todo = self._todo(options.force)  # again: another sweep may have held the lock
+            count = f"{counted(len(self.points), 'point')} of {self.chapter}"
+            before = len(self.points) - len(todo)
+            report.line(f"{count}: {before} finished before, {len(todo)} to run")
+            tasks = [Task(key, self.notebook, self.points[key]) for key in todo]
             with showing(report, len(tasks)) as progress:
                 run = engine.run(tasks, timeout=options.timeout, started=progress.started)
                 with contextlib.closing(run) as outcomes:
@@ -149,6 +150,10 @@ class Sweep:
                             if wrong := self._not_there(finished):
                                 raise BuildFailed(f"{wrong} (what has finished is kept)")
         return failures
+
+    def _todo(self, force: bool) -> list[str]:
+        done = set() if force else self.finished()
+        return [key for key in self.points if key not in done]
 
     def _not_there(self, finished: set[str]) -> str | None:
         """A message if none of these points has a result that is to be shown."""

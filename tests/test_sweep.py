@@ -417,6 +417,25 @@ def test_library_edited_in_the_middle_stops_the_sweep(walk: Author, stub: Stub, 
     assert len(list((tmp_path / "out/points").glob("*.parquet"))) == 2
 
 
+def test_points_that_another_sweep_finished_meanwhile_are_not_run(
+    walk: Author, stub: Stub, monkeypatch, tmp_path, capsys
+):
+    late = Stub()
+
+    def enter(engine: Stub) -> Stub:
+        """While this engine connects, another sweep runs four of the six points."""
+        if engine is late:
+            monkeypatch.setattr(SweepOptions, "engine", lambda self, points, report: stub)
+            sweep(walk, "n_samples: [20, 50]\nseed: 1..2\n", str(tmp_path / "out"))
+        return engine
+
+    monkeypatch.setattr(Stub, "__enter__", enter)
+    monkeypatch.setattr(SweepOptions, "engine", lambda self, points, report: late)
+    sweep(walk, GRID, str(tmp_path / "out"))
+    assert (len(stub.ran), len(late.ran)) == (4, 2)
+    assert "6 points of walk: 4 finished before, 2 to run" in capsys.readouterr().out
+
+
 def test_damaged_point_is_named(walk: Author, stub: Stub, tmp_path):
     sweep(walk, GRID, str(tmp_path / "out"))
     next((tmp_path / "out/points").glob("*.parquet")).write_bytes(b"half")
