@@ -23,13 +23,16 @@ class Shelf:
     Raises
     ------
     BadInput
-        If fsspec does not know the protocol or lacks the package for it, or a file is there.
+        If fsspec does not know the protocol or lacks the package for it, or the address is empty or
+        that of a file.
     """
 
     def __init__(self, address: str) -> None:
         import fsspec
         from fsspec.implementations.local import LocalFileSystem
 
+        if not address.strip():
+            raise BadInput("--out is empty: give a folder or a URL")
         self.address = address.rstrip("/") or address
         try:
             self._fs, root = fsspec.core.url_to_fs(address)

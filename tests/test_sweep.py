@@ -274,6 +274,8 @@ def test_shelf_keeps_whole_files(tmp_path, kind):
 def test_shelf_of_an_unknown_kind_is_bad_input():
     with pytest.raises(BadInput, match="--out s4://x"):
         Shelf("s4://x")
+    with pytest.raises(BadInput, match="--out is empty: give a folder or a URL"):
+        Shelf("")
 
 
 def test_half_written_remote_file_is_not_there(monkeypatch):
