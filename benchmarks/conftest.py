@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Recorder:
-    """Collects, for each benchmark file, its question, its printed tables and its failures."""
+    """Collects, for each benchmark file, its question, printed tables, properties and failures."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,6 +57,7 @@ class Recorder:
         entry = self.files[path]
         if report.capstdout.strip():
             entry["tables"].append(report.capstdout.strip("\n"))
+        entry |= dict(report.user_properties)
         if report.failed:
             crash = report.longrepr.reprcrash.message.splitlines()[0]
             entry["missed"].append(f"{name}: {crash.removeprefix('AssertionError: ')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collapse_book.files import write_atomic
@@ -173,8 +173,40 @@ def _speed_section(path: str, entry: Mapping[str, Any]) -> str:
     about = "\n\n".join([how] * bool(how) + entry["about"])
     tables = "\n\n".join(f"```text\n{table}\n```" for table in entry["tables"])
     missed = "".join(f"\n\n**Goal missed.** `{what}`" for what in entry["missed"])
+    curves = f"\n\n{_growth_figure(entry['curves'])}" if "curves" in entry else ""
     title = question + ("?" if how else "")
-    return f"## {title.rstrip('.')}\n\n{about}\n\n{tables}{missed}\n\nSource: `{path}`\n"
+    return f"## {title.rstrip('.')}\n\n{about}\n\n{tables}{curves}{missed}\n\nSource: `{path}`\n"
+
+
+def _growth_figure(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Time against size on logarithmic axes, one panel for each of the sizes that grow."""
+    import matplotlib.pyplot as plt
+
+    from collapse_utils import figures
+
+    loops = list(dict.fromkeys(curve["loop"] for curve in curves))
+    grows = list(dict.fromkeys(curve["grows"] for curve in curves))
+    colours = dict(zip(loops, plt.colormaps["tab10"].colors, strict=False))
+    figures.use_theme()
+    fig, axes = plt.subplots(1, len(grows), figsize=(7.8, 3.8), sharey=True, squeeze=False)
+    for curve in curves:
+        ax = axes[0, grows.index(curve["grows"])]
+        colour = colours[curve["loop"]]
+        ax.plot("sizes", "seconds", "o-", data=curve, color=colour, label=curve["loop"])
+        ax.set(xscale="log", yscale="log", xlabel=curve["grows"].removeprefix("n_"))
+    axes[0, 0].set_ylabel("seconds")
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
+    )
+    alt = (
+        f"{len(grows)} panels with logarithmic axes: processor time of loops against "
+        "samples, generations and replicates. The table above has the slopes."
+    )
+    return (
+        f'```{{raw}} html\n<figure class="collapse-figure">{figures.variants(fig, alt=alt)}'
+        "<figcaption>Processor time in one thread. A line that falls behind another to the right "
+        "grows more slowly.</figcaption></figure>\n```"
+    )
 
 
 def _status_row(chapter: str, notebook: Notebook) -> str:

@@ -215,6 +215,25 @@ def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
         If name, caption or alt is empty.
     """
     _require(name=name, caption=caption, alt=alt)
+    _display("figure", variants(fig, alt=alt), name, caption, alt)
+
+
+def variants(fig: Figure, *, alt: str) -> str:
+    """HTML of a figure in a light and a dark variant, for a page that is no notebook.
+
+    Parameters
+    ----------
+    fig : matplotlib Figure
+        Closed afterwards.
+    alt : str
+        As in :func:`show`.
+
+    Raises
+    ------
+    ValueError
+        If alt is empty.
+    """
+    _require(alt=alt)
     light = _svg(fig)
     if len(light) > _HEAVY:
         fig.set_layout_engine("none")  # a second layout would move everything a little
@@ -223,11 +242,10 @@ def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
     plt.close(fig)
     dark = re.sub("|".join(_DARK), lambda colour: _DARK[colour[0]], light)
     text = html.escape(alt, quote=True)
-    images = (
+    return (
         f'<img class="only-light" alt="{text}" src="{_uri(light)}">'
         f'<img class="only-dark" style="display:none" alt="{text}" src="{_uri(dark)}">'
     )
-    _display("figure", images, name, caption, alt)
 
 
 def player(

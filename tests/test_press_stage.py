@@ -191,3 +191,12 @@ def test_recorded_runs_say_that_they_are(author: Author, notebook):
     assert "*recorded run* of 2026-01-02" in text
     assert "## How fast?\n\nProcess time.\n\nTwo ways.\n\n```text\na 1x\nb 9x\n```" in text
     assert "**Goal missed.** `test_goal: below 10`" in text
+    assert "<figure" not in text
+    entry["curves"] = [
+        {"loop": "fast", "grows": grows, "sizes": [1, 10], "seconds": [0.1, 1.0]}
+        for grows in ("n_samples", "n_replicates")
+    ]
+    author.write("recorded/bench.json", json.dumps(record | {"files": {"bench_a.py": entry}}))
+    text = speed_page(project)
+    assert text.count('<img class="only-') == 2
+    assert "2 panels with logarithmic axes: processor time of loops against" in text
