@@ -224,7 +224,8 @@ def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
     for strip in body.select(".player-strip"):
         strip.attrs.pop("hidden", None)
     for element in body.find_all(id=True):
-        element["id"] = f"{leaf.name}--{element['id']}"
+        if not element.find_parent("svg"):  # a drawing's names are its own in the whole book
+            element["id"] = f"{leaf.name}--{element['id']}"
     for key in REFERENCES:
         for element in body.find_all(attrs={key: True}):
             element[key] = f"{leaf.name}--{element[key]}"

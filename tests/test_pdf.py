@@ -54,7 +54,8 @@ def built(author: Author) -> Author:
     <img class="only-dark" src="dark.png"><img class="only-light" src="../_images/light.png">
     <div class="cell tag_hide-input"><details class="hide"><summary>s</summary>plumbing</details>
     </div><section id="exercises"><details class="hide"><summary>s</summary>solution</details>
-    </section><div class="player-strip" hidden>stills</div><div class="collapse-cite">cite</div>"""
+    </section><div class="player-strip" hidden>stills</div>
+    <svg><defs><path id="fig-a-letter"></path></defs><use xlink:href="#fig-a-letter"></use></svg><div class="collapse-cite">cite</div>"""
     author.write("_build/html/notebooks/one.html", PAGE.format(title="1. One", body=body))
     author.write("_build/html/about.html", PAGE.format(title="About", body="<p>The end.</p>"))
     return author
@@ -88,6 +89,7 @@ def test_paper_has_solutions_and_stills_but_no_plumbing_and_no_dark_figures(buil
     text = pdf.bound(built.project, list(pdf.reading_order(built.project)))
     assert "solution" in text
     assert '<div class="player-strip">stills' in text
+    assert 'id="fig-a-letter"' in text and 'xlink:href="#fig-a-letter"' in text
     for gone in ("plumbing", "dark.png", "headerlink", "<summary", "cite</div>"):
         assert gone not in text
 
