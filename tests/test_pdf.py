@@ -55,7 +55,8 @@ def built(author: Author) -> Author:
     <div class="cell tag_hide-input"><details class="hide"><summary>s</summary>plumbing</details>
     </div><section id="exercises"><details class="hide"><summary>s</summary>solution</details>
     </section><div class="player-strip" hidden>stills</div>
-    <svg><defs><path id="fig-a-letter"></path></defs><use xlink:href="#fig-a-letter"></use></svg><div class="collapse-cite">cite</div>"""
+    <svg><defs><path id="fig-a-letter"></path></defs><use xlink:href="#fig-a-letter"></use></svg>
+    <div class="collapse-cite">cite</div>"""
     author.write("_build/html/notebooks/one.html", PAGE.format(title="1. One", body=body))
     author.write("_build/html/about.html", PAGE.format(title="About", body="<p>The end.</p>"))
     return author
