@@ -64,9 +64,9 @@ def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.Da
     -------
     pandas.DataFrame
         Columns: point, the parameters, and `AFTER`. ``kind`` is *claim*, *number* (a glued
-        one) or *run* (the seconds it took). A notebook carries its results as text only, so
-        ``value`` and ``se`` are read from ``text``, as far as the page rounds it, and are NaN
-        where that is not a number.
+        one) or *run* (the seconds it took). ``value``, ``se`` and ``law_value`` of a claim are
+        its own numbers. A notebook carries glued numbers as text only, so theirs are read from
+        ``text``, as far as the page rounds it. NaN stands where there is no number.
     """
     import pandas as pd
 
@@ -85,20 +85,16 @@ def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.Da
 
 
 def _claim_row(claim: Mapping[str, Any]) -> dict[str, Any]:
-    value, se = read_number(claim["measured"].split(";")[0])
-    # A law with several points is shown as "0.5 ± 0.1 (generation 3)": the most strained one.
-    law_value, _ = read_number(re.sub(r"\s*\(.*\)$", "", claim["law"]))
+    numbers = {key: claim[key] for key in ("value", "se", "law_value")}
     shown = ("law", "alternative", "verdict", "status", "statement", "source", "test")
     return {
         "kind": "claim",
         "name": claim["id"],
-        "value": value,
-        "se": se,
         "text": claim["measured"],
-        "law_value": law_value,
         "points": claim["points"],
         "expect": claim["expect"] or "",
         **{key: claim[key] for key in shown},
+        **{key: math.nan if number is None else number for key, number in numbers.items()},
     }
 
 

@@ -60,6 +60,9 @@ class Claim:
     points : int
         Number of points that were compared.
     verdict : str
+    value, se, law_value : float or None
+        The measurement, its standard error and the expected value as numbers, for tables of many
+        runs; None where there is none, as for a direction or a whole distribution.
     """
 
     id: str
@@ -73,6 +76,9 @@ class Claim:
     test: str
     points: int
     verdict: str
+    value: float | None = None
+    se: float | None = None
+    law_value: float | None = None
 
 
 def half_width(se: ArrayLike, *, df: ArrayLike = math.inf, points: int = 1) -> NDArray[np.float64]:
@@ -201,6 +207,9 @@ class Ledger:
             test=test,
             points=points,
             verdict=verdict,
+            value=float(measured[worst]),
+            se=float(se[worst]),
+            law_value=float(law[worst]),
         )  # fmt: skip
 
     def sign(
@@ -250,6 +259,8 @@ class Ledger:
             test=f"paired t, n = {len(d)}",
             points=1,
             verdict=_verdict(high >= 0, low > 0),
+            value=float(d.mean()),
+            se=se,
         )  # fmt: skip
 
     def fit(

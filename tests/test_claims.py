@@ -85,6 +85,16 @@ def test_the_law_must_hold_at_all_points_and_the_alternative_fail_at_one():
     assert unresolved.verdict == "unresolved"
 
 
+def test_claims_carry_their_numbers_unrounded():
+    third = check(measured=1 / 3, se=1 / 70, law=2 / 7)
+    assert (third.value, third.se, third.law_value) == (1 / 3, 1 / 70, 2 / 7)
+    differences = np.array([1 / 3, 2 / 3, 1.0])
+    way = Ledger().sign("S", "s", "s", differences=-differences, greater=False)
+    assert way.value == -differences.mean()
+    assert way.se == pytest.approx(differences.std(ddof=1) / np.sqrt(3))
+    assert way.law_value is None
+
+
 def test_more_points_widen_each_interval():
     width = float(claims.half_width(1.0))
     strained = 1.05 * width
@@ -130,6 +140,7 @@ def test_the_most_strained_point_is_shown(sizes):
     assert claim.law == "2 (b)"
     assert claim.measured == "2.020 ± 0.010"
     assert claim.alternative == "9 (no effect)"
+    assert (claim.value, claim.se, claim.law_value) == (2.02, 0.01, 2.0)
     assert check(law=[1, 2], alternative=9, measured=[1, 2]).law == "1 (point 1)"
     assert check(law=[0, 0], alternative=9, measured=[0.0, 0.1], se=[0, 0]).law == "0 (point 2)"
 

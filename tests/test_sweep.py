@@ -202,10 +202,10 @@ def test_number_is_read_only_where_the_whole_text_is_one(text, value, se):
 
 def test_table_of_a_point_has_a_row_for_each_result():
     parameters = {"n_samples": 50, "seed": 2}
-    frame = tidy("key", parameters, executed(parameters, [claim("Z1", 1.02)]))
+    frame = tidy("key", parameters, executed(parameters, [claim("Z1", 1.0234567)]))
     assert list(frame["kind"]) == ["claim", "number", "number", "run"]
     assert list(frame["name"]) == ["Z1", "share", "word", "seconds"]
-    np.testing.assert_equal(frame["value"].to_numpy(), [1.02, 5.0, math.nan, 1.5])
+    np.testing.assert_equal(frame["value"].to_numpy(), [1.0234567, 5.0, math.nan, 1.5])
     np.testing.assert_equal(frame["se"].to_numpy(), [0.1, math.nan, math.nan, math.nan])
     first = frame.iloc[0]
     assert (first["law_value"], first["verdict"], first["expect"]) == (1.0, "reproduced", "")
