@@ -261,7 +261,8 @@ def player(
     """Display images with a slider over generations that needs no server.
 
     Works with mouse, touch and keyboard (arrow keys on the slider), follows the reader's
-    reduced-motion setting, and prints as a strip of stills.
+    reduced-motion setting, and prints as a strip of stills. Keeps fewer frames where all of them
+    would be heavy on a page.
 
     Parameters
     ----------
@@ -280,7 +281,7 @@ def player(
     ------
     ValueError
         If name, caption or alt is empty, there are fewer than two frames, the shapes differ, or
-        the frames would be heavy on a page.
+        two frames would be heavy on a page.
     """
     _require(name=name, caption=caption, alt=alt)
     arrays = [np.asarray(frame, dtype=float) for frame in frames]
@@ -316,7 +317,7 @@ def film(
     Draw the artists of all frames into the same axes, so that limits and layout hold for all of
     them, and say which belong to which frame. The page keeps one drawing and the moving parts.
     Slider, keyboard and reduced motion are those of :func:`player`; on paper it is a strip of
-    stills.
+    stills. A film that would be heavy on a page keeps fewer of its frames.
 
     Parameters
     ----------
@@ -336,7 +337,7 @@ def film(
     ------
     ValueError
         If name, caption or alt is empty, there are fewer than two frames, they hold different
-        numbers of artists, an artist draws nothing, or the frames would be heavy on a page.
+        numbers of artists, an artist draws nothing, or two frames would be heavy on a page.
     """
     _require(name=name, caption=caption, alt=alt)
     counts = [len(frame) for frame in frames]
@@ -389,7 +390,7 @@ def reader(
     ------
     ValueError
         If name, caption or alt is empty, there are fewer than two pages, their headings differ, or
-        the texts would be heavy on a page.
+        two of them would be heavy on a page.
     """
     _require(name=name, caption=caption, alt=alt)
     headings = [list(page) for page in pages]
@@ -424,11 +425,32 @@ def _play(
     labels = [f"generation {g}" for g in range(len(frames))] if labels is None else list(labels)
     if len(labels) != len(frames):
         raise ValueError(f"labels must name all {len(frames)} frames, got {len(labels)}")
+    n, size = len(frames), len(frames)
+    while True:  # a film of other parameters may be heavier: it keeps fewer of its frames
+        kept = sorted({start, *np.linspace(0, n - 1, size).round().astype(int).tolist()})
+        body = _player(
+            stage, *([values[i] for i in kept] for values in (frames, stills, labels)),
+            start=kept.index(start),
+        )  # fmt: skip
+        if len(body) <= _HEAVY_PLAYER:
+            _display("player", body, name, caption, alt)
+            return
+        if size == 2:
+            raise ValueError(
+                f"frames must be drawn in at most {_HEAVY_PLAYER:,} characters, two of these take "
+                f"{len(body):,}: draw fewer points in each"
+            )
+        size = (size + 1) // 2
+
+
+def _player(
+    stage: str, frames: list[list[str]], stills: list[str], labels: list[str], *, start: int
+) -> str:
     chosen = np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)
     strip = "".join(f"<span>{html.escape(labels[i])}{stills[i]}</span>" for i in chosen)
     data = json.dumps({"frames": frames, "labels": labels}).replace("<", "\\u003c")
     script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
-    body = (
+    return (
         f'<div class="player" data-start="{start}">{stage}'
         '<div class="player-bar"><button type="button" aria-label="Play">▶</button>'
         f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" '
@@ -437,12 +459,6 @@ def _play(
         f'<div class="player-strip" hidden>{strip}</div>'
         f'<script type="application/json">{data}</script></div><script>{script}</script>'
     )
-    if len(body) > _HEAVY_PLAYER:
-        raise ValueError(
-            f"frames must be drawn in at most {_HEAVY_PLAYER:,} characters, got {len(body):,}: "
-            "take fewer frames, or fewer points in each"
-        )
-    _display("player", body, name, caption, alt)
 
 
 def _display(kind: str, body: str, name: str, caption: str, alt: str) -> None:

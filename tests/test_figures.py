@@ -498,11 +498,28 @@ def test_film_refuses_what_it_cannot_play(displayed, shorten, message):
     assert displayed == []
 
 
-def test_a_heavy_film_is_refused(displayed):
+def noise_film(points, **change):
     fig, ax = plt.subplots()
-    noise = np.random.default_rng(1).normal(size=(40, 2000))
-    with pytest.raises(ValueError, match="frames must be drawn in at most 300,000 characters"):
-        figures.film(fig, [ax.plot(row) for row in noise], **TEXTS)
+    noise = np.random.default_rng(1).normal(size=(40, points))
+    labels = [f"{k}" for k in range(40)]
+    figures.film(fig, [ax.plot(row) for row in noise], **{**TEXTS, "labels": labels, **change})
+
+
+@pytest.mark.parametrize(("start", "kept"), [(0, [0, 2, 4, 6, 8]), (5, [0, 2, 4, 5, 6])])
+def test_a_heavy_film_keeps_fewer_frames(displayed, start, kept):
+    noise_film(600, start=start)
+    text = displayed[0][0]["text/html"]
+    content = json.loads(Page(text).text["script"][0])
+    assert len(text) < 301_000
+    assert len(content["labels"]) == len(content["frames"]) < 40
+    assert [int(label) for label in content["labels"]][:5] == kept
+    assert content["labels"][-1] == "39"
+    assert Page(text).text["output"] == [f"{start}"]
+
+
+def test_a_film_whose_frames_are_heavy_is_refused(displayed):
+    with pytest.raises(ValueError, match="at most 300,000 characters, two of these take "):
+        noise_film(30_000)
     assert displayed == []
 
 
