@@ -337,7 +337,7 @@ def film(
     ------
     ValueError
         If name, caption or alt is empty, there are fewer than two frames, they hold different
-        numbers of artists, an artist draws nothing, or two frames would be heavy on a page.
+        numbers of artists or artists of another figure, or two frames would be heavy on a page.
     """
     _require(name=name, caption=caption, alt=alt)
     counts = [len(frame) for frame in frames]
@@ -346,8 +346,10 @@ def film(
     start = checks.integer("start", start, 0, len(frames) - 1)
     for i, frame in enumerate(frames):
         for k, artist in enumerate(frame):
+            if artist.get_figure() is not fig:
+                raise ValueError(f"frames must hold artists of fig, got frames[{i}][{k}] {artist}")
             artist.set_gid(f"frame-{i}-{k}")
-    drawing, definitions, moving = _split(_own(_svg(fig), name), counts)
+    drawing, definitions, moving = _split(_own(_svg(fig), name), len(frames))
     plt.close(fig)
 
     def still(i: int) -> str:
@@ -486,13 +488,14 @@ def _own(svg: str, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = svg[svg.index("<svg ") :].strip()
     svg = re.sub(r'<g id="(?!frame-)[^"]*"', "<g", svg)
+    svg = re.sub(r"<g\b([^>]*)/>", r"<g\1></g>", svg)
     svg = re.sub(r'(?<= id=")(?!frame-)|(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
     style = 'style="max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt" '
     svg = svg.replace("<svg ", f"<svg {style}", 1)
     return re.sub("|".join(_PAGE), lambda colour: _PAGE[colour[0]], svg)
 
 
-def _split(svg: str, counts: list[int]) -> tuple[str, str, list[list[str]]]:
+def _split(svg: str, n_frames: int) -> tuple[str, str, list[list[str]]]:
     """Take the frames out of a drawing.
 
     Returns
@@ -519,18 +522,12 @@ def _split(svg: str, counts: list[int]) -> tuple[str, str, list[list[str]]]:
         elif opens and (mark := _FRAME.search(piece)):
             here, depth = (int(mark[1]), int(mark[2])), 1
             cut[here] = []
-            if here[0] == 0:
+            if here[1] not in slots:  # an artist may be empty in the first frames, or in the last
                 slots.append(here[1])
                 kept.append(_SLOT)
         else:
             kept.append(piece)
-    missing = [(i, k) for i, n in enumerate(counts) for k in range(n) if (i, k) not in cut]
-    if missing:
-        i, k = missing[0]
-        raise ValueError(
-            f"frames must hold artists of fig that draw something, got frames[{i}][{k}]"
-        )
-    moving = [[_short("".join(cut[i, k])) for k in slots] for i in range(len(counts))]
+    moving = [[_short("".join(cut.get((i, k), []))) for k in slots] for i in range(n_frames)]
     return _short("".join(kept)), _short(definitions), moving
 
 

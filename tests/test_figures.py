@@ -498,6 +498,20 @@ def test_film_refuses_what_it_cannot_play(displayed, shorten, message):
     assert displayed == []
 
 
+def test_an_artist_of_a_film_may_be_empty(displayed):
+    fig, ax = plt.subplots()
+    frames = [[*ax.plot(range(k), range(k)), *ax.plot([0, 1], [k, k])] for k in (0, 3, 0)]
+    figures.film(fig, frames, **TEXTS)
+    text = displayed[0][0]["text/html"]
+    parts = json.loads(Page(text).text["script"][0])["frames"]
+    assert [len(frame) for frame in parts] == [2, 2, 2]
+    assert (
+        sorted(["<path" in part for frame in parts for part in frame]) == [False] * 2 + [True] * 4
+    )
+    empty = [[i for i, part in enumerate(frame) if not part] for frame in parts]
+    assert empty[0] == empty[2] and len(empty[0]) == 1 and empty[1] == []
+
+
 def noise_film(points, **change):
     fig, ax = plt.subplots()
     noise = np.random.default_rng(1).normal(size=(40, points))
