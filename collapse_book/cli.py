@@ -155,7 +155,7 @@ def build(
     front = press.build_book(project, chapters, options, report)
     if front:
         report.line(f"the book is ready: {front}")
-        if had_lite:
+        if had_lite and not project.lite.is_dir():
             report.line("the notebooks that run in a browser went: run `collapse-book lite` again")
 
 
@@ -500,7 +500,7 @@ def lite(project: Project) -> None:
     """Add to the built site the chapters that run in a browser, as a JupyterLite site in lite/.
 
     Chapters qualify if neither they nor what they use of the library import torch or start a
-    process. The next `collapse-book build` removes it. Needs pip install -e '.[lite]' and, the
+    process. A build that changes the site removes it. Needs pip install -e '.[lite]' and, the
     first time, a network.
 
     \b

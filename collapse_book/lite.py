@@ -116,7 +116,7 @@ def browser_copy(notebook: Notebook) -> Notebook:
 def build_lite(project: Project, report: Report) -> tuple[int, int]:
     """Build the JupyterLite site into the folder ``lite`` of the built site.
 
-    The next build of the book removes it with the rest of the old site, so it cannot go stale.
+    A build that changes the site removes it with the rest of the old one, so it cannot go stale.
 
     Returns
     -------

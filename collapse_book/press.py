@@ -19,7 +19,7 @@ from collapse_book.pages import write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.scenarios import Scenario, what_ifs
-from collapse_book.site import build_site, recover
+from collapse_book.site import build_site, is_current, recover
 from collapse_book.stage import merge, stage
 from collapse_book.what_if import what_if_page
 
@@ -206,9 +206,8 @@ def build_book(
             outcomes = {scenario.name: runs.executed(scenario.name) for scenario in scenarios}
             for name, outcome in outcomes.items():
                 gate({name: outcome}, strict=False)
-        report.line("building the site")
         published = {chapter: done[chapter] for chapter in project.published}
-        return press_site(project, published, scenarios, outcomes)
+        return press_site(project, published, scenarios, outcomes, report)
 
 
 def press_site(
@@ -216,8 +215,12 @@ def press_site(
     notebooks: Mapping[str, Notebook],
     scenarios: Sequence[Scenario],
     outcomes: Mapping[str, Notebook],
+    report: Report,
 ) -> Path:
-    """Stage executed chapters and build the site from them, and from what the what-ifs gave."""
+    """Stage executed chapters and build the site from them, and from what the what-ifs gave.
+
+    A site that was built from the same pages stays as it is.
+    """
     for path in project.staged.glob("*.ipynb"):
         if path.stem not in notebooks:
             path.unlink()
@@ -225,6 +228,10 @@ def press_site(
         stage(project, chapter, notebook)
     write_pages(project, notebooks)
     write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
+    if is_current(project):
+        report.line("the site is up to date")
+        return project.html / "index.html"
+    report.line("building the site")
     return build_site(project)
 
 

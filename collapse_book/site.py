@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from collapse_book.files import write_atomic
 from collapse_book.project import Project
 
 CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
+#: Says in the build folder what the site was built from.
+STAMP = "site.sha256"
 LOADS = {
     "script": ("src",),
     "img": ("src", "srcset"),
@@ -69,6 +72,25 @@ def vendor_mathjax(project: Project) -> None:
         write_atomic(target, content)
 
 
+def is_current(project: Project) -> bool:
+    """Whether the site was built from these pages, by this press with these packages."""
+    stamp = project.build / STAMP
+    there = (project.html / "index.html").is_file() and stamp.is_file()
+    return there and stamp.read_text(encoding="utf-8") == _sources(project)
+
+
+def _sources(project: Project) -> str:
+    """One hash of everything that Sphinx reads."""
+    vendor_mathjax(project)
+    packages = sorted(f"{d.name} {d.version}" for d in metadata.distributions())
+    whole = hashlib.sha256("\n".join(packages).encode())
+    press = Path(__file__).parent
+    for path in sorted({project.config_file, *project.book.rglob("*"), *press.rglob("*.py")}):
+        if path.is_file():
+            whole.update(f"\n{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
 def build_site(project: Project) -> Path:
     """Build the site strictly, check it, and put it in place of the previous one.
 
@@ -88,7 +110,7 @@ def build_site(project: Project) -> Path:
     work = project.build / "site"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    vendor_mathjax(project)
+    sources = _sources(project)
     result = _jupyter_book(project, work, "--all", "-W", "-n", "--keep-going")
     write_atomic(project.build / "site.log", result.stdout)
     if result.returncode:
@@ -98,6 +120,7 @@ def build_site(project: Project) -> Path:
     if problems:
         raise BuildFailed("\n".join(problems))
     swap(built, project.html)
+    write_atomic(project.build / STAMP, sources)
     shutil.rmtree(work, ignore_errors=True)
     return project.html / "index.html"
 

@@ -63,7 +63,14 @@ def test_a_real_book_from_notebook_to_page(author: Author):
     assert (author.root / "_build/html/download/line.ipynb").is_file()
     assert (author.root / "_build/html/generated/ledger.html").is_file()
 
-    # Nothing changed, then prose: neither executes, the page follows.
+    # Nothing changed: the site stays, with what stands in it.
+    author.write("_build/html/lite/index.html", "kept")
+    done = press(author.root, "build")
+    assert "nothing to execute: 1 notebook unchanged" in done.stdout
+    assert "the site is up to date" in done.stdout
+    assert (author.root / "_build/html/lite/index.html").read_text() == "kept"
+
+    # Prose does not execute, and the page follows.
     path = author.root / "notebooks/line.ipynb"
     path.write_text(path.read_text().replace("A question.", "A better question."))
     done = press(author.root, "build")
