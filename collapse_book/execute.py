@@ -36,6 +36,9 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "TOKENIZERS_PARALLELISM": "false",
+    # The C library of Linux hands memory back after every large array, and takes it again.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 #: A fresh IPython profile: the reader's own start-up files must not change the book.
 #: Level 50 silences ipykernel's remark that its local sockets are not encrypted, and what a
