@@ -31,3 +31,16 @@ def assert_within(actual, expected, error):
     """Each |actual - expected| is at most its `error` (absolute; broadcast)."""
     off = np.abs(np.asarray(actual) - np.asarray(expected))
     assert (off <= error).all(), f"off by {off.max():.3g}; allowed: {error}"
+
+
+def moved(route, *inputs):
+    """How far each result of route(*inputs) moves per relative change of the inputs.
+
+    The condition of a route that has no formula for it, by a finite difference: every entry changes
+    by a random sign times the root of the machine epsilon (Kenney and Laub, SIAM J. Sci. Comput. 15
+    (1994) 36: one random direction finds the size of the gradient within a small factor).
+    """
+    step, signs = np.sqrt(np.finfo(float).eps), np.random.default_rng(0)
+    shaken = [x * (1 + step * signs.choice([-1, 1], np.shape(x))) for x in inputs]
+    pairs = zip(route(*inputs), route(*shaken), strict=True)
+    return [np.abs(after - before).max() / step for before, after in pairs]
