@@ -197,7 +197,7 @@ def test_l2_distance_against_quadrature():
     def gap(x):
         return (np.exp(p.log_density([[x]])) - np.exp(q.log_density([[x]])))[0, 0] ** 2
 
-    value, error = integrate.quad(gap, -12, 12)
+    value, error = integrate.quad(gap, -12, 12, epsabs=0, epsrel=1e-12)
     # Three overlaps, each a density of at most 1 / sqrt(4 pi v) with v >= 0.4: a call and a sum.
     rounded = bound(4 * CALL) * 4 / np.sqrt(4 * np.pi * 0.4)
     assert_within(l2_distance(p, q)[0], value, error + rounded)
