@@ -133,13 +133,14 @@ def test_staged_page_and_download(author: Author, notebook):
 def test_ledger_holds_every_claim_and_links_back(notebook):
     ledger = Ledger()
     said = ledger.check(
-        "A1", "a < b", "S", law=1, alternative=0, measured=1.0, se=0.01, expect="reproduced"
+        "A1", "a < b", "S", law=1, rival=(0, "none"), measured=1.0, se=0.01, expect="reproduced"
     )
     output = claims()
     output["metadata"]["collapse"]["claims"] = [asdict(said)]
     merged = merge(notebook, executed_copy(notebook, [output]))
     text = ledger_page({"gaussian": merged})
     assert "1 reproduced, 0 contradicted, 0 unresolved" in text
+    assert "1 could have lost, and 0 of them did" in text
     assert '<a href="../notebooks/gaussian.html#claim-A1">It forgets</a>' in text
     assert 'data-chapter="It forgets" data-verdict="reproduced"' in text
     assert "a &lt; b" in text
