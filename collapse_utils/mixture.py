@@ -4,7 +4,8 @@ A Gaussian's log-density is linear in the features ``(1, x, x x^T)``, and an EM 
 the responsibility-weighted sums of the same features. So both halves of a step are one batched
 matrix product over replicates, with no Python loop over samples, components or replicates. The
 steps are those of scikit-learn's ``GaussianMixture``, floors included, and agree with it to
-rounding error.
+rounding error, which in a log-density grows with the square of the spread of the data in units of
+a component's standard deviation.
 """
 
 from __future__ import annotations

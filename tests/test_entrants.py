@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from rounding import CALL, bound
 from scipy import stats
 
 from collapse_utils import AccumulateSubsample, Replace, categorical, keeping, provenance, recurse
@@ -64,12 +65,13 @@ def test_known_limits():
     budget = t * en.crawl_risk(en.Crawl(t), n_samples=t, n_generations=g)
     whole = t * en.crawl_risk(en.Crawl(t, everything=True), n_samples=t, n_generations=g)
     n = np.arange(1, g + 1)
-    np.testing.assert_allclose(whole, np.cumsum(1 / n**2), rtol=1e-12)
+    # A generation takes twelve roundings, and every term is positive.
+    np.testing.assert_allclose(whole, np.cumsum(1 / n**2), rtol=bound(g * (12 + 2)))
     assert budget[-1] == pytest.approx(np.pi**2 / 2 - 2, rel=0.01)
     np.testing.assert_allclose(
         budget,
         t * keeping.kinship(AccumulateSubsample(), n_samples=t, n_generations=g, refit=False)[1:],
-        rtol=1e-10,
+        rtol=bound(2 * 12 * g),
     )
     # a web that doubles: a quarter of a fit for each entrant
     grown = t * en.crawl_risk(en.Crawl(doubling(t)), n_samples=t, n_generations=40)
@@ -104,8 +106,8 @@ def test_the_page_of_the_day_through_the_loop():
     for g in (1, 4, 8):
         close(means[g] ** 2, law[g - 1])
     only = en.page_risk(0.0, n_samples=10, n_generations=8)
-    np.testing.assert_allclose(only, np.arange(1, 9) / 10)
-    np.testing.assert_allclose(en.page_risk(1.0, n_samples=10, n_generations=4), 0.1)
+    np.testing.assert_allclose(only, np.arange(1, 9) / 10, rtol=bound(2 * 8))
+    np.testing.assert_array_equal(en.page_risk(1.0, n_samples=10, n_generations=4), 0.1)
 
 
 def test_archives_over_rows():
@@ -126,7 +128,7 @@ def test_archives_over_rows():
 def test_when_the_web_harms():
     t, risk = 100, 0.06
     edge = en.harmful_archive(t, risk)
-    assert edge == pytest.approx(25)
+    np.testing.assert_allclose(edge, 25, rtol=bound(4, 6 / (6 - 2)))
     for archive in (24, 26):
         harmful = en.pooled_risk(archive, t, risk) > 1 / archive
         assert harmful == (archive > edge)
@@ -163,8 +165,8 @@ def test_late_entrants_know_what_a_small_clean_sample_knows():
         close(missing, law[n - 1])
     clean = en.missing_mass(p, t * categorical.surviving_share(g)[1:])
     np.testing.assert_allclose(law, clean, rtol=0.02)
-    assert law[0] == pytest.approx(clean[0], rel=1e-12)
-    assert en.missing_mass(p, [0]) == pytest.approx([1])
+    np.testing.assert_allclose(law[0], clean[0], rtol=bound(2 * (400 + 2 * CALL)))
+    np.testing.assert_allclose(en.missing_mass(p, [0]), [1], rtol=bound(2 * 400))
 
 
 def test_arguments_are_checked():
