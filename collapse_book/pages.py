@@ -182,7 +182,8 @@ def speed_page(project: Project) -> str:
 
 The simulators of this book against what a reader would write instead: a plain NumPy loop, a loop
 over scikit-learn fits, `generate` and `Trainer` of transformers. Both sides of a ratio ran in the
-same process, one after the other, in one thread, and the time is processor time.
+same process, one after the other, in one thread, and the time is processor time. The goals of the
+benchmarks are such ratios; the times beside them belong to the machine.
 
 This page is a *recorded run* of {record["date"][:10]}, not part of this build:
 {machine["processor"]}, {machine["platform"]}, {machine["cores"]} cores, {versions}. `make bench`

@@ -89,6 +89,15 @@ def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(notebook):
     assert "figcaption" in "".join(merged["cells"][-1]["outputs"][0]["data"]["text/html"])
 
 
+def test_page_says_how_long_it_took_to_run(notebook):
+    notebook["cells"][0]["source"] += "\n\n| | |\n|---|---|\n| **Time** | 20 minutes to read |"
+    staged = page(merge(notebook, executed_copy(notebook, [])))
+    assert (
+        "| 20 minutes to read, 2 s to run when this page was made |"
+        in (staged["cells"][0]["source"])
+    )
+
+
 def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebook):
     text = colophon("gaussian", merge(notebook, executed_copy(notebook, [], {"n_samples": 5})))
     for part in (
