@@ -25,7 +25,9 @@ language_base.ready()
 transformers = pytest.importorskip("transformers")
 
 L, TRAINED, BATCH, STEPS = 64, 128, 16, 48
-TRAINING_GOAL, SAMPLING_GOAL = 1.0, 1.25  # times as fast as transformers
+# Times as fast as transformers. Training spends its time in the same matrix products as the
+# Trainer, so its ratio tends to one: the goal is one less a tenth for noise; least: 1.13.
+TRAINING_GOAL, SAMPLING_GOAL = 0.9, 1.8  # least of sampling: 2.8
 CASES = [(1, 8), (1, 64), (5, 8), (5, 64)]  # beams, batch
 RATE = {}  # tokens per second, filled by the benchmarks and read by the last test
 

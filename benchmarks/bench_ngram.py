@@ -16,7 +16,7 @@ import pytest
 
 from collapse_utils import ngram, text
 
-REQUIRED = 500
+REQUIRED = 450  # times as fast as the algorithm of NLTK; least: 711
 
 
 @pytest.fixture(scope="module")

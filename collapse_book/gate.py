@@ -43,7 +43,7 @@ def collapse_data(output: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_figure(output: Mapping[str, Any]) -> bool:
-    """Whether an output is a figure or player of ``collapse_utils.figures``."""
+    """Whether an output is a figure or player of ``collapse_utils.publishing``."""
     return collapse_data(output).get("kind") in ("figure", "player")
 
 
@@ -137,7 +137,7 @@ def _output_messages(output: dict[str, Any]) -> Iterable[str]:
         data = output["data"]
         images = [mime for mime in data if mime.startswith("image/")]
         if images or IMAGE_TAG.search(joined(data.get("text/html", ""))):
-            yield "shows an image without caption and alt text: use figures.show(fig, ...)"
+            yield "shows an image without caption and alt text: use show(fig, ...)"
 
 
 def _claim_messages(claim: dict[str, Any], strict: bool) -> Iterable[str]:
@@ -146,7 +146,7 @@ def _claim_messages(claim: dict[str, Any], strict: bool) -> Iterable[str]:
         return
     yield (
         f"claim {claim['id']} is {verdict}, expected {expected}: "
-        f"law {claim.get('law')}, measured {claim.get('measured')}"
+        f"law {claim.get('expected')}, measured {claim.get('measured')}"
     )
 
 

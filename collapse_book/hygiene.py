@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from collapse_book.closure import MAGIC
 from collapse_book.files import write_atomic
-from collapse_book.gate import Finding
+from collapse_book.gate import CODE_FENCE, Finding
 from collapse_book.notebooks import (
     INSTALL_TAG,
     PARAMETERS_TAG,
@@ -44,6 +44,14 @@ MEASURED = re.compile(
 )
 NUMBER = re.compile(r"(?<![\w.,/-])\d+\.\d+(?!\.?\d)(?:e[+-]?\d+)?\s?%?|±\s*\d")
 CITED = re.compile(r"\{cite")
+#: A duration. "A second" and "in an hour" are left alone, for they are also figures of speech.
+DURATION = re.compile(
+    r"\b(?:\d[\d.,]*|few|some|several|half an?|two|three|four|five|ten|fifteen|twenty|thirty)\s+"
+    r"(?:(?:milli|micro|nano)?seconds?|minutes?|hours?|days?)\b(?!\s+to\s+read)"
+    r"|(?<![\w.,/-])\d[\d.,]*\s(?:ms|s|min|h)\b(?!\.\w)"
+)
+SENTENCES = re.compile(r"\n\s*\n|\n(?=\s*\|)|(?<=[.!?])\s+(?=[A-Z])")
+NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
 
 
 def check_notebook(project: Project, chapter: str) -> list[Finding]:
@@ -85,6 +93,7 @@ def _id_messages(cell: Cell, seen: set[str]) -> Iterable[str]:
 def _cell_messages(cell: Cell) -> Iterable[str]:
     if cell["cell_type"] == "markdown":
         yield from _typed_numbers(cell["source"])
+        yield from typed_durations(cell["source"])
         return
     if cell["cell_type"] != "code":
         return
@@ -120,6 +129,17 @@ def _typed_numbers(source: str) -> Iterable[str]:
                     f"types the measured number {number[0].strip()!r}: glue it from the run, "
                     "or cite its source in the sentence"
                 )
+
+
+def typed_durations(text: str) -> Iterable[str]:
+    """Sentences and table rows of Markdown that promise a time: a run takes what it takes."""
+    for sentence in SENTENCES.split(NOT_WORDS.sub(" ", CODE_FENCE.sub("", text))):
+        found = DURATION.search(sentence)
+        if found and not CITED.search(sentence):
+            yield (
+                f"types the time {' '.join(found[0].split())!r}: the page itself says how long its "
+                "run took; glue another time from the run, or cite its source in the sentence"
+            )
 
 
 def _order_findings(project: Project, chapter: str, notebook: Notebook) -> Iterable[Finding]:

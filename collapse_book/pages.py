@@ -6,6 +6,7 @@ import html
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from collapse_book.files import write_atomic
@@ -78,16 +79,16 @@ def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
         for chapter, notebook in notebooks.items()
         for claim in claims_of(notebook)
     )
-    counts = Counter(claim["verdict"] for nb in notebooks.values() for claim in claims_of(nb))
+    claims = [claim for notebook in notebooks.values() for claim in claims_of(notebook)]
+    counts = Counter(claim["verdict"] for claim in claims)
     total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", *COLUMNS))
     return f"""# Claims ledger
 
 Every claim that a chapter states, with what theory or a paper expects and what the run of this
-book measured: {total}. A claim is *reproduced* when the expected value lies inside the interval
-around the measurement and the alternative outside it, *contradicted* when the expected value
-lies outside, *unresolved* when both lie inside. A claim marked *must hold* stops the build when
-its verdict changes.
+book measured: {total}. {power_of(claims)}
+
+{{ref}}`verdicts` has the rule. A claim marked *must hold* stops the build when its verdict changes.
 
 ```{{raw}} html
 <div class="claims-box"><table class="claims">
@@ -97,6 +98,28 @@ its verdict changes.
 </tbody></table></div>
 {FILTER}```
 """
+
+
+def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims could have lost, by how much, and how many did."""
+    open_ = sum(claim["verdict"] == "unresolved" for claim in claims)
+    lost = sum(claim["verdict"] == "contradicted" for claim in claims)
+    shares = [
+        point["noticed"] / abs(point["rival"] - point["law"])
+        for claim in claims
+        if claim["verdict"] == "reproduced"
+        and (point := claim["deciding"])["rival"] != point["law"]
+    ]
+    typical = ""
+    if shares:
+        typical = (
+            "Half of the reproduced claims with a rival value would have noticed, nine times in "
+            f"ten, a deviation of {median(shares):.1%} of the way from the law to the rival. "
+        )
+    return (
+        f"{len(claims) - open_} could have lost, and {lost} of them did. {typical}"
+        f"{open_} had not the power to tell the law from its rival: they are *unresolved*."
+    )
 
 
 def _ledger_row(chapter: str, heading: str, claim: dict[str, Any]) -> str:
@@ -159,7 +182,8 @@ def speed_page(project: Project) -> str:
 
 The simulators of this book against what a reader would write instead: a plain NumPy loop, a loop
 over scikit-learn fits, `generate` and `Trainer` of transformers. Both sides of a ratio ran in the
-same process, one after the other, in one thread, and the time is processor time.
+same process, one after the other, in one thread, and the time is processor time. The goals of the
+benchmarks are such ratios; the times beside them belong to the machine.
 
 This page is a *recorded run* of {record["date"][:10]}, not part of this build:
 {machine["processor"]}, {machine["platform"]}, {machine["cores"]} cores, {versions}. `make bench`
@@ -182,7 +206,7 @@ def _growth_figure(curves: Sequence[Mapping[str, Any]]) -> str:
     """Time against size on logarithmic axes, one panel for each of the sizes that grow."""
     import matplotlib.pyplot as plt
 
-    from collapse_utils import figures
+    from collapse_utils import figures, publishing
 
     loops = list(dict.fromkeys(curve["loop"] for curve in curves))
     grows = list(dict.fromkeys(curve["grows"] for curve in curves))
@@ -203,7 +227,7 @@ def _growth_figure(curves: Sequence[Mapping[str, Any]]) -> str:
         "samples, generations and replicates. The table above has the slopes."
     )
     return (
-        f'```{{raw}} html\n<figure class="collapse-figure">{figures.variants(fig, alt=alt)}'
+        f'```{{raw}} html\n<figure class="collapse-figure">{publishing.variants(fig, alt=alt)}'
         "<figcaption>Processor time in one thread. A line that falls behind another to the right "
         "grows more slowly.</figcaption></figure>\n```"
     )

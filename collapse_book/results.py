@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 #: Columns beside the parameters of the chapter, whose names must differ.
 BEFORE = ("point",)
 AFTER = (
-    *("kind", "name", "value", "se", "text", "law", "law_value", "alternative", "points"),
+    *("kind", "name", "at", "value", "se", "law", "rival", "noticed", "points", "text"),
     *("verdict", "expect", "status", "statement", "source", "test"),
 )
-TEXTS = tuple(name for name in AFTER if name not in ("value", "se", "law_value", "points"))
+NUMBERS = ("value", "se", "law", "rival", "noticed", "points")
+TEXTS = tuple(name for name in AFTER if name not in NUMBERS)
 
 _DIGITS = r"[+\-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+\-−]?\d+)?"
 SHOWN = re.compile(rf"(?P<value>{_DIGITS})\s*%?(?:\s*±\s*(?P<se>{_DIGITS})\s*%?)?", re.IGNORECASE)
@@ -64,8 +65,8 @@ def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.Da
     -------
     pandas.DataFrame
         Columns: point, the parameters, and `AFTER`. ``kind`` is *claim*, *number* (a glued
-        one) or *run* (the seconds it took). ``value``, ``se`` and ``law_value`` of a claim are
-        its own numbers. A notebook carries glued numbers as text only, so theirs are read from
+        one) or *run* (the seconds it took). The numbers of a claim are those of its most strained
+        point, ``at``. A notebook carries glued numbers as text only, so theirs are read from
         ``text``, as far as the page rounds it. NaN stands where there is no number.
     """
     import pandas as pd
@@ -81,12 +82,12 @@ def tidy(point: str, parameters: Mapping[str, Any], notebook: Notebook) -> pd.Da
     blank: dict[str, Any] = {name: "" if name in TEXTS else math.nan for name in AFTER}
     head = {"point": point, **parameters}
     frame = pd.DataFrame([head | blank | row for row in rows])
-    return frame.astype(dict.fromkeys(("value", "se", "law_value", "points"), float))
+    return frame.astype(dict.fromkeys(NUMBERS, float))
 
 
 def _claim_row(claim: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {key: claim[key] for key in ("value", "se", "law_value")}
-    shown = ("law", "alternative", "verdict", "status", "statement", "source", "test")
+    point = claim["strained"]
+    shown = ("verdict", "status", "statement", "source", "test")
     return {
         "kind": "claim",
         "name": claim["id"],
@@ -94,7 +95,7 @@ def _claim_row(claim: Mapping[str, Any]) -> dict[str, Any]:
         "points": claim["points"],
         "expect": claim["expect"] or "",
         **{key: claim[key] for key in shown},
-        **{key: math.nan if number is None else number for key, number in numbers.items()},
+        **{key: point[key] for key in ("at", "value", "se", "law", "rival", "noticed")},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import subprocess
 from importlib import metadata
@@ -26,6 +27,8 @@ from collapse_book.notebooks import (
 from collapse_book.parameters import Parameter
 from collapse_book.project import Project
 
+#: An author types how long a chapter takes to read; how long it takes to run, its run knows.
+TO_READ = re.compile(r"\d+ minutes to read")
 FIGCAPTION = re.compile(r"<figcaption>.*?</figcaption>", re.DOTALL)
 
 
@@ -60,8 +63,12 @@ def _scrub(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def page(merged: Notebook) -> Notebook:
-    """The notebook that Sphinx reads: captions in its own form, and a colophon at the end."""
+    """The notebook that Sphinx reads: the time to run, and captions in Sphinx' own form."""
     result = json.loads(json.dumps(merged))
+    first = result["cells"][0]
+    seconds = math.ceil(merged["metadata"]["collapse_book"]["seconds"])
+    run = rf"\g<0>, {seconds} s to run when this page was made"
+    first["source"] = TO_READ.sub(run, first["source"], count=1)
     for cell in result["cells"]:
         for output in cell.get("outputs", []):
             if is_figure(output):

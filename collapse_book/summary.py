@@ -131,7 +131,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, x: str, hue: str | None, name: str) -> 
         )  # fmt: skip
         means = group.groupby("_x")["value"].mean()
         ax.plot(means.index, means, color=colour, label=label)
-        law = group.groupby("_x")["law_value"].mean().dropna()
+        law = group.groupby("_x")["law"].mean().dropna()
         if not law.empty:
             ax.plot(law.index, law, **figures.THEORY)
     statement = rows["statement"].iloc[0]

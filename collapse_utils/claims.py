@@ -1,45 +1,82 @@
 """Claims: what theory or a paper expects, beside what the run measured.
 
 One rule gives every verdict. The run yields a measurement with a standard error, and with it the
-interval ``measured ± z * se``:
+interval ``measured ± t * se``. Each claim has a *law* and a *rival*, the value that it must be told
+apart from:
 
-* *reproduced* when the expected value (the law) lies inside and the alternative outside,
-* *contradicted* when the law lies outside,
-* *unresolved* when both lie inside.
+* *contradicted* when the law lies outside at one point at least,
+* *reproduced* when the law lies inside everywhere and there is a point at which the rival lies
+  outside **and** at which the run would have noticed a deviation as large as that from the law to
+  the rival (with probability :data:`POWER`),
+* *unresolved* otherwise: the run cannot tell the law from its rival.
 
-``z`` is not chosen by hand: a book of at most :data:`MAX_CLAIMS` true claims is to raise a false
+``t`` is not chosen by hand: a book of at most :data:`MAX_CLAIMS` true claims is to raise a false
 alarm in less than :data:`BOOK_FALSE_ALARM` of its runs, so each claim is tested at the level
-``BOOK_FALSE_ALARM / MAX_CLAIMS`` (Bonferroni), split evenly over its points. With few degrees of
-freedom Student's t takes the place of the normal.
+``BOOK_FALSE_ALARM / MAX_CLAIMS`` (Bonferroni), split evenly over its points: on both sides of a
+value, on one side of a bound or a direction. The quantile is Student's.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from . import checks
-from .notebook import plus_minus, show_html
+from .metrics import mean_se
+from .publishing import plus_minus, show_html
 
 BOOK_FALSE_ALARM = 0.01
-MAX_CLAIMS = 200
+MAX_CLAIMS = 250
 LEVEL = BOOK_FALSE_ALARM / MAX_CLAIMS
+#: Chance with which a claim notices the smallest deviation that it states.
+POWER = 0.9
 
 STATUSES = ("theorem", "published", "derived", "exploratory")
 VERDICTS = ("reproduced", "contradicted", "unresolved")
+#: What a claim says of its law: the value itself, or a bound that the truth exceeds or stays below.
+SIDES = ("both", "above", "below")
 COLUMNS = ("Id", "Claim and source", "Expected", "Measured ± s.e.", "Verdict")
 _MARKS = {"reproduced": "✓", "contradicted": "✗", "unresolved": "?"}
+_SIGNS = {"both": "", "above": "> ", "below": "< "}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place at which a claim compares.
+
+    Attributes
+    ----------
+    at : str
+        The place, such as "n = 10"; empty where there is only one.
+    value, se : float
+        The measurement and its standard error, 0 for a computation without chance.
+    law, law_error, rival : float
+        What is expected, its known error, and what it must be told apart from.
+    noticed : float
+        The smallest deviation from the law that the claim notices with probability `POWER`.
+    """
+
+    at: str
+    value: float
+    se: float
+    law: float
+    law_error: float
+    rival: float
+    noticed: float
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim with its verdict; the numbers are those of its most strained point.
+    """One claim with its verdict.
 
     Attributes
     ----------
@@ -51,18 +88,17 @@ class Claim:
         theorem, published, derived (in this book) or exploratory.
     expect : str or None
         Verdict that the build insists on; None leaves it open.
-    law, alternative : str
-        The expected value and the value it must be told apart from, as shown.
-    measured : str
-        The measurement and its standard error, as shown.
+    verdict : str
+    side : str
+        Whether the law is a value ("both") or a bound ("above", "below").
     test : str
-        How the interval or p-value was formed.
+        Where the standard error or the p-values come from.
     points : int
         Number of points that were compared.
-    verdict : str
-    value, se, law_value : float or None
-        The measurement, its standard error and the expected value as numbers, for tables of many
-        runs; None where there is none, as for a direction or a whole distribution.
+    expected, measured, rival : str
+        As shown: law and measurement at the most strained point, and what the rival stands for.
+    strained, deciding : Point
+        The point at which the law is most strained, and the one that excludes the rival best.
     """
 
     id: str
@@ -70,43 +106,58 @@ class Claim:
     source: str
     status: str
     expect: str | None
-    law: str
-    alternative: str
-    measured: str
+    verdict: str
+    side: str
     test: str
     points: int
-    verdict: str
-    value: float | None = None
-    se: float | None = None
-    law_value: float | None = None
+    expected: str
+    measured: str
+    rival: str
+    strained: Point
+    deciding: Point
 
 
-def half_width(se: ArrayLike, *, df: ArrayLike = math.inf, points: int = 1) -> NDArray[np.float64]:
+def half_width(
+    se: ArrayLike, *, df: ArrayLike = math.inf, points: int = 1, sides: int = 2
+) -> Floats:
     """Half-width of the book's interval around a measurement.
 
     Parameters
     ----------
-    se : array
-        Standard error of the measurement.
-    df : array
-        Degrees of freedom of the standard error; infinite for the normal.
+    se, df : array
+        Standard error of the measurement and its degrees of freedom; infinite for the normal.
     points : int
         Number of comparisons that share one claim.
+    sides : int
+        2 for a value, 1 for a bound.
 
     Returns
     -------
     ndarray
-        ``t_df(1 - LEVEL / (2 points)) * se``.
+        ``t_df(1 - LEVEL / (sides * points)) * se``.
     """
-    return stats.t.isf(LEVEL / (2 * points), df) * np.asarray(se, dtype=float)
+    return stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
+
+
+def noticeable(
+    se: ArrayLike, *, df: ArrayLike = math.inf, points: int = 1, sides: int = 2
+) -> Floats:
+    """Smallest deviation that leaves the interval of `half_width` with probability `POWER`.
+
+    By the non-central t law with the estimated standard error in place of the true one.
+    """
+    df = np.asarray(df, dtype=float)
+    t = stats.t.isf(LEVEL / (sides * points), df)
+    normal = t + stats.norm.isf(1 - POWER)
+    shift = np.where(np.isinf(df), normal, special.nctdtrinc(df, 1 - POWER, t))
+    return shift * np.asarray(se, dtype=float)
 
 
 class Ledger:
     """The claims of one chapter.
 
-    >>> ledger = Ledger()
-    >>> claim = ledger.check(
-    ...     "A0", "a fair coin", "Bernoulli", law=0.5, alternative=0.0, measured=0.49, se=0.01
+    >>> claim = Ledger().check(
+    ...     "A0", "a fair coin", "Bernoulli", law=0.5, rival=(0, "tails only"), runs=[0, 1] * 50
     ... )
     >>> claim.verdict
     'reproduced'
@@ -122,94 +173,99 @@ class Ledger:
         source: str,
         *,
         law: ArrayLike,
-        alternative: ArrayLike,
-        measured: ArrayLike,
-        se: ArrayLike,
-        alternative_name: str = "no effect",
-        law_error: ArrayLike = 0.0,
+        rival: tuple[ArrayLike, str],
+        runs: ArrayLike | Sequence[ArrayLike] | None = None,
+        measured: ArrayLike | None = None,
+        se: ArrayLike | None = None,
         df: ArrayLike = math.inf,
+        law_error: ArrayLike = 0.0,
+        side: str = "both",
+        at: Mapping[str, ArrayLike] | Sequence[str] | None = None,
         status: str = "derived",
         expect: str | None = None,
-        at: Sequence[object] | None = None,
-        test: str = "Monte-Carlo s.e.",
+        test: str | None = None,
     ) -> Claim:
         """Compare a measurement with a law.
 
+        Numbers broadcast to one value per point. The law must hold at all points, the rival must
+        fail at one.
+
         Parameters
         ----------
-        id, statement, source, status, expect
+        id, statement, source, status, expect, test
             See :class:`Claim`.
-        law, alternative, measured, se : array, broadcastable
-            One value per point. The alternative is excluded if it lies outside at one point at
-            least; the law must lie inside at all of them. ``se = 0`` is for computations without
-            chance, where `law_error` bounds the numerical error.
-        alternative_name : str
-            What the alternative stands for: no effect, or a rival formula.
+        law : array
+        rival : tuple of (array, str)
+            What the law must be told apart from, and what that stands for.
+        runs : array, shape (points, replicates) or (replicates,)
+            Replicates of what is measured, of which the mean is compared; rows may differ in
+            length. Gives `measured`, `se` and `df`.
+        measured, se, df : array
+            In place of `runs`, for what is no mean of replicates. ``se = 0`` is for computations
+            without chance, where `law_error` bounds the numerical error.
         law_error : array
             Known error of a law that is itself an approximation; it widens the expectation.
-        df : array
-            Degrees of freedom behind `se`.
-        at : sequence
-            Labels of the points, such as generations.
-        test : str
-            Where the standard error comes from.
+        side : {"both", "above", "below"}
+            The truth equals the law, exceeds it or stays below it. A bound is tested on one side,
+            and may be its own rival: then it has to be exceeded.
+        at : dict of name -> values, or sequence of str
+            Where the points are: ``{"n": [1, 10]}`` is shown as "n = 1", "n = 10".
 
         Returns
         -------
         Claim
-
-        Raises
-        ------
-        ValueError
-            If a number is not finite, `se` is negative, there is no point or not one label for
-            each, or the id was used before.
         """
-        law, alternative, measured, se, law_error, df = (
-            np.ravel(a)
-            for a in np.broadcast_arrays(
-                *(np.asarray(x, dtype=float) for x in (law, alternative, measured, se)),
-                np.asarray(law_error, dtype=float),
-                np.asarray(df, dtype=float),
-            )
+        if (runs is None) == (measured is None) or (measured is None) != (se is None):
+            raise ValueError(f"claim {id} must have either runs, or measured and se")
+        if runs is not None:
+            measured, se, df, sizes = _means(id, runs)
+            test = test or f"t, {sizes} replicates"
+        checks.choice("side", side, SIDES)
+        rival, name = _named(id, "rival", rival)
+        arrays = _broadcast(
+            id, law=law, rival=rival, measured=measured, se=se, law_error=law_error, df=df
         )
-        for name, values in (
-            ("law", law), ("alternative", alternative), ("measured", measured), ("se", se),
-            ("law_error", law_error),
-        ):  # fmt: skip
-            if not np.isfinite(values).all():
-                raise ValueError(f"{name} of claim {id} must be finite, got {values}")
-        if (se < 0).any() or (law_error < 0).any():
-            raise ValueError(f"se and law_error of claim {id} must be >= 0, got {se}, {law_error}")
-        if not (df > 0).all():
-            raise ValueError(f"df of claim {id} must be > 0, got {df}")
-        points = len(measured)
-        if points == 0 or (at is not None and len(at) != points):
-            raise ValueError(
-                f"claim {id} must have at least one point and a label in `at` for each, got "
-                f"{points} points, at={at}"
-            )
-        width = half_width(se, df=df, points=points)
-        strain = np.abs(measured - law) - law_error
-        law_inside = bool((strain <= width).all())
-        excluded = np.abs(measured - alternative) > np.where(se > 0, width, law_error)
-        verdict = _verdict(law_inside, bool(excluded.any()))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worst = int(np.argmax(np.nan_to_num(strain / width, nan=-np.inf, posinf=np.inf)))
-        where = "" if points == 1 else f" ({at[worst] if at is not None else f'point {worst + 1}'})"
-        expected = f"{law[worst]:.5g}"
-        if law_error[worst] > 0:
-            expected += f" ± {law_error[worst]:.2g}"
+        law, rival, measured, se, law_error, df = arrays.values()
+        points = len(law)
+        labels = _labels(id, at, points)
+        sides = 2 if side == "both" else 1
+        width = half_width(se, df=df, points=points, sides=sides)
+        noticed = law_error + noticeable(se, df=df, points=points, sides=sides)
+        sign = {"above": 1.0, "below": -1.0}.get(side)
+        if sign is None:
+            strain, away, apart = (np.abs(measured - law), np.abs(measured - rival),
+                                   np.abs(law - rival))  # fmt: skip
+        else:
+            strain, away, apart = (sign * (law - measured), sign * (measured - rival),
+                                   sign * (law - rival))  # fmt: skip
+            if (apart < 0).any():
+                raise ValueError(
+                    f"the rival of claim {id} must not lie {side} its law {law}, got {rival}"
+                )
+        holds = strain <= width + law_error
+        limit = np.where(se > 0, width, law_error)
+        told = (apart > noticed) | ((apart == 0) & (side != "both"))
+        decides = (away > limit) & told
+        power = np.where(told & (apart == 0), np.inf, _ratio(apart, noticed))
+        worst = int(np.argmax(_ratio(strain, width + law_error)))
+        best = int(np.argmax(np.where(decides, 2.0, 1.0) * np.minimum(_ratio(away, limit), power)))
+        place = [
+            Point(labels[i], *(float(a[i]) for a in (measured, se, law, law_error, rival, noticed)))
+            for i in (worst, best)
+        ]
+        where = f" ({labels[worst]})" if labels[worst] else ""
+        error = f" ± {law_error[worst]:.2g}" if law_error[worst] > 0 else ""
         return self._add(
             id, statement, source, status, expect,
-            law=expected + where,
-            alternative=f"{alternative[worst]:.4g} ({alternative_name})",
-            measured=plus_minus(measured[worst], se[worst]),
-            test=test,
+            verdict=_verdict(bool(holds.all()), bool(decides.any())),
+            side=side,
+            test=test or ("Monte-Carlo s.e." if se.any() else "no chance"),
             points=points,
-            verdict=verdict,
-            value=float(measured[worst]),
-            se=float(se[worst]),
-            law_value=float(law[worst]),
+            expected=f"{_SIGNS[side]}{law[worst]:.5g}{error}{where}",
+            measured=plus_minus(measured[worst], se[worst]),
+            rival=name,
+            strained=place[0],
+            deciding=place[1],
         )  # fmt: skip
 
     def sign(
@@ -223,10 +279,7 @@ class Ledger:
         status: str = "derived",
         expect: str | None = None,
     ) -> Claim:
-        """Test a claim about a direction on paired differences.
-
-        The interval is ``mean ± t * se`` with n - 1 degrees of freedom (paired t-test). The law
-        is "above zero" (or below), the alternative zero.
+        """Test a claim about a direction on paired differences: a one-sided paired t-test.
 
         Parameters
         ----------
@@ -238,29 +291,20 @@ class Ledger:
         Returns
         -------
         Claim
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two differences or one is not finite.
         """
         d = np.asarray(differences, dtype=float)
-        if d.ndim != 1 or len(d) < 2 or not np.isfinite(d).all():
-            raise ValueError(f"differences of claim {id} must be two or more finite numbers: {d}")
-        signed = d if greater else -d
-        se = float(d.std(ddof=1) / math.sqrt(len(d)))
-        width = float(half_width(se, df=len(d) - 1))
-        low, high = signed.mean() - width, signed.mean() + width
-        return self._add(
-            id, statement, source, status, expect,
-            law="> 0" if greater else "< 0",
-            alternative="0 (no difference)",
-            measured=f"{plus_minus(d.mean(), se)}; {int((signed > 0).sum())} of {len(d)}",
-            test=f"paired t, n = {len(d)}",
-            points=1,
-            verdict=_verdict(high >= 0, low > 0),
-            value=float(d.mean()),
-            se=se,
+        if d.ndim != 1:
+            raise ValueError(f"differences of claim {id} must be a row of numbers, got {d}")
+        right = int(((d > 0) if greater else (d < 0)).sum())
+        return self.check(
+            id, statement, source,
+            law=0.0,
+            rival=(0.0, "no difference"),
+            runs=d,
+            side="above" if greater else "below",
+            status=status,
+            expect=expect,
+            test=f"paired t, {right} of {len(d)} differences have this sign",
         )  # fmt: skip
 
     def fit(
@@ -269,42 +313,52 @@ class Ledger:
         statement: str,
         source: str,
         *,
-        law: str,
-        p_law: float,
-        alternative: str,
-        p_alternative: float,
-        test: str,
-        measured: str,
+        sample: ArrayLike,
+        law: tuple[Callable[[Floats], Floats], str],
+        rival: tuple[Callable[[Floats], Floats] | ArrayLike, str],
         status: str = "derived",
         expect: str | None = None,
     ) -> Claim:
-        """Compare a whole distribution with a law by p-values of a goodness-of-fit test.
+        """Compare a whole distribution with a law by the Kolmogorov-Smirnov test.
+
+        The measurement is D, the largest distance between the distribution functions of sample
+        and law. What is noticed is a bound (triangle inequality).
 
         Parameters
         ----------
-        law, alternative : str
-            The two distributions, as shown.
-        p_law, p_alternative : float
-            P-values of the test against each.
-        test : str
-            Name of the test.
-        measured : str
-            The statistic, as shown.
+        sample : array, shape (n,)
+            Independent draws from a continuous distribution.
+        law : tuple of (distribution function, name)
+        rival : tuple of (distribution function or sample, name)
 
         Returns
         -------
         Claim
         """
-        p_law = checks.real("p_law", p_law, 0, 1)
-        p_alternative = checks.real("p_alternative", p_alternative, 0, 1)
+        x = _sorted(id, "sample", sample)
+        (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)
+        if callable(rival):
+            other, expected = stats.kstest(x, rival), rival(x)
+        else:
+            drawn = _sorted(id, "rival", rival)
+            other = stats.ks_2samp(x, drawn, method="asymp")
+            expected = np.searchsorted(drawn, x, side="right") / len(drawn)
+        found = stats.kstest(x, law)
+        apart = float(np.abs(law(x) - expected).max())
+        level, slack = stats.kstwobign.isf([LEVEL, 1 - POWER])
+        noticed = float(level + slack) / math.sqrt(len(x))
+        point = Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
         return self._add(
             id, statement, source, status, expect,
-            law=law,
-            alternative=alternative,
-            measured=measured,
-            test=f"{test}: p = {p_law:.2g} (law), {p_alternative:.2g} (alternative)",
+            verdict=_verdict(found.pvalue >= LEVEL, other.pvalue < LEVEL and apart > noticed),
+            side="both",
+            test=f"Kolmogorov-Smirnov: p = {found.pvalue:.2g} (law), {other.pvalue:.2g} (rival)",
             points=1,
-            verdict=_verdict(p_law >= LEVEL, p_alternative < LEVEL),
+            expected=law_name,
+            measured=f"D = {found.statistic:.4f}, {len(x):,} draws",
+            rival=name,
+            strained=point,
+            deciding=point,
         )  # fmt: skip
 
     def _add(self, id, statement, source, status, expect, **shown) -> Claim:
@@ -326,28 +380,111 @@ class Ledger:
             f"<tbody>{rows}</tbody></table></div>"
         )
         text = "\n".join(
-            f"{c.id}: {c.statement} | expected {c.law} | measured {c.measured} | {c.verdict}"
+            f"{c.id}: {c.statement} | expected {c.expected} | measured {c.measured} | {c.verdict}"
             for c in self.claims
         )
         show_html(table, text, {"kind": "claims", "claims": [asdict(c) for c in self.claims]})
 
 
-def _verdict(law_inside: bool, alternative_excluded: bool) -> str:
-    if not law_inside:
+def _verdict(law_holds: bool, rival_excluded: bool) -> str:
+    if not law_holds:
         return "contradicted"
-    return "reproduced" if alternative_excluded else "unresolved"
+    return "reproduced" if rival_excluded else "unresolved"
 
 
-def cells(claim: dict) -> str:
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """part / whole, where 0 / 0 is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(part / whole, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def _means(id: str, runs: ArrayLike | Sequence[ArrayLike]) -> tuple[Floats, Floats, Floats, str]:
+    """Means, standard errors and degrees of freedom of the rows, and their lengths as shown."""
+    rows = list(runs) if len(runs) and np.ndim(runs[0]) else [runs]
+    rows = [np.asarray(row, dtype=float) for row in rows]
+    for row in rows:
+        if row.ndim != 1 or len(row) < 2 or not np.isfinite(row).all():
+            raise ValueError(
+                f"runs of claim {id} must be two or more finite numbers for each point, got {row}"
+            )
+    mean, se = np.array([mean_se(row) for row in rows]).T
+    sizes = sorted({len(row) for row in rows})
+    shown = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    return mean, se, np.array([len(row) - 1.0 for row in rows]), shown
+
+
+def _sorted(id: str, what: str, draws: ArrayLike) -> Floats:
+    x = np.sort(np.asarray(draws, dtype=float))
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"{what} of claim {id} must be a row of finite numbers, got {draws}")
+    return x
+
+
+def _named(id: str, what: str, pair: tuple[Any, str]) -> tuple[Any, str]:
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], str)):
+        raise ValueError(f"{what} of claim {id} must be a pair (what it says, name), got {pair!r}")
+    return pair
+
+
+def _broadcast(id: str, **numbers: ArrayLike) -> dict[str, Floats]:
+    """One number per point, checked."""
+    arrays = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in numbers.values()))
+    values = {name: np.ravel(array) for name, array in zip(numbers, arrays, strict=True)}
+    for name, array in values.items():
+        if name != "df" and not np.isfinite(array).all():
+            raise ValueError(f"{name} of claim {id} must be finite, got {array}")
+        if name in ("se", "law_error") and (array < 0).any():
+            raise ValueError(f"{name} of claim {id} must be >= 0, got {array}")
+    if not (values["df"] > 0).all():
+        raise ValueError(f"df of claim {id} must be > 0, got {values['df']}")
+    if values["law"].size == 0:
+        raise ValueError(f"claim {id} must have at least one point, got none")
+    return values
+
+
+def _labels(id: str, at: Mapping[str, ArrayLike] | Sequence[str] | None, points: int) -> list[str]:
+    if at is None:
+        return [""] if points == 1 else [f"point {i + 1}" for i in range(points)]
+    if isinstance(at, Mapping):
+        try:
+            columns = [
+                np.broadcast_to(list(v) if np.iterable(v) and not isinstance(v, str) else v, points)
+                for v in at.values()
+            ]
+        except ValueError:
+            columns = [[]]
+        labels = [
+            ", ".join(f"{name} = {_short(value)}" for name, value in zip(at, row, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+    else:
+        labels = [str(label) for label in at]
+    if len(labels) != points:
+        raise ValueError(f"claim {id} must have a label in `at` for each of {points} points: {at}")
+    return labels
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else f"{value}"
+
+
+def cells(claim: Mapping[str, Any]) -> str:
     """Table cells of one claim, given as a dict: the chapter's table and the book's ledger."""
     shown = {key: html.escape(str(value)) for key, value in claim.items()}
     points = f", {claim['points']} points" if claim["points"] > 1 else ""
-    verdict = claim["verdict"]
+    verdict, strained, best = claim["verdict"], claim["strained"], claim["deciding"]
     note = '<br><span class="claim-note">'
+    where = html.escape(f" at {best['at']}") if claim["points"] > 1 else ""
+    law = seen = ""
+    if best != strained:
+        law = f", law {best['law']:.4g}"
+        seen = f"; {plus_minus(best['value'], best['se'])}{where}"
     return (
         f'<th scope="row" id="claim-{shown["id"]}">{shown["id"]}</th>'
         f"<td>{shown['statement']}{note}{shown['status']}: {shown['source']}</span></td>"
-        f"<td>{shown['law']}{note}must exclude {shown['alternative']}</span></td>"
-        f"<td>{shown['measured']}{note}{shown['test']}{points}</span></td>"
+        f"<td>{shown['expected']}{note}rival{where}: {best['rival']:.4g} ({shown['rival']})"
+        f"{law}</span></td>"
+        f"<td>{shown['measured']}{seen}{note}{shown['test']}{points}; "
+        f"a deviation of {best['noticed']:.2g} is noticed{where}</span></td>"
         f'<td><span class="verdict verdict-{verdict}">{_MARKS[verdict]} {verdict}</span></td>'
     )

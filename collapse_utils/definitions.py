@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from . import checks
 from .claims import half_width
 from .loop import History, Snapshot
+from .metrics import mean_se
 
 Array = NDArray[np.float64]
 
@@ -222,32 +223,28 @@ def judge(
         )
     last, half = len(risk) - 1, (len(risk) - 1) // 2
     fits = n_samples * risk
-    (m, m_se), (b, b_se) = _mean_se(risk[last]), _mean_se(big[last])
+    (m, m_se), (b, b_se) = mean_se(risk[last]), mean_se(big[last])
     exponent = -math.log(b / m) / math.log(factor)
     exponent_se = math.hypot(m_se / m, b_se / b) / math.log(factor)
     lost = {name: _lost(small.array(name, workflow)) for name in ("diversity", "modes", "tail")}
     asked = (
         (m, m_se, 1.0, True),
-        (*_mean_se(fits[last] - fits[1]), 0.0, True),
-        (*_mean_se((fits[last] - fits[half]) / (last - half)), 0.1, True),
+        (*mean_se(fits[last] - fits[1]), 0.0, True),
+        (*mean_se((fits[last] - fits[half]) / (last - half)), 0.1, True),
         (*lost["diversity"], 0.5, True),
         (exponent, exponent_se, 0.5, False),
         (*lost["modes"], 0.1, True),
         (*lost["tail"], 0.1, True),
-        (*_mean_se(small.array("alien", workflow)[last]), 0.01, True),
+        (*mean_se(small.array("alien", workflow)[last]), 0.01, True),
     )
     df = min(risk.shape[1], big.shape[1]) - 1
     return {name: _answer(*values, df=df) for name, values in zip(DEFINITIONS, asked, strict=True)}
 
 
-def _mean_se(values: Array) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
 def _lost(path: Array) -> tuple[float, float]:
     """1 - mean of the last generation / mean of the first, with the standard error of a ratio."""
     kept = path[-1].mean() / path[1].mean()
-    _, se = _mean_se(path[-1] - kept * path[1])
+    _, se = mean_se(path[-1] - kept * path[1])
     return float(1 - kept), float(se / path[1].mean())
 
 

@@ -1,67 +1,48 @@
-"""Figures: one theme, colours with fixed meanings, light and dark variants, captions, alt text.
+"""Figures: one theme, colours with fixed meanings, and the verbs that a chapter draws with.
 
-Draw with matplotlib or seaborn as usual, then hand the figure to :func:`show`. Captions and alt
-texts are required, and may hold numbers that the run computed.
+`panels` opens axes, `curves` and `over_generations` draw replicates beside their laws, `mark`,
+`label` and `ticks` name what is to be seen. All else is matplotlib and seaborn as usual.
+:func:`collapse_utils.publishing.show` puts a figure on the page.
+
+In every array the last axis counts replicates.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.artist import Artist
-from matplotlib.collections import Collection
-from matplotlib.colors import ListedColormap, to_hex, to_rgba_array
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from . import checks
-from .notebook import show_html
+from .metrics import mean_se
+from .publishing import GRID, INK, PAPER
 
-# Ink, grid and paper change between the light and the dark variant; data colours do not, so
-# they are mid-tones that stand out on both (Okabe and Ito's palette, safe for colour-blind eyes).
-INK, GRID, PAPER = "#1f2328", "#d9dde2", "#ffffff"
-_DARK = {INK: "#e6e8eb", GRID: "#3a4048", PAPER: "#14181c"}
+if TYPE_CHECKING:
+    from .loop import History
+
+__all__ = ["FOURTH", "GRID", "INK", "MODEL", "PAPER", "THEORY", "THIRD", "TRUTH"]
+
+# Data colours are mid-tones that stand out on light and dark paper (Okabe and Ito's palette, safe
+# for colour-blind eyes): the real data always have the colour of the truth.
 TRUTH = "#0a84c6"
 MODEL = "#d55e00"
 THIRD = "#109c74"
 FOURTH = "#b5679d"
-#: Characters of SVG beyond which dense data become pixels; points that count as dense; pixels
-#: per inch of such data.
-_HEAVY, _MANY, _DPI = 120_000, 60, 160
-#: Characters that a player may take: more would be slow on a phone.
-_HEAVY_PLAYER = 300_000
-#: The same three colours in a drawing that stands in the page itself, which says what they are.
-_PAGE = {
-    INK: f"var(--book-ink,{INK})",
-    GRID: f"var(--book-rule,{GRID})",
-    PAPER: f"var(--book-paper,{PAPER})",
-}
-#: Dark themes of Colab, JupyterLab and VS Code, where the book's own style sheet is not at hand.
-_ELSEWHERE = ":is([theme=dark],[data-jp-theme-light=false],.vscode-dark) .collapse-figure"
-_STYLE = (
-    f"<style>{_ELSEWHERE} {{--book-ink:{_DARK[INK]};--book-rule:{_DARK[GRID]};"
-    f"--book-paper:{_DARK[PAPER]}}}"
-    f"{_ELSEWHERE} .only-light{{display:none!important}}"
-    f"{_ELSEWHERE} .only-dark{{display:inline!important}}</style>"
-)
-_DEFINITIONS = re.compile(r"<defs>.*?</defs>", re.DOTALL)
-_GROUP = re.compile(r"(<g\b[^>]*>|</g>)")
-_FRAME = re.compile(r' id="frame-(\d+)-(\d+)"')
-_SLOT = '<g data-slot=""></g>'
-_PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 THEORY = {"color": INK, "linestyle": "--", "linewidth": 1.4}
+#: Colours of curves in order, and the ways to draw replicates.
+CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
+HOWS = ("band", "dots", "ribbon", "lines")
+#: Points between the names at the ends of two curves.
+_GAP = 11
 
 _GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.8, 256)))
 
@@ -107,6 +88,52 @@ def generation_cmap() -> ListedColormap:
     return _GENERATIONS
 
 
+def panels(
+    *titles: str,
+    rows: int = 1,
+    size: tuple[float, float] | None = None,
+    sharex: bool = False,
+    sharey: bool = False,
+    **axes: Any,
+) -> tuple[Figure, Any]:
+    """A figure with one panel per title.
+
+    Parameters
+    ----------
+    titles : str
+    rows : int
+        Rows over which the panels are spread.
+    size : tuple of float
+        Inches; default one column of text for one panel or two, a little more for three.
+    sharex, sharey : bool
+    axes
+        Given to every panel, such as ``xlabel="generation"`` or ``yscale="log"``. A shared label
+        stands at the outer panels only.
+
+    Returns
+    -------
+    Figure, and its axes (one, or an array in reading order)
+    """
+    if not titles:
+        raise ValueError("titles must name at least one panel, got none")
+    columns = -(-len(titles) // checks.integer("rows", rows, 1, len(titles)))
+    size = size or (7.2 + 0.3 * (columns > 2), 3.6 if rows == 1 else 2.7 * rows)
+    fig, grid = plt.subplots(
+        rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
+    )
+    for ax, title in zip(grid.flat, titles, strict=False):
+        ax.set(title=title, **axes)
+    for ax in grid.flat[len(titles) :]:
+        ax.set_axis_off()
+    for k, ax in enumerate(grid.flat[: len(titles)]):
+        if sharey and k % columns:
+            ax.set_ylabel("")
+        if sharex and k + columns < len(titles):
+            ax.set_xlabel("")
+        ax.tick_params(labelbottom=not sharex or k + columns >= len(titles))
+    return fig, grid[0, 0] if len(titles) == 1 else grid.flat[: len(titles)]
+
+
 def ribbon(
     ax: mpl.axes.Axes,
     generations: ArrayLike,
@@ -136,6 +163,215 @@ def ribbon(
     middle = np.median(values, axis=1) if centre == "median" else values.mean(axis=1)
     ax.fill_between(generations, low, high, color=color, alpha=0.22, linewidth=0)
     ax.plot(generations, middle, color=color, label=label)
+
+
+def curves(
+    ax: Axes,
+    runs: Mapping[str, ArrayLike],
+    laws: Mapping[str, ArrayLike] | None = None,
+    *,
+    x: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    how: str = "band",
+    colours: Sequence[str] | Mapping[str, str] | None = None,
+    names: str = "ends",
+    **axes: Any,
+) -> None:
+    """Draw named curves: replicates in colour, laws dashed in ink.
+
+    Parameters
+    ----------
+    ax : matplotlib axes
+    runs : dict of name -> array, shape (points, replicates) or (points,)
+        A row of numbers is drawn as one line.
+    laws : dict of name -> array, shape (points,), or pair of arrays (x, law)
+        Expected values. A law without runs of that name has a colour of its own.
+    x : array, or dict of name -> array
+        Where the points are; default 0, 1, 2, ...
+    how : {"band", "dots", "ribbon", "lines"}
+        Mean ± 2 s.e. as a band or as dots with bars; the median with the middle 80 % of the
+        replicates; or every replicate.
+    colours : sequence, or dict of name -> colour
+        Default: the book's colours; early to late where there are more curves than colours.
+    names : {"ends", "legend", "none"}
+        Where the curves are named.
+    axes
+        Given to ``ax.set`` before the names are placed.
+    """
+    checks.choice("how", how, HOWS)
+    checks.choice("names", names, ("ends", "legend", "none"))
+    laws = laws or {}
+    every = list(dict.fromkeys([*runs, *laws]))
+    if not every:
+        raise ValueError("runs or laws must name at least one curve, got none")
+    if colours is None:
+        colours = CYCLE if len(every) <= len(CYCLE) else generation_colours(len(every))
+    palette = colours if isinstance(colours, Mapping) else dict(zip(every, colours, strict=False))
+    ends = {}
+    for name in every:
+        places = x[name] if isinstance(x, Mapping) else x
+        color = palette[name]
+        if name in runs:
+            values = np.asarray(runs[name], dtype=float)
+            at = _places(name, places, len(values))
+            ends[name] = at[-1], _draw(ax, at, values, how, color, name)
+        if name in laws:
+            law = laws[name]
+            if isinstance(law, tuple):
+                places, law = law
+            law = np.asarray(law, dtype=float)
+            at = _places(name, places, len(law))
+            own = {} if name in runs else {"color": color, "label": name}
+            ax.plot(at, law, **THEORY | own, zorder=2.5)
+            ends.setdefault(name, (at[-1], law[-1]))
+    ax.set(**axes)
+    if names == "legend":
+        ax.legend()
+    elif names == "ends":
+        _name_ends(ax, ends, palette)
+
+
+def _places(name: str, x: ArrayLike | None, n: int) -> NDArray:
+    at = np.arange(n) if x is None else np.asarray(x)
+    if at.shape != (n,):
+        raise ValueError(f"x must have one place for each of the {n} points of {name!r}, got {x}")
+    return at
+
+
+def _draw(ax: Axes, x: NDArray, values: NDArray, how: str, color: str, name: str) -> float:
+    """Draw the replicates of one curve; returns the height at which it ends."""
+    if values.ndim == 1:
+        style = {"marker": "o", "linestyle": "none"} if how == "dots" else {}
+        ax.plot(x, values, color=color, label=name, **style)
+        return float(values[-1])
+    if how == "lines":
+        ax.plot(x, values, color=color, alpha=0.5, linewidth=0.9)
+        ax.plot([], [], color=color, label=name)
+        return float(np.median(values[-1]))
+    if how == "ribbon":
+        ribbon(ax, x, values, color=color, label=name)
+        return float(np.median(values[-1]))
+    middle, se = mean_se(values)
+    if how == "dots":
+        ax.errorbar(
+            x, middle, 2 * se, fmt="o", color=color, markersize=4.5, linewidth=1.2, label=name
+        )
+    else:
+        ax.fill_between(x, middle - 2 * se, middle + 2 * se, color=color, alpha=0.22, linewidth=0)
+        ax.plot(x, middle, color=color, label=name)
+    return float(middle[-1])
+
+
+def _name_ends(
+    ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]
+) -> None:
+    """Write names beside the ends of curves, moved apart where they would overlap."""
+    points = ax.bbox.height * 72 / ax.figure.dpi
+    heights = {name: ax.transLimits.transform(ax.transScale.transform(end))[1] * points
+               for name, end in ends.items()}  # fmt: skip
+    order = sorted(heights, key=heights.__getitem__)
+    placed = [heights[name] for name in order]
+    for _ in range(20):  # push neighbours apart, half each, until all have room
+        for i in range(1, len(placed)):
+            need = _GAP - (placed[i] - placed[i - 1])
+            if need > 0.01:
+                placed[i - 1] -= need / 2
+                placed[i] += need / 2
+    for name, height in zip(order, placed, strict=True):
+        ax.annotate(
+            name, ends[name], xytext=(5, height - heights[name]), textcoords="offset points",
+            va="center", color=colours[name], fontsize=9, annotation_clip=False,
+        )  # fmt: skip
+
+
+def over_generations(
+    ax: Axes,
+    history: History,
+    metric: str,
+    *,
+    law: Mapping[str, ArrayLike] | None = None,
+    **axes: Any,
+) -> None:
+    """Draw a metric of a history: for each workflow the median and the middle 80 %.
+
+    Parameters
+    ----------
+    ax : matplotlib axes
+    history : History
+    metric : str
+    law : dict of workflow -> array, shape (generations + 1,)
+    axes
+        Given to ``ax.set``.
+    """
+    frame = history.frame[history.frame["metric"] == metric]
+    if frame.empty:
+        known = ", ".join(map(str, history.frame["metric"].unique()))
+        raise ValueError(f"metric must be one of {known}, got {metric!r}")
+    workflows = list(frame["workflow"].unique())
+    palette = dict(zip(workflows, CYCLE, strict=False))
+    if len(workflows) > len(CYCLE):
+        palette = dict(zip(workflows, generation_colours(len(workflows)), strict=True))
+    sns.lineplot(
+        frame, x="generation", y="value", hue="workflow", palette=palette, ax=ax,
+        estimator="median", errorbar=("pi", 80), err_kws={"linewidth": 0}, legend=False,
+    )  # fmt: skip
+    last = frame[frame["generation"] == frame["generation"].max()]
+    medians = last.groupby("workflow")["value"].median()
+    for values in (law or {}).values():
+        ax.plot(np.arange(len(values)), values, **THEORY, zorder=2.5)
+    ax.set(**{"ylabel": metric} | axes)
+    end = frame["generation"].max()
+    _name_ends(ax, {name: (end, medians[name]) for name in workflows}, palette)
+
+
+def mark(
+    ax: Axes, *, x: Mapping[str, float] | None = None, y: Mapping[str, float] | None = None
+) -> None:
+    """Dotted lines at named places: upright at `x`, level at `y`."""
+    dotted = {"color": INK, "linewidth": 0.9, "linestyle": ":", "zorder": 1.5}
+    text = {"textcoords": "offset points", "fontsize": 9, "color": INK}
+    for name, place in (x or {}).items():
+        ax.axvline(place, **dotted)
+        ax.annotate(name, (place, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
+                    va="top", **text)  # fmt: skip
+    for name, place in (y or {}).items():
+        ax.axhline(place, **dotted)
+        ax.annotate(name, (1, place), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                    ha="right", **text)  # fmt: skip
+
+
+def label(ax: Axes, text: str, x: float, y: float, *, color: str = INK, at: str = "right") -> None:
+    """Write `text` beside the point (x, y): right, left, above or below it."""
+    checks.choice("at", at, ("right", "left", "above", "below"))
+    offset = {"right": (5, 0), "left": (-5, 0), "above": (0, 5), "below": (0, -5)}[at]
+    ax.annotate(
+        text, (x, y), xytext=offset, textcoords="offset points", color=color, fontsize=9,
+        ha={"right": "left", "left": "right"}.get(at, "center"),
+        va={"above": "bottom", "below": "top"}.get(at, "center"),
+        annotation_clip=False,
+    )  # fmt: skip
+
+
+def ticks(ax: Axes, *, x: Sequence[float] | None = None, y: Sequence[float] | None = None) -> None:
+    """Ticks at these numbers and no others, written out: for logarithmic axes."""
+    for axis, places in ((ax.xaxis, x), (ax.yaxis, y)):
+        if places is not None:
+            axis.set_ticks(places, [f"{p:,}" if p >= 1 else f"{p:g}" for p in places])
+            axis.set_ticks([], minor=True)
+
+
+def bells(ax: Axes, mean: ArrayLike, sd: ArrayLike, color: str = MODEL) -> list[Line2D]:
+    """Bell curves with these means and standard deviations, one line each.
+
+    The frames of a film want one artist per curve: hand them to
+    :func:`collapse_utils.publishing.film`.
+    """
+    z = np.linspace(-3.5, 3.5, 33)
+    height = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    means, sds = np.atleast_1d(mean), np.atleast_1d(sd)
+    return [
+        ax.plot(m + z * s, height / s, color=color, linewidth=1.2)[0]
+        for m, s in zip(means, sds, strict=True)
+    ]
 
 
 def digit_grid(
@@ -189,409 +425,3 @@ def montage(
     tiles[:, :h, :, :w] = images[:need].reshape(n_rows, n_columns, h, w).transpose(0, 2, 1, 3)
     sheet = tiles.reshape(n_rows * (h + gap), n_columns * (w + gap))
     return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
-
-
-def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
-    """Display a figure in a light and a dark variant, with its caption and alt text.
-
-    The figure is drawn once, as SVG; the dark variant is the same drawing with ink, grid and
-    paper repainted. A drawing that would be heavy on a page keeps its words and axes sharp and
-    gets its dense data as pixels.
-
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    name : str
-        Label for cross-references, such as "fig-gaussian-spread".
-    caption : str
-        Markdown that can be read without the text around it.
-    alt : str
-        What a reader who cannot see the figure needs: kind of chart, data, message.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty.
-    """
-    _require(name=name, caption=caption, alt=alt)
-    _display("figure", variants(fig, alt=alt), name, caption, alt)
-
-
-def variants(fig: Figure, *, alt: str) -> str:
-    """HTML of a figure in a light and a dark variant, for a page that is no notebook.
-
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    alt : str
-        As in :func:`show`.
-
-    Raises
-    ------
-    ValueError
-        If alt is empty.
-    """
-    _require(alt=alt)
-    light = _svg(fig)
-    if len(light) > _HEAVY:
-        fig.set_layout_engine("none")  # a second layout would move everything a little
-        _rasterize_dense(fig)
-        light = _PNG.sub(_fewer_colours, _svg(fig))
-    plt.close(fig)
-    dark = re.sub("|".join(_DARK), lambda colour: _DARK[colour[0]], light)
-    text = html.escape(alt, quote=True)
-    return (
-        f'<img class="only-light" alt="{text}" src="{_uri(light)}">'
-        f'<img class="only-dark" style="display:none" alt="{text}" src="{_uri(dark)}">'
-    )
-
-
-def player(
-    frames: Sequence[ArrayLike],
-    *,
-    name: str,
-    caption: str,
-    alt: str,
-    labels: Sequence[str] | None = None,
-    scale: int = 4,
-    start: int = 0,
-) -> None:
-    """Display images with a slider over generations that needs no server.
-
-    Works with mouse, touch and keyboard (arrow keys on the slider), follows the reader's
-    reduced-motion setting, and prints as a strip of stills. Keeps fewer frames where all of them
-    would be heavy on a page.
-
-    Parameters
-    ----------
-    frames : sequence of arrays, each of shape (height, width)
-        Grey images with values in [0, 1], 1 being ink; one per generation.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per frame; default "generation 0", "generation 1", ...
-    scale : int
-        Screen pixels per image pixel.
-    start : int
-        Frame shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two frames, the shapes differ, or
-        two frames would be heavy on a page.
-    """
-    _require(name=name, caption=caption, alt=alt)
-    arrays = [np.asarray(frame, dtype=float) for frame in frames]
-    if len(arrays) < 2 or len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 2:
-        raise ValueError(
-            f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
-        )
-    scale = checks.integer("scale", scale, 1)
-    start = checks.integer("start", start, 0, len(arrays) - 1)
-    uris = [_grey_png(a) for a in arrays]
-    height, width = arrays[0].shape
-    stage = (
-        f'<img class="player-frame" data-slot alt="{html.escape(alt, quote=True)}"'
-        f' width="{width * scale}" height="{height * scale}"'
-        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[start]}">'
-    )
-    stills = [f'<img alt="" width="{width}" src="{uri}">' for uri in uris]
-    _play(stage, [[uri] for uri in uris], stills, labels, start, name, caption, alt)
-
-
-def film(
-    fig: Figure,
-    frames: Sequence[Sequence[Artist]],
-    *,
-    name: str,
-    caption: str,
-    alt: str,
-    labels: Sequence[str] | None = None,
-    start: int = 0,
-) -> None:
-    """Display a drawing with a slider over generations: some of its artists change, the rest stays.
-
-    Draw the artists of all frames into the same axes, so that limits and layout hold for all of
-    them, and say which belong to which frame. The page keeps one drawing and the moving parts.
-    Slider, keyboard and reduced motion are those of :func:`player`; on paper it is a strip of
-    stills. A film that would be heavy on a page keeps fewer of its frames.
-
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    frames : sequence of sequences of matplotlib artists
-        One sequence per frame, all of the same length: lines, patches, collections or texts.
-        The k-th artist of a frame takes the place of the k-th of the frame before.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per frame; default "generation 0", "generation 1", ...
-    start : int
-        Frame shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two frames, they hold different
-        numbers of artists or artists of another figure, or two frames would be heavy on a page.
-    """
-    _require(name=name, caption=caption, alt=alt)
-    counts = [len(frame) for frame in frames]
-    if len(counts) < 2 or len(set(counts)) != 1 or counts[0] == 0:
-        raise ValueError(f"frames must be two or more of equally many artists, got {counts}")
-    start = checks.integer("start", start, 0, len(frames) - 1)
-    for i, frame in enumerate(frames):
-        for k, artist in enumerate(frame):
-            if artist.get_figure() is not fig:
-                raise ValueError(f"frames must hold artists of fig, got frames[{i}][{k}] {artist}")
-            artist.set_gid(f"frame-{i}-{k}")
-    drawing, definitions, moving = _split(_own(_svg(fig), name), len(frames))
-    plt.close(fig)
-
-    def still(i: int) -> str:
-        between = drawing.split(_SLOT)
-        filled = [f'<g data-slot="">{part}</g>' for part in moving[i]]
-        return "".join(chain(*zip(between, filled, strict=False), between[-1:]))
-
-    label = f'<svg class="player-frame" role="img" aria-label="{html.escape(alt, quote=True)}" '
-    stills = [still(i) for i in range(len(frames))]
-    stage = stills[start].replace("<svg ", label, 1).replace("</svg>", f"{definitions}</svg>")
-    _play(stage, moving, stills, labels, start, name, caption, alt)
-
-
-def reader(
-    pages: Sequence[Mapping[str, str]],
-    *,
-    name: str,
-    caption: str,
-    alt: str,
-    labels: Sequence[str] | None = None,
-    start: int = 0,
-) -> None:
-    """Display texts side by side with a slider over generations, to be read as they change.
-
-    Slider, keyboard and reduced motion are those of :func:`player`; on paper four pages stand
-    one below the other.
-
-    Parameters
-    ----------
-    pages : sequence of dicts of heading -> text
-        One per generation, all with the same headings.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per page; default "generation 0", "generation 1", ...
-    start : int
-        Page shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two pages, their headings differ, or
-        two of them would be heavy on a page.
-    """
-    _require(name=name, caption=caption, alt=alt)
-    headings = [list(page) for page in pages]
-    if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
-        raise ValueError(f"pages must be two or more with the same headings, got {headings}")
-    start = checks.integer("start", start, 0, len(pages) - 1)
-    frames = [[html.escape(text) for text in page.values()] for page in pages]
-
-    def still(i: int) -> str:
-        return "".join(
-            f"<div><strong>{html.escape(heading)}</strong><p data-slot>{text}</p></div>"
-            for heading, text in zip(headings[0], frames[i], strict=True)
-        )
-
-    label = f'role="group" aria-label="{html.escape(alt, quote=True)}"'
-    stage = f'<div class="player-frame player-text" {label}>{still(start)}</div>'
-    stills = [f'<div class="player-text">{still(i)}</div>' for i in range(len(pages))]
-    _play(stage, frames, stills, labels, start, name, caption, alt)
-
-
-def _play(
-    stage: str,
-    frames: list[list[str]],
-    stills: list[str],
-    labels: Sequence[str] | None,
-    start: int,
-    name: str,
-    caption: str,
-    alt: str,
-) -> None:
-    """Put a stage, whose slots take the parts of a frame, above a slider; stills are for paper."""
-    labels = [f"generation {g}" for g in range(len(frames))] if labels is None else list(labels)
-    if len(labels) != len(frames):
-        raise ValueError(f"labels must name all {len(frames)} frames, got {len(labels)}")
-    n, size = len(frames), len(frames)
-    while True:  # a film of other parameters may be heavier: it keeps fewer of its frames
-        kept = sorted({start, *np.linspace(0, n - 1, size).round().astype(int).tolist()})
-        body = _player(
-            stage, *([values[i] for i in kept] for values in (frames, stills, labels)),
-            start=kept.index(start),
-        )  # fmt: skip
-        if len(body) <= _HEAVY_PLAYER:
-            _display("player", body, name, caption, alt)
-            return
-        if size == 2:
-            raise ValueError(
-                f"frames must be drawn in at most {_HEAVY_PLAYER:,} characters, two of these take "
-                f"{len(body):,}: draw fewer points in each"
-            )
-        size = (size + 1) // 2
-
-
-def _player(
-    stage: str, frames: list[list[str]], stills: list[str], labels: list[str], *, start: int
-) -> str:
-    chosen = np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)
-    strip = "".join(f"<span>{html.escape(labels[i])}{stills[i]}</span>" for i in chosen)
-    data = json.dumps({"frames": frames, "labels": labels}).replace("<", "\\u003c")
-    script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
-    return (
-        f'<div class="player" data-start="{start}">{stage}'
-        '<div class="player-bar"><button type="button" aria-label="Play">▶</button>'
-        f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" '
-        f'aria-label="Generation" aria-valuetext="{html.escape(labels[start], quote=True)}">'
-        f"<output>{html.escape(labels[start])}</output></div>"
-        f'<div class="player-strip" hidden>{strip}</div>'
-        f'<script type="application/json">{data}</script></div><script>{script}</script>'
-    )
-
-
-def _display(kind: str, body: str, name: str, caption: str, alt: str) -> None:
-    figure = (
-        f'<figure class="collapse-figure">{_STYLE}{body}'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-    show_html(figure, alt, {"kind": kind, "name": name, "caption": caption, "alt": alt})
-
-
-def _require(**texts: str) -> None:
-    for name, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name} must be a text that is not empty, got {text!r}")
-
-
-def _svg(fig: Figure) -> str:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
-    return buffer.getvalue().decode()
-
-
-def _own(svg: str, name: str) -> str:
-    """A drawing that can stand in a page: identifiers of its own, and the page's colours."""
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = svg[svg.index("<svg ") :].strip()
-    svg = re.sub(r'<g id="(?!frame-)[^"]*"', "<g", svg)
-    svg = re.sub(r"<g\b([^>]*)/>", r"<g\1></g>", svg)
-    svg = re.sub(r'(?<= id=")(?!frame-)|(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
-    style = 'style="max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt" '
-    svg = svg.replace("<svg ", f"<svg {style}", 1)
-    return re.sub("|".join(_PAGE), lambda colour: _PAGE[colour[0]], svg)
-
-
-def _split(svg: str, n_frames: int) -> tuple[str, str, list[list[str]]]:
-    """Take the frames out of a drawing.
-
-    Returns
-    -------
-    drawing : str
-        What stays, with an empty slot for each moving artist.
-    definitions : str
-        Letters, markers and clips that the drawing and its frames refer to.
-    moving : list of lists of str
-        What fills the slots, frame by frame.
-    """
-    definitions = "".join(_DEFINITIONS.findall(svg))
-    kept: list[str] = []
-    cut: dict[tuple[int, int], list[str]] = {}
-    slots, here, depth = [], None, 0
-    for piece in _GROUP.split(_DEFINITIONS.sub("", svg)):
-        opens = piece.startswith("<g")
-        if here is not None:
-            depth += opens - (piece == "</g>")
-            if depth:
-                cut[here].append(piece)
-            else:
-                here = None
-        elif opens and (mark := _FRAME.search(piece)):
-            here, depth = (int(mark[1]), int(mark[2])), 1
-            cut[here] = []
-            if here[1] not in slots:  # an artist may be empty in the first frames, or in the last
-                slots.append(here[1])
-                kept.append(_SLOT)
-        else:
-            kept.append(piece)
-    moving = [[_short("".join(cut.get((i, k), []))) for k in slots] for i in range(n_frames)]
-    return _short("".join(kept)), _short(definitions), moving
-
-
-def _short(part: str) -> str:
-    """The same paths to a tenth of a point, which no eye can tell, in fewer characters."""
-    part = re.sub(r'(?<= d=")[^"]*', _short_path, part)
-    return re.sub(r">\s+<", "><", part).strip()
-
-
-def _short_path(path: re.Match[str]) -> str:
-    words = " ".join(path[0].split())
-    if set("CQ") & set(words):  # letters and markers, small and scaled
-        return words
-    return re.sub(r"(\.\d)\d+", r"\1", words).replace("L ", "")  # a line needs no letter
-
-
-def _uri(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
-def _fewer_colours(image: re.Match[str]) -> str:
-    """The same pixels with a palette of 64 colours: about a quarter of the bytes."""
-    buffer = io.BytesIO()
-    pixels = Image.open(io.BytesIO(base64.b64decode(image[1])))
-    pixels.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _rasterize_dense(fig: Figure) -> None:
-    """Mark as pixels what has many points, unless it is in ink, which the dark variant repaints."""
-    for ax in fig.axes:
-        dense = [line for line in ax.lines if len(line.get_xydata()) > _MANY]
-        dense += [group for group in ax.collections if _points(group) > _MANY]
-        if len(ax.lines) > _MANY:
-            dense += ax.lines
-        if len(ax.patches) > _MANY:
-            dense += ax.patches
-        for artist in dense:
-            # Older versions of matplotlib cannot draw every kind of artist as pixels.
-            if getattr(artist.draw, "_supports_rasterization", False) and not _has_ink(artist):
-                artist.set_rasterized(True)
-
-
-def _points(group: Collection) -> int:
-    """Points of a collection: corners of its paths, or its markers, whichever are more."""
-    return max(sum(len(path.vertices) for path in group.get_paths()), len(group.get_offsets()))
-
-
-def _has_ink(artist: Artist) -> bool:
-    colours = [
-        getattr(artist, f"get_{key}")()
-        for key in ("color", "facecolor", "edgecolor")
-        if hasattr(artist, f"get_{key}")
-    ]
-    return any(
-        to_hex(rgba[:3]) in _DARK and rgba[3] > 0
-        for colour in colours
-        if colour is not None
-        for rgba in to_rgba_array(colour)
-    )
-
-
-def _grey_png(image: NDArray[np.float64]) -> str:
-    buffer = io.BytesIO()
-    pixels = (255 * (1 - np.clip(image, 0, 1))).round().astype(np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

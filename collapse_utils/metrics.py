@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+
+def mean_se(runs: ArrayLike, axis: int = -1) -> tuple[Floats, Floats]:
+    """Mean over replicates and its standard error, ``sd / sqrt(R)`` with ddof = 1.
+
+    Replicates are the last axis, as in every array of this library.
+    """
+    runs = np.asarray(runs, dtype=float)
+    return runs.mean(axis), runs.std(axis, ddof=1) / np.sqrt(runs.shape[axis])
+
+
 # ---------------------------------------------------------------- Gaussians
 
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from numpy.typing import ArrayLike
-
 
 def glue(name: str, text: str) -> None:
     """Store a formatted number so that the prose of the same page can quote it.
@@ -37,19 +32,3 @@ def glue(name: str, text: str) -> None:
         raw=True,
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
     )
-
-
-def show_html(html: str, text: str, metadata: dict[str, Any]) -> None:
-    """Display HTML with a plain-text fallback and the metadata that the press reads."""
-    from IPython.display import display
-
-    display({"text/html": html, "text/plain": text}, raw=True, metadata={"collapse": metadata})
-
-
-def plus_minus(value: ArrayLike, error: ArrayLike) -> str:
-    """``value ± error`` with the error to two digits and the value to the same decimals."""
-    v, e = float(value), float(error)  # type: ignore[arg-type]
-    if e == 0 or not math.isfinite(e):
-        return f"{v:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(e)))
-    return f"{v:.{digits}f} ± {e:.{digits}f}"

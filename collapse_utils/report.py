@@ -22,7 +22,8 @@ from scipy import stats
 
 from . import checks
 from .loop import History
-from .notebook import plus_minus, show_html
+from .metrics import mean_se
+from .publishing import plus_minus, show_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -332,7 +333,7 @@ class Report:
             for workflow, colour in zip(workflows, palette, strict=False):
                 curve = self.curves[workflow, measure][1:]
                 generations = np.arange(1, len(curve) + 1)
-                mean, se = curve.mean(1), curve.std(1, ddof=1) / math.sqrt(self.replicates)
+                mean, se = mean_se(curve)
                 band = {"color": colour, "alpha": 0.22, "linewidth": 0}
                 ax.fill_between(generations, mean - 2 * se, mean + 2 * se, **band)
                 ax.plot(generations, mean, color=colour, label=workflow)
@@ -454,14 +455,9 @@ def _curves(history: History | Mapping[str, History]) -> dict[tuple[str, str], F
     return curves
 
 
-def _mean(values: Floats) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
 def _change(curve: Floats, rows: Floats, width: float) -> dict[str, object]:
     differences = curve[2:] - curve[1]
-    means = differences.mean(1)
-    ses = differences.std(1, ddof=1) / math.sqrt(curve.shape[1])
+    means, ses = mean_se(differences)
     low, high = means - width * ses, means + width * ses
     signs = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     sign = int(signs[-1])
@@ -471,7 +467,7 @@ def _change(curve: Floats, rows: Floats, width: float) -> dict[str, object]:
         unseen = np.flatnonzero(~seen)
         since = float(2 + (unseen[-1] + 1 if len(unseen) else 0))
     first = curve[1] - curve[0] if (rows[0] == rows[1]).all() else np.full(len(curve[0]), np.nan)
-    first_model, first_se = _mean(first)
+    first_model, first_se = mean_se(first)
     return {
         "first_model": first_model,
         "first_se": first_se,
@@ -492,7 +488,7 @@ def _speed(spread: Floats, width: float) -> dict[str, float]:
         return dict.fromkeys(("rate", "se", "low", "high", "half_life"), math.nan)
     logs = np.log(spread[1:last])
     time = np.arange(len(logs)) - (len(logs) - 1) / 2
-    rate, se = _mean(time @ logs / (time @ time))
+    rate, se = mean_se(time @ logs / (time @ time))
     low, high = rate - width * se, rate + width * se
     half_life = math.log(2) / abs(rate) if low > 0 or high < 0 else math.nan
     return {"rate": rate, "se": se, "low": low, "high": high, "half_life": half_life}
@@ -500,7 +496,7 @@ def _speed(spread: Floats, width: float) -> dict[str, float]:
 
 def _remedy(curve: Floats, base: Floats, width: float) -> dict[str, float]:
     here, there = curve[-1] - curve[1], base[-1] - base[1]
-    difference, se = _mean(here - there)
+    difference, se = mean_se(here - there)
     n = len(here)
     # Jackknife over the replicates: a ratio of means, whose parts share real rows.
     left_out = (here.sum() - here) / (there.sum() - there)

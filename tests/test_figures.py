@@ -1,27 +1,11 @@
-"""Figures: variants, captions, reproducible bytes, grids, the player, and glue."""
-
-import ast
-import base64
-import html
-import io
-import json
-import re
-import shutil
-import subprocess
-from collections import Counter
-from html.parser import HTMLParser
-from importlib import resources
+"""Figures: the colours, and the verbs that draw curves, bands, names, marks, bells and grids."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import seaborn as sns
 
-from collapse_utils import figures, glue
-from collapse_utils.notebook import plus_minus
-
-TEXTS = {"name": "fig-x", "caption": "What <is> shown.", "alt": 'A "chart" of x & y'}
+from collapse_utils import Accumulate, Replace, figures, mean_se, recurse
 
 
 @pytest.fixture(autouse=True)
@@ -35,111 +19,13 @@ def theme():
 
 
 @pytest.fixture
-def displayed(monkeypatch):
-    """What cells would display: (data, metadata) of each output."""
-    outputs = []
-    monkeypatch.setattr(
-        "IPython.display.display",
-        lambda data, *, raw, metadata: outputs.append((data, metadata)),
-    )
-    return outputs
+def ax():
+    fig, ax = plt.subplots()
+    yield ax
+    plt.close(fig)
 
 
-class Page(HTMLParser):
-    """Elements with attributes, text by element, and a check that tags close."""
-
-    VOID = ("img", "input", "br")
-
-    def __init__(self, source):
-        super().__init__()
-        self.stack, self.elements, self.text = [], [], {}
-        self.feed(source)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        self.text.setdefault(self.stack[-1], []).append(data)
-
-    def all(self, tag, **attributes):
-        return [a for t, a in self.elements if t == tag and attributes.items() <= a.items()]
-
-
-def chart():
-    """A figure with every kind of artist that the chapters use."""
-    rng = np.random.default_rng(0)
-    fig, (left, right) = plt.subplots(1, 2)
-    figures.ribbon(left, np.arange(5), rng.random((5, 20)), label="model")
-    left.plot([0, 4], [0, 1], **figures.THEORY, label="law")
-    left.scatter(range(5), range(5), c=[figures.TRUTH], edgecolor=figures.PAPER, s=20)
-    left.annotate("note", (1, 1), color=figures.INK)
-    left.legend(title="legend")
-    left.set(title="Title", xlabel="generation", ylabel="value", yscale="log", ylim=(0.1, 9))
-    sns.histplot(rng.random(50), ax=right, color=figures.THIRD)
-    right.vlines([0.2, 0.4], 0, 5, color=figures.FOURTH)
-    return fig
-
-
-def sources(data):
-    light, dark = Page(data["text/html"]).all("img")
-    return light, dark
-
-
-def decode(uri):
-    head, content = uri.split(",", 1)
-    return head, base64.b64decode(content)
-
-
-# ------------------------------------------------------------------ show
-
-
-def test_show_emits_what_the_press_reads(displayed):
-    figures.show(chart(), **TEXTS)
-    ((data, metadata),) = displayed
-    assert metadata == {"collapse": {"kind": "figure", **TEXTS}}
-    json.dumps(metadata)
-    assert data["text/plain"] == TEXTS["alt"]
-    page = Page(data["text/html"])
-    assert page.elements[0] == ("figure", {"class": "collapse-figure"})
-    assert page.text["figcaption"] == [TEXTS["caption"]]
-    light, dark = page.all("img")
-    assert light["class"], dark["class"] == ("only-light", "only-dark")
-    assert light["alt"] == dark["alt"] == TEXTS["alt"]
-    assert "style" not in light and dark["style"] == "display:none"
-
-
-def test_variants_differ_only_in_ink_grid_and_paper(displayed):
-    figures.show(chart(), **TEXTS)
-    light, dark = (decode(image["src"])[1].decode() for image in sources(displayed[0][0]))
-    assert light != dark
-    colour = re.compile(r"#[0-9a-f]{6}")
-    marker = re.compile(r"\bm[0-9a-f]{10}\b")  # matplotlib names a marker by a hash of its style
-    shapes = [marker.sub("m", colour.sub("#", svg)) for svg in (light, dark)]
-    assert shapes[0] == shapes[1]  # same geometry, same words
-    swaps = set(zip(colour.findall(light), colour.findall(dark), strict=True))
-    changed = {(a, b) for a, b in swaps if a != b}
-    assert changed == set(figures._DARK.items())
-    kept = {a for a, b in swaps if a == b}
-    assert kept & {figures.INK, figures.GRID, figures.PAPER} == set()
-    for data_colour in (figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH):
-        assert data_colour in kept
-
-
-def test_text_is_readable_on_dark_paper(displayed):
-    """Every word is drawn in the ink of its variant."""
-    figures.show(chart(), **TEXTS)
-    _, dark = sources(displayed[0][0])
-    groups = re.findall(r'<g id="text_\d+">.*?</g>\s*</g>', decode(dark["src"])[1].decode(), re.S)
-    assert len(groups) > 10
-    ink = figures._DARK[figures.INK]
-    assert all(f"fill: {ink}" in g or f"stroke: {ink}" in g for g in groups)
+RUNS = np.random.default_rng(0).normal(np.arange(6)[:, None], 1, (6, 41))
 
 
 def luminance(colour):
@@ -148,80 +34,220 @@ def luminance(colour):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-def contrast(a, b):
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
+def words(ax):
+    return {text.get_text(): text for text in ax.texts}
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_colours_stand_out_on_both_papers(dark):
-    """WCAG 2.1: 4.5 for text, 3 for graphics."""
-    paper = figures._DARK[figures.PAPER] if dark else figures.PAPER
-    ink = figures._DARK[figures.INK] if dark else figures.INK
-    assert contrast(ink, paper) >= 7
-    for colour in (figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH):
-        assert contrast(colour, paper) >= 3, colour
+def edges(collection):
+    heights = collection.get_paths()[0].vertices[:, 1]
+    return heights.min(), heights.max()
 
 
-def dense(n):
-    """`n` lines of 400 points that zigzag, so that none can be left out, under a law in ink."""
+# ------------------------------------------------------------------ curves
+
+
+def test_a_band_is_the_mean_and_two_standard_errors(ax):
+    figures.curves(ax, {"loop": RUNS}, x=[0, 2, 4, 6, 8, 10])
+    mean, se = mean_se(RUNS)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), mean)
+    assert edges(ax.collections[0]) == ((mean - 2 * se).min(), (mean + 2 * se).max())
+    assert ax.lines[0].get_color() == figures.MODEL
+
+
+def test_dots_have_bars_of_two_standard_errors(ax):
+    figures.curves(ax, {"loop": RUNS}, how="dots")
+    mean, se = mean_se(RUNS)
+    (bars,) = ax.containers
+    np.testing.assert_array_equal(bars.lines[0].get_ydata(), mean)
+    ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
+    np.testing.assert_allclose(ends, np.transpose([mean - 2 * se, mean + 2 * se]))
+
+
+def test_a_ribbon_is_the_median_and_the_middle_eighty_percent(ax):
+    figures.curves(ax, {"loop": RUNS}, how="ribbon")
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), np.median(RUNS, axis=1))
+    low, high = np.quantile(RUNS, (0.1, 0.9), axis=1)
+    assert edges(ax.collections[0]) == (low.min(), high.max())
+
+
+def test_lines_are_all_replicates(ax):
+    figures.curves(ax, {"loop": RUNS}, how="lines")
+    drawn = [line.get_ydata() for line in ax.lines if len(line.get_ydata())]
+    np.testing.assert_array_equal(drawn, RUNS.T)
+
+
+def test_a_row_of_numbers_is_one_line(ax):
+    figures.curves(ax, {"one": RUNS[:, 0]})
+    figures.curves(ax, {"dots": RUNS[:, 1]}, how="dots")
+    np.testing.assert_array_equal([line.get_ydata() for line in ax.lines], RUNS[:, :2].T)
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "None"]
+
+
+def test_laws_are_dashed_ink_over_their_runs_and_coloured_without(ax):
+    law = np.arange(6.0)
+    figures.curves(ax, {"a": RUNS}, {"a": law, "b": ([0, 5], [1, 2])})
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    np.testing.assert_array_equal(dashed[0].get_ydata(), law)
+    np.testing.assert_array_equal(dashed[1].get_xydata(), [[0, 1], [5, 2]])
+    assert [line.get_color() for line in dashed] == [figures.INK, figures.THIRD]
+    assert set(words(ax)) == {"a", "b"}
+
+
+def test_each_curve_may_have_places_and_a_colour_of_its_own(ax):
+    x = {"a": [1, 2, 3], "b": [5, 6]}
+    figures.curves(ax, {"a": RUNS[:3], "b": RUNS[:2]}, x=x, colours={"a": "red", "b": "blue"})
+    assert [list(line.get_xdata()) for line in ax.lines] == list(x.values())
+    assert [line.get_color() for line in ax.lines] == ["red", "blue"]
+    assert {name: text.get_color() for name, text in words(ax).items()} == {"a": "red", "b": "blue"}
+
+
+def test_many_curves_go_from_early_to_late(ax):
+    figures.curves(ax, {str(k): RUNS + k for k in range(7)})
+    assert [line.get_color() for line in ax.lines] == figures.generation_colours(7)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_names_stand_at_the_ends_and_apart(ax, scale):
+    ends = {"a": 1.0, "b": 1.01, "c": 1.02, "d": 90.0}
+    figures.curves(
+        ax, {name: [1, end] for name, end in ends.items()}, yscale=scale, ylim=(0.5, 100)
+    )
+    heights = []
+    for name, text in words(ax).items():
+        assert text.xy == (1, ends[name])
+        below = ax.transData.transform(text.xy)[1] * 72 / ax.figure.dpi
+        heights.append(below + text.get_position()[1])
+    assert heights == sorted(heights)
+    assert np.diff(heights).min() > 10.5  # letters of nine points fit between them
+    assert abs(words(ax)["d"].get_position()[1]) < 1e-6  # who has room stays
+
+
+def test_names_may_be_a_legend_or_left_out(ax):
+    figures.curves(ax, {"a": RUNS}, {"b": RUNS[:, 0]}, names="legend")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    figures.curves(ax, {"c": RUNS}, names="none", xlabel="x", yscale="log")
+    assert words(ax) == {}
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("x", "log")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runs": {}}, "runs or laws must name at least one curve, got none"),
+        ({"how": "bars"}, "how must be one of band, dots, ribbon, lines, got 'bars'"),
+        ({"names": "top"}, "names must be one of ends, legend, none, got 'top'"),
+        ({"x": [1, 2]}, r"x must have one place for each of the 6 points of 'a', got \[1, 2\]"),
+    ],
+)
+def test_curves_refuse_what_they_cannot_draw(ax, change, message):
+    with pytest.raises(ValueError, match=message):
+        figures.curves(ax, **{"runs": {"a": RUNS}, **change})
+
+
+# ------------------------------------------------------------------ histories
+
+
+class Shrinking:
+    """A model that writes what it was fitted to, scaled."""
+
+    def fit(self, rows):
+        self.rows = rows
+
+    def sample(self, n, rng):
+        return 0.9 * rng.choice(self.rows, n)
+
+
+def history():
     rng = np.random.default_rng(0)
-    fig, ax = plt.subplots()
-    ax.plot(rng.random((400, n)), color=figures.MODEL)
-    ax.plot(rng.random(400), **figures.THEORY)
-    ax.set(xlabel="generation")
-    return fig
+    return recurse(
+        Shrinking(),
+        rng.normal(size=200),
+        workflow={"replace": Replace(), "accumulate": Accumulate()},
+        n_generations=4,
+        n_replicates=5,
+        metrics={"sd": lambda snapshot: float(np.std(snapshot.sample))},
+        rng=rng,
+    )
 
 
-@pytest.mark.parametrize("draw", [chart, lambda: dense(40)])
-def test_the_same_figure_gives_the_same_bytes(displayed, draw):
-    for _ in range(2):
-        figures.show(draw(), **TEXTS)
-    assert displayed[0] == displayed[1]
-    head, content = decode(sources(displayed[0][0])[0]["src"])
-    assert head == "data:image/svg+xml;base64"
-    assert content.startswith(b"<?xml")
-    assert b"dc:date" not in content
+def test_a_history_is_drawn_by_workflow(ax):
+    seen = history()
+    law = 0.9 ** np.arange(5)
+    figures.over_generations(ax, seen, "sd", law={"replace": law}, yscale="log")
+    solid = [line for line in ax.lines if line.get_linestyle() == "-"]
+    for line, name in zip(solid, ("replace", "accumulate"), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), np.median(seen.array("sd", name), axis=1))
+        np.testing.assert_allclose(words(ax)[name].xy, line.get_xydata()[-1])
+        assert words(ax)[name].get_color() == line.get_color()
+    (dashed,) = (line for line in ax.lines if line.get_linestyle() == "--")
+    np.testing.assert_array_equal(dashed.get_ydata(), law)
+    low, high = np.quantile(seen.array("sd", "replace"), (0.1, 0.9), axis=1)
+    assert edges(ax.collections[0]) == pytest.approx((low.min(), high.max()))
+    assert (ax.get_ylabel(), ax.get_xlabel(), ax.get_yscale()) == ("sd", "generation", "log")
+    with pytest.raises(ValueError, match="metric must be one of sd, got 'mean'"):
+        figures.over_generations(ax, seen, "mean")
 
 
-def test_dense_data_become_pixels_and_ink_stays_vector(displayed):
-    sizes = {}
-    for n in (2, 40, 400):
-        figures.show(dense(n), **TEXTS)
-        light, dark = (decode(image["src"])[1].decode() for image in sources(displayed.pop()[0]))
-        sizes[n] = len(light)
-        assert ("<image" in light) == (n > 2)
-        lines = len(re.findall(rf"stroke: {figures.MODEL}", light))
-        assert lines == (2 if n == 2 else 0)
-        law = re.findall(r'stroke-dasharray: [^"]*', light)
-        assert any(figures.INK in style for style in law)  # and so it is repainted in the dark one
-        assert figures.INK not in dark
-    assert sizes[400] < 10 * sizes[40]
+# ------------------------------------------------------------------ panels, marks, bells
 
 
-def test_an_artist_without_colour_stays_without(displayed):
-    fig, ax = plt.subplots()
-    ax.plot([0, 1], marker="o", markerfacecolor="none")
-    ax.scatter([0, 1], [0, 1], facecolors="none", edgecolors=figures.INK)
-    ax.axis("off")
-    figures.show(fig, **TEXTS)
-    light, dark = (decode(image["src"])[1].decode() for image in sources(displayed[0][0]))
-    assert Counter(re.findall("fill: none", light)) == Counter(re.findall("fill: none", dark))
-
-
-@pytest.mark.parametrize("name", ["name", "caption", "alt"])
-@pytest.mark.parametrize("value", ["", "  \n", None])
-def test_name_caption_and_alt_are_required(displayed, name, value):
-    fig = plt.figure()
-    frames = [np.zeros((2, 2))] * 2
-    with pytest.raises(ValueError, match=f"{name} must be a text that is not empty, got"):
-        figures.show(fig, **{**TEXTS, name: value})
-    with pytest.raises(ValueError, match=f"{name} must be a text that is not empty, got"):
-        figures.player(frames, **{**TEXTS, name: value})
-    with pytest.raises(TypeError, match=name):
-        figures.show(fig, **{key: text for key, text in TEXTS.items() if key != name})
+def test_panels_have_titles_and_shared_labels_outside_only():
+    fig, ax = figures.panels("one", xlabel="x")
+    assert (ax.get_title(), ax.get_xlabel()) == ("one", "x")
     plt.close(fig)
-    assert displayed == []
+    fig, axes = figures.panels(*"abc", rows=2, sharex=True, sharey=True, xlabel="x", ylabel="y")
+    assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
+    assert [ax.get_xlabel() for ax in axes] == ["", "x", "x"]  # nothing stands below "b"
+    assert [ax.get_ylabel() for ax in axes] == ["y", "", "y"]
+    assert not fig.axes[3].axison
+    plt.close(fig)
+    with pytest.raises(ValueError, match="titles must"):
+        figures.panels()
+
+
+def test_marks_name_places_on_both_axes(ax):
+    ax.set(xlim=(0, 10), ylim=(0, 10))
+    figures.mark(ax, x={"turn": 3}, y={"floor": 4, "roof": 8})
+    assert [line.get_linestyle() for line in ax.lines] == [":"] * 3
+    assert list(ax.lines[0].get_xdata()) == [3, 3]
+    assert [list(line.get_ydata()) for line in ax.lines[1:]] == [[4, 4], [8, 8]]
+    assert {name: text.xy for name, text in words(ax).items()} == {
+        "turn": (3, 1), "floor": (1, 4), "roof": (1, 8),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("at", "place"), [("right", (1, 0)), ("left", (-1, 0)), ("above", (0, 1)), ("below", (0, -1))]
+)
+def test_a_label_stands_beside_its_point(ax, at, place):
+    figures.label(ax, "here", 0.5, 0.5, at=at)
+    ax.figure.draw_without_rendering()
+    box = ax.texts[0].get_window_extent()
+    point = ax.transData.transform((0.5, 0.5))
+    middle = (box.p0 + box.p1) / 2 - point
+    assert middle @ place > 0 and abs(middle @ place[::-1]) < 2
+    with pytest.raises(ValueError, match="at must be one of right, left, above, below"):
+        figures.label(ax, "here", 0.5, 0.5, at="inside")
+
+
+def test_ticks_are_these_numbers_written_out(ax):
+    ax.set(xscale="log", yscale="log", xlim=(1, 1e5), ylim=(1e-3, 1))
+    figures.ticks(ax, x=[10, 2000], y=[0.01, 1])
+    ax.figure.draw_without_rendering()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "2,000"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.01", "1"]
+    assert len(ax.get_xticks(minor=True)) == len(ax.get_yticks(minor=True)) == 0
+
+
+def test_bells_have_their_means_spreads_and_unit_area(ax):
+    for line, mean, sd in zip(figures.bells(ax, [0, 3], [1, 0.1]), (0, 3), (1, 0.1), strict=True):
+        x, y = line.get_data()
+        area = np.trapezoid(y, x)
+        assert area == pytest.approx(1, abs=2e-3)
+        assert np.trapezoid(x * y, x) == pytest.approx(mean * area, abs=1e-9)
+        assert np.trapezoid((x - mean) ** 2 * y, x) == pytest.approx(sd**2, rel=0.02)
+    assert len(figures.bells(ax, 0, 1)) == 1
 
 
 # ------------------------------------------------------------------ ribbons, colours, grids
@@ -264,7 +290,7 @@ def test_montage_puts_every_image_in_its_place(gap):
     assert (sheet == 0).sum() == sheet.size - 36  # the gaps are white, and nothing else is
 
 
-def test_digit_grid_has_one_labelled_row_per_entry(displayed):
+def test_digit_grid_has_one_labelled_row_per_entry():
     images = np.random.default_rng(0).random((12, 64))
     fig = figures.digit_grid({"real": images, "generation 5": images / 2})
     assert [ax.get_ylabel() for ax in fig.axes] == ["real", "generation 5"]
@@ -273,7 +299,7 @@ def test_digit_grid_has_one_labelled_row_per_entry(displayed):
         assert image.get_array().shape == (8, 12 * 9 - 1)
         assert image.get_clim() == (0, 1)
         assert image.get_cmap().name == "gray_r"
-    figures.show(fig, **TEXTS)
+    plt.close(fig)
     fig = figures.digit_grid({"a": images[:, :6]}, n_columns=4, shape=(2, 3))
     assert fig.axes[0].images[0].get_array().shape == (2, 15)
     plt.close(fig)
@@ -297,367 +323,3 @@ def test_digit_grid_has_one_labelled_row_per_entry(displayed):
 def test_grids_refuse_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_dark_notebooks_elsewhere_get_the_dark_variant_and_only_they(displayed):
-    fig, ax = plt.subplots()
-    ax.plot([0, 1])
-    figures.show(fig, **TEXTS)
-    (style,) = Page(displayed[0][0]["text/html"]).text["style"]
-    rules = dict(re.findall(r"(\S[^{}]*) \{?([^{}]*)\}", style.replace("{", " {")))
-    assert len(rules) == 3
-    hosts = ":is([theme=dark],[data-jp-theme-light=false],.vscode-dark) .collapse-figure"
-    assert all(selector.startswith(hosts) for selector in rules)
-    assert rules[f"{hosts} .only-light"] == "display:none!important"
-    assert rules[f"{hosts} .only-dark"] == "display:inline!important"
-
-
-# ------------------------------------------------------------------ the player
-
-
-def gradient(k):
-    return np.linspace(0, 1, 12).reshape(3, 4) * k / 5
-
-
-def play(**change):
-    figures.player([gradient(k) for k in range(6)], **{**TEXTS, **change})
-
-
-def test_player_is_one_accessible_element_that_needs_no_server(displayed):
-    play(start=2, scale=3)
-    ((data, metadata),) = displayed
-    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
-    assert data["text/plain"] == TEXTS["alt"]
-    assert "http" not in data["text/html"]
-    page = Page(data["text/html"])
-    assert page.elements[0] == ("figure", {"class": "collapse-figure"})
-    (box,) = page.all("div", **{"class": "player"})
-    assert box["data-start"] == "2"
-    (frame,) = page.all("img", **{"class": "player-frame"})
-    assert (frame["alt"], frame["width"], frame["height"]) == (TEXTS["alt"], "12", "9")
-    (slider,) = page.all("input")
-    assert slider["type"] == "range"
-    assert (slider["min"], slider["max"], slider["value"], slider["step"]) == ("0", "5", "2", "1")
-    assert slider["aria-label"] and slider["aria-valuetext"] == "generation 2"
-    (button,) = page.all("button")
-    assert button["type"] == "button" and button["aria-label"]
-    assert page.text["output"] == ["generation 2"]
-    stills = page.text["span"]
-    assert stills == ["generation 0", "generation 2", "generation 3", "generation 5"]
-    payload, script = page.text["script"]
-    content = json.loads(payload)
-    assert content["labels"] == [f"generation {g}" for g in range(6)]
-    assert [frame["src"]] == content["frames"][2]
-    assert script == resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
-
-
-def test_player_frames_are_the_images(displayed):
-    play()
-    page = Page(displayed[0][0]["text/html"])
-    for k, (uri,) in enumerate(json.loads(page.text["script"][0])["frames"]):
-        head, content = decode(uri)
-        assert head == "data:image/png;base64"
-        pixels = plt.imread(io.BytesIO(content))
-        # gray_r: 1 is ink, and 8 bits hold half a step of 1/255.
-        np.testing.assert_allclose(pixels, 1 - gradient(k), atol=1 / 255)
-
-
-def test_player_bytes_are_reproducible(displayed):
-    play()
-    play()
-    assert displayed[0] == displayed[1]
-
-
-def test_player_labels_cannot_break_out_of_the_script(displayed):
-    labels = ["</script><!--<script>", "<b>", '"', "&", "é", "5"]
-    play(labels=np.array(labels), start=0)
-    page = Page(displayed[0][0]["text/html"])
-    assert json.loads(page.text["script"][0])["labels"] == labels
-    assert "<" not in page.text["script"][0]
-    assert page.text["output"] == [labels[0]]
-    assert len(page.all("script")) == 2
-
-
-def test_two_frames_are_enough(displayed):
-    figures.player([gradient(0), gradient(5)], **TEXTS)
-    assert Page(displayed[0][0]["text/html"]).text["span"] == ["generation 0", "generation 1"]
-
-
-@pytest.mark.parametrize(
-    ("frames", "change", "message"),
-    [
-        ([gradient(1)], {}, r"frames must be two or more images of one shape, got \[\(3, 4\)\]"),
-        ([gradient(1), gradient(1).T], {}, r"got \[\(3, 4\), \(4, 3\)\]"),
-        ([np.zeros(4), np.zeros(4)], {}, r"frames must be .* got \[\(4,\), \(4,\)\]"),
-        ([gradient(1)] * 3, {"labels": ["a", "b"]}, "labels must name all 3 frames, got 2"),
-        ([gradient(1)] * 3, {"labels": []}, "labels must name all 3 frames, got 0"),
-        ([gradient(1)] * 3, {"start": 3}, "start must be an integer between 0 and 2, got 3"),
-        ([gradient(1)] * 3, {"scale": 0}, "scale must be an integer >= 1, got 0"),
-    ],
-)
-def test_player_refuses_what_it_cannot_play(displayed, frames, change, message):
-    with pytest.raises(ValueError, match=message):
-        figures.player(frames, **TEXTS, **change)
-    assert displayed == []
-
-
-def walk(n_frames=3, **change):
-    """A film with a line, a filled area, markers and a text that move, and a line that stays."""
-    fig, ax = plt.subplots()
-    ax.plot([0, 10], [0, 1], color=figures.TRUTH)
-    x = np.linspace(0, 10, 30)
-    frames = []
-    for k in range(n_frames):
-        y = 1 / (1 + k + x)
-        (line,) = ax.plot(x, y, color=figures.MODEL)
-        area = ax.fill_between(x, 0, y, color=figures.MODEL, alpha=0.3)
-        (markers,) = ax.plot(x[:3] + k, [0.5] * 3, "o", color=figures.INK, zorder=1)
-        frames.append([line, area, markers, ax.text(5, 0.9, f"step {k}")])
-    figures.film(fig, frames, **{**TEXTS, **change})
-
-
-def test_a_film_is_one_drawing_with_slots(displayed):
-    walk(start=1)
-    ((data, metadata),) = displayed
-    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
-    page = Page(data["text/html"])
-    (stage,) = page.all("svg", **{"class": "player-frame"})
-    assert stage["role"] == "img" and stage["aria-label"] == TEXTS["alt"]
-    assert page.text["output"] == ["generation 1"]
-    frames = json.loads(page.text["script"][0])["frames"]
-    assert [len(frame) for frame in frames] == [4, 4, 4]
-    assert len({part for frame in frames for part in frame}) == 12
-    stills = 3
-    assert len(page.all("g", **{"data-slot": ""})) == 4 * (1 + stills)
-    shown = data["text/html"][: data["text/html"].index("player-bar")]
-    assert all(part in shown for part in frames[1])
-    assert not any(part in shown for part in frames[0])
-    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", data["text/html"])
-
-
-def test_the_parts_of_a_film_are_the_data(displayed):
-    walk()
-    frames = json.loads(Page(displayed[0][0]["text/html"]).text["script"][0])["frames"]
-    x = np.linspace(0, 10, 30)
-    scales = []
-    for k, parts in enumerate(frames):
-        (line,) = [p for p in parts if p.count("<path") == 1 and figures.MODEL in p]
-        path = np.array(re.search(r' d="M ([^"]*)"', line)[1].split(), dtype=float).reshape(-1, 2)
-        # A page's y points down; a tenth of a point is the precision of the paths.
-        right, down = np.interp(path[:, 0], path[[0, -1], 0], [0, 10]), path[:, 1]
-        slope, offset = np.polyfit(1 / (1 + k + right), down, 1)
-        np.testing.assert_allclose(slope / (1 + k + right) + offset, down, atol=0.15)
-        assert slope < 0 and path[0, 0] < path[-1, 0] and len(path) <= len(x)
-        scales.append((slope, offset))
-    # One pair of axes for all frames.
-    np.testing.assert_allclose(scales[1], scales[0], rtol=0.01)
-    np.testing.assert_allclose(scales[2], scales[0], rtol=0.01)
-
-
-def test_a_film_brings_all_it_refers_to_and_no_name_of_another(displayed):
-    walk()
-    walk(name="fig-other")
-    first, other = (data["text/html"] for data, _ in displayed)
-    for text, name in ((first, TEXTS["name"]), (other, "fig-other")):
-        text = text.replace('\\"', '"')  # the frames are quoted in a script
-        own = re.findall(r' id="([^"]*)"', text)
-        assert len(own) == len(set(own)) and all(i.startswith(name + "-") for i in own)
-        used = re.findall(r'(?:url\(|href=")#([^)"]*)[)"]', text)
-        assert len(used) > 20 and set(used) <= set(own)
-
-
-def test_a_film_takes_the_colours_of_the_page(displayed):
-    walk()
-    text = displayed[0][0]["text/html"]
-    for colour in (figures.INK, figures.GRID):
-        assert len(re.findall(rf"var\(--book-\w+,{colour}\)", text)) == text.count(colour) > 0
-
-
-def test_film_bytes_are_reproducible(displayed):
-    walk()
-    walk()
-    assert displayed[0] == displayed[1]
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize(
-    ("shorten", "message"),
-    [
-        (lambda f: f[:1], r"frames must be two or more of equally many artists, got \[2\]"),
-        (lambda f: [f[0], f[1][:1]], r"got \[2, 1\]"),
-        (lambda f: [[], []], r"got \[0, 0\]"),
-        (lambda f: [f[0], [f[1][0], plt.Line2D([0], [1])]], r"got frames\[1\]\[1\]"),
-    ],
-)
-def test_film_refuses_what_it_cannot_play(displayed, shorten, message):
-    fig, ax = plt.subplots()
-    frames = [[*ax.plot([0, k]), ax.text(0, 0, str(k))] for k in (1, 2)]
-    with pytest.raises(ValueError, match=message):
-        figures.film(fig, shorten(frames), **TEXTS)
-    plt.close(fig)
-    assert displayed == []
-
-
-def test_an_artist_of_a_film_may_be_empty(displayed):
-    fig, ax = plt.subplots()
-    frames = [[*ax.plot(range(k), range(k)), *ax.plot([0, 1], [k, k])] for k in (0, 3, 0)]
-    figures.film(fig, frames, **TEXTS)
-    text = displayed[0][0]["text/html"]
-    parts = json.loads(Page(text).text["script"][0])["frames"]
-    assert [len(frame) for frame in parts] == [2, 2, 2]
-    assert (
-        sorted(["<path" in part for frame in parts for part in frame]) == [False] * 2 + [True] * 4
-    )
-    empty = [[i for i, part in enumerate(frame) if not part] for frame in parts]
-    assert empty[0] == empty[2] and len(empty[0]) == 1 and empty[1] == []
-
-
-def noise_film(points, **change):
-    fig, ax = plt.subplots()
-    noise = np.random.default_rng(1).normal(size=(40, points))
-    labels = [f"{k}" for k in range(40)]
-    figures.film(fig, [ax.plot(row) for row in noise], **{**TEXTS, "labels": labels, **change})
-
-
-@pytest.mark.parametrize(("start", "kept"), [(0, [0, 2, 4, 6, 8]), (5, [0, 2, 4, 5, 6])])
-def test_a_heavy_film_keeps_fewer_frames(displayed, start, kept):
-    noise_film(600, start=start)
-    text = displayed[0][0]["text/html"]
-    content = json.loads(Page(text).text["script"][0])
-    assert len(text) < 301_000
-    assert len(content["labels"]) == len(content["frames"]) < 40
-    assert [int(label) for label in content["labels"]][:5] == kept
-    assert content["labels"][-1] == "39"
-    assert Page(text).text["output"] == [f"{start}"]
-
-
-def test_a_film_whose_frames_are_heavy_is_refused(displayed):
-    with pytest.raises(ValueError, match="at most 300,000 characters, two of these take "):
-        noise_film(30_000)
-    assert displayed == []
-
-
-PAGES = [{"sampling": f"text <b> {g}", "beams": f"loop & {g}"} for g in range(5)]
-
-
-def test_a_reader_holds_the_texts_and_nothing_of_them_is_markup(displayed):
-    figures.reader(PAGES, **TEXTS, start=1)
-    ((data, metadata),) = displayed
-    assert metadata == {"collapse": {"kind": "player", **TEXTS}}
-    page = Page(data["text/html"])
-    (stage,) = page.all("div", **{"class": "player-frame player-text"})
-    assert stage["role"] == "group" and stage["aria-label"] == TEXTS["alt"]
-    stills = 4
-    assert page.text["strong"] == ["sampling", "beams"] * (1 + stills)
-    assert page.text["p"][:2] == ["text <b> 1", "loop & 1"]
-    assert page.text["p"][-2:] == ["text <b> 4", "loop & 4"]
-    frames = json.loads(page.text["script"][0])["frames"]
-    assert [[html.unescape(part) for part in frame] for frame in frames] == [
-        list(page.values()) for page in PAGES
-    ]
-    assert not any("<" in part for frame in frames for part in frame)
-
-
-@pytest.mark.parametrize(
-    ("pages", "change", "message"),
-    [
-        (PAGES[:1], {}, "pages must be two or more with the same headings, got "),
-        ([{}, {}], {}, r"pages must be .* got \[\[\], \[\]\]"),
-        ([{"a": ""}, {"b": ""}], {}, r"pages must be .* got \[\['a'\], \['b'\]\]"),
-        (PAGES, {"labels": ["a"]}, "labels must name all 5 frames, got 1"),
-        (PAGES, {"start": -1}, "start must be an integer between 0 and 4, got -1"),
-        (PAGES, {"alt": " "}, "alt must be a text"),
-    ],
-)
-def test_reader_refuses_what_it_cannot_show(displayed, pages, change, message):
-    with pytest.raises(ValueError, match=message):
-        figures.reader(pages, **{**TEXTS, **change})
-    assert displayed == []
-
-
-BROWSER = """
-const images = {}, listeners = {};
-const element = (name) => ({
-  dataset: {}, attributes: {}, value: "5", textContent: "",
-  setAttribute(key, value) { this.attributes[key] = value; },
-  addEventListener(event, f) { listeners[name + " " + event] = f; },
-});
-const parts = { ".player-frame": element("frame"), input: element("input"),
-                button: element("button"), output: element("output"), script: element("script") };
-const stage = parts[".player-frame"], groups = [element("g"), element("g")];
-const drawn = STAGE === "drawing";
-if (!drawn) stage.dataset.slot = "";
-stage.querySelectorAll = () => groups;
-parts.script.textContent = JSON.stringify({
-  frames: drawn ? [["A", ""], ["", "B"], ["C", ""]] : [["A"], ["B"], ["C"]],
-  labels: ["a", "b", "c"] });
-const player = { dataset: { start: "1" }, querySelector: (key) => parts[key] };
-let found = [player], tick = null, reduced = false;
-globalThis.document = { querySelectorAll: () => found };
-globalThis.matchMedia = () => ({ matches: reduced });
-globalThis.setInterval = (f) => { tick = f; return 1; };
-globalThis.clearInterval = () => { tick = null; };
-const seen = [];
-const look = (what) => seen.push([what,
-  drawn ? groups.map((g) => g.innerHTML).join("") : stage.src, parts.output.textContent,
-  parts.input.attributes["aria-valuetext"], parts.button.attributes["aria-label"], tick !== null]);
-PLAYER
-look("start");
-parts.input.value = "2"; listeners["input input"](); look("slide");
-listeners["button click"](); look("play from the end");
-tick(); look("tick");
-listeners["button click"](); look("pause");
-listeners["button click"](); tick(); look("last");
-reduced = true; listeners["button click"](); look("step");
-console.log(JSON.stringify(seen));
-"""
-
-
-@pytest.mark.parametrize("stage", ["image", "drawing"])
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the script")
-def test_the_script_shows_plays_pauses_and_respects_reduced_motion(stage):
-    script = resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
-    result = subprocess.run(
-        ["node", "-e", BROWSER.replace("PLAYER", script).replace("STAGE", json.dumps(stage))],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(result.stdout) == [
-        ["start", "B", "b", "b", None, False],
-        ["slide", "C", "c", "c", "Play", False],
-        ["play from the end", "A", "a", "a", "Pause", True],
-        ["tick", "B", "b", "b", "Pause", True],
-        ["pause", "B", "b", "b", "Play", False],
-        ["last", "C", "c", "c", "Play", False],
-        ["step", "B", "b", "b", "Play", False],
-    ]
-
-
-# ------------------------------------------------------------------ numbers in the prose
-
-
-def test_glue_writes_what_myst_nb_reads(displayed):
-    glue("n-half", "about 1.5 × 10³")
-    data, metadata = displayed[0]
-    prefix = "application/papermill.record/"
-    # myst-nb evaluates the stored text, so that a bare "4,000" would be shown as "(4, 0)"
-    assert data == {prefix + "text/plain": "'about 1.5 × 10³'"}
-    glue("count", "4,000")
-    assert ast.literal_eval(displayed[1][0][prefix + "text/plain"]) == "4,000"
-    assert metadata == {"scrapbook": {"name": "n-half", "mime_prefix": prefix}}
-    with pytest.raises(TypeError, match=r"text must be a str .*, got 1\.5 for 'x'"):
-        glue("x", 1.5)
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "text"),
-    [
-        (1.23456, 0.01234, "1.235 ± 0.012"),
-        (-2, 0.5, "-2.00 ± 0.50"),
-        (12345.6, 123.4, "12346 ± 123"),
-        (0.5, 0, "0.5"),
-        (1234567, 0, "1.235e+06"),
-        (1, float("inf"), "1"),
-    ],
-)
-def test_plus_minus_shows_two_digits_of_the_error(value, error, text):
-    assert plus_minus(value, error) == text

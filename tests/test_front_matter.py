@@ -9,10 +9,14 @@ import yaml
 
 import collapse_utils
 from collapse_book.cli import app
+from collapse_book.hygiene import typed_durations
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 OWNER, NAME = urlsplit(CONFIG["repository"]["url"]).path.strip("/").split("/")
+
+#: What people read that is no notebook.
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"book/{p.name}" for p in ROOT.glob("book/*.md"))]
 
 #: Everything that names the repository: its pages, its site, and its launch links.
 ADDRESSES = re.compile(
@@ -44,6 +48,11 @@ def test_bibliography_has_unique_keys_and_prints_no_remarks():
     assert len(keys) == len(set(keys)) > 0
     remarks = re.findall(r"unsure|from memory|note\s*=\s*\{ok", source)
     assert not remarks, f"remarks about certainty would be printed: {remarks}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_promises_a_time(name):
+    assert list(typed_durations((ROOT / name).read_text(encoding="utf-8"))) == []
 
 
 def test_style_fetches_nothing():

@@ -20,9 +20,10 @@ from collapse_book.notebooks import read_notebook
 FIGURE = """\
 import matplotlib.pyplot as plt
 from collapse_utils import figures
+from collapse_utils.publishing import show
 fig, ax = plt.subplots()
 ax.plot([seed, n_samples])
-figures.show(fig, name="fig-line", caption="A line, $x^2$.", alt="line chart")"""
+show(fig, name="fig-line", caption="A line, $x^2$.", alt="line chart")"""
 NUMBER = 'from collapse_utils import glue\nglue("half", f"{rate:.2f}")'
 
 

@@ -29,7 +29,7 @@ def claims(verdict="reproduced", expect="reproduced", identity="A1"):
         "id": identity,
         "verdict": verdict,
         "expect": expect,
-        "law": "1",
+        "expected": "1",
         "measured": "2 ± 0.1",
     }
     return display({"text/html": "<table>"}, collapse={"kind": "claims", "claims": [claim]})
@@ -83,9 +83,9 @@ def test_good_chapter_passes():
         ([figure(caption="")], "figure without caption"),
         ([figure(name=None)], "figure without name"),
         ([figure(kind="player", alt="")], "figure without alt text"),
-        ([display({"image/png": "iVBO", "text/plain": "<Figure>"})], "use figures.show(fig, ...)"),
-        ([display({"image/svg+xml": "<svg/>"})], "use figures.show(fig, ...)"),
-        ([display({"text/html": "<p><img src='x.png'></p>"})], "use figures.show(fig, ...)"),
+        ([display({"image/png": "iVBO", "text/plain": "<Figure>"})], "use show(fig, ...)"),
+        ([display({"image/svg+xml": "<svg/>"})], "use show(fig, ...)"),
+        ([display({"text/html": "<p><img src='x.png'></p>"})], "use show(fig, ...)"),
         ([figure(), figure(name="fig-b")], "shows 2 figures: show one figure per cell"),
         ([figure(), stream()], "shows a figure and other output"),
         ([figure(), claims()], "shows a figure and other output"),

@@ -91,6 +91,27 @@ def test_typed_measured_number_is_found(author: Author, sentence, found):
     assert bool(findings(author)) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("| **Time** | 20 minutes to read, about 15 seconds to run |", True),
+        ("| **Time** | 20 minutes to read, half a minute to run |", True),
+        ("On one core it takes half a day.", True),
+        ("Wait some\nminutes.", True),
+        ("It ends after 15 s.", True),
+        (":::{note}\nIt needs 2.5 hours.\n:::", True),
+        ("| **Time** | 20 minutes to read |", False),
+        ("It takes {glue:text}`cost`, see `timeout = 60 s`.", False),
+        ("```bash\nsleep 10  # 10 seconds\n```", False),
+        ("A second look, the page of the day, $3 s$ and 2 s.e. in the 1990s.", False),
+        ("They trained for 3 days {cite:p}`shumailov`.", False),
+    ],
+)
+def test_typed_run_time_is_found(author: Author, text, found):
+    author.chapter("gaussian", f"md:A sentence before.\n\n{text}")
+    assert ["types the time" in line for line in findings(author)] == [True] * found
+
+
 def test_fix_makes_an_executed_notebook_clean(author: Author):
     author.chapter("gaussian")
 

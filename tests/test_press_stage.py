@@ -89,6 +89,15 @@ def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(notebook):
     assert "figcaption" in "".join(merged["cells"][-1]["outputs"][0]["data"]["text/html"])
 
 
+def test_page_says_how_long_it_took_to_run(notebook):
+    notebook["cells"][0]["source"] += "\n\n| | |\n|---|---|\n| **Time** | 20 minutes to read |"
+    staged = page(merge(notebook, executed_copy(notebook, [])))
+    assert (
+        "| 20 minutes to read, 2 s to run when this page was made |"
+        in (staged["cells"][0]["source"])
+    )
+
+
 def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebook):
     text = colophon("gaussian", merge(notebook, executed_copy(notebook, [], {"n_samples": 5})))
     for part in (
@@ -133,13 +142,14 @@ def test_staged_page_and_download(author: Author, notebook):
 def test_ledger_holds_every_claim_and_links_back(notebook):
     ledger = Ledger()
     said = ledger.check(
-        "A1", "a < b", "S", law=1, alternative=0, measured=1.0, se=0.01, expect="reproduced"
+        "A1", "a < b", "S", law=1, rival=(0, "none"), measured=1.0, se=0.01, expect="reproduced"
     )
     output = claims()
     output["metadata"]["collapse"]["claims"] = [asdict(said)]
     merged = merge(notebook, executed_copy(notebook, [output]))
     text = ledger_page({"gaussian": merged})
     assert "1 reproduced, 0 contradicted, 0 unresolved" in text
+    assert "1 could have lost, and 0 of them did" in text
     assert '<a href="../notebooks/gaussian.html#claim-A1">It forgets</a>' in text
     assert 'data-chapter="It forgets" data-verdict="reproduced"' in text
     assert "a &lt; b" in text

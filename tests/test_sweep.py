@@ -9,6 +9,7 @@ import os
 import signal
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -44,11 +45,11 @@ def claim(name: str, measured: float, se: float = 0.1, points: int = 1) -> dict:
         "It is one.",
         "Somebody",
         law=[1.0] * points,
-        alternative=9.0,
+        rival=(9.0, "no effect"),
         measured=[measured] * points,
         se=se,
     )
-    return vars(one)
+    return asdict(one)
 
 
 def executed(parameters: dict, claims: Sequence[dict] = (), seconds: float = 1.5) -> Notebook:
@@ -208,7 +209,8 @@ def test_table_of_a_point_has_a_row_for_each_result():
     np.testing.assert_equal(frame["value"].to_numpy(), [1.0234567, 5.0, math.nan, 1.5])
     np.testing.assert_equal(frame["se"].to_numpy(), [0.1, math.nan, math.nan, math.nan])
     first = frame.iloc[0]
-    assert (first["law_value"], first["verdict"], first["expect"]) == (1.0, "reproduced", "")
+    assert (first["law"], first["rival"], first["verdict"]) == (1.0, 9.0, "reproduced")
+    assert 0.5 < first["noticed"] < 0.6
     assert (frame["point"] == "key").all() and (frame["n_samples"] == 50).all()
 
 
