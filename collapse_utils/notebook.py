@@ -18,7 +18,6 @@ def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) ->
     name : str
         Key, unique in its notebook.
     value : number or str
-        A text is shown as it is.
     form : str
         How the sentence should show it, as for `str.format`: ``"{:.2f}"``, ``"{:.0f} %"``.
     se : float, optional
@@ -33,23 +32,19 @@ def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) ->
     --------
     >>> glue("share", 0.5, "{:.1%}")  # doctest: +SKIP
     """
-    prefix = "application/papermill.record/"
-    metadata: dict[str, Any] = {"scrapbook": {"name": name, "mime_prefix": prefix}}
-    if isinstance(value, str):
-        text = value
-    else:
-        plain = value.item() if hasattr(value, "item") else value
-        if isinstance(plain, bool) or not isinstance(plain, (int, float)):
-            raise TypeError(f"{name!r} must be glued as a number or a str, got {value!r}")
-        from .publishing import plus_minus
-
-        text = form.format(plain) if se is None else plus_minus(plain, se)
-        number, error = (
-            x if x is not None and math.isfinite(x) else None
-            for x in (plain, None if se is None else float(se))
-        )
-        metadata["collapse"] = {"kind": "number", "value": number, "se": error}
     from IPython.display import display
 
+    from .publishing import plus_minus
+
+    prefix = "application/papermill.record/"
+    metadata: dict[str, Any] = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, bool) or not isinstance(plain, (int, float, str)):
+        raise TypeError(f"{name!r} must be glued as a number or a str, got {value!r}")
+    text = form.format(plain) if se is None else plus_minus(plain, se)
+    if not isinstance(plain, str):
+        error = math.nan if se is None else float(se)
+        number, error = (x if math.isfinite(x) else None for x in (plain, error))
+        metadata["collapse"] = {"kind": "number", "value": number, "se": error}
     # repr, because myst-nb evaluates the stored text: "4,000" would become a tuple
     display({prefix + "text/plain": repr(text)}, raw=True, metadata=metadata)
