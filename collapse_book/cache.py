@@ -2,101 +2,269 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from collapse_book.closure import Library
-from collapse_book.files import write_atomic
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.files import locked, remove_parts, write_atomic
 from collapse_book.notebooks import (
     INSTALL_TAG,
     Notebook,
     dump_notebook,
     is_code,
-    read_notebook,
+    joined,
+    parameters_of,
     tags,
 )
+from collapse_book.parameters import Parameter
 from collapse_book.project import Project
 
 #: Tags that change how papermill runs a cell.
 RUN_TAGS = {"parameters", "raises-exception", "skip-execution"}
 
 
-def executed_sources(notebook: Notebook) -> list[str]:
-    """Sources of the code cells that do something outside Colab."""
-    return [
-        cell["source"]
-        for cell in notebook["cells"]
-        if is_code(cell) and INSTALL_TAG not in tags(cell)
-    ]
+def code_inputs(notebook: Notebook, library: Library) -> dict[str, Any]:
+    """What the outputs of a notebook depend on, whatever its parameters, by kind and name.
 
-
-def cache_key(
-    project: Project, notebook: Notebook, parameters: Mapping[str, Any], library: Library
-) -> str:
-    """Hash of code cells, parameters, the library modules used, the lock and Python's version.
-
-    Prose is not part of it: editing prose refreshes a page without executing it.
+    Its code cells, the files of the library that they reach, the installed versions of the
+    packages that both reach, and Python's minor version. Prose is not part of it: editing prose
+    refreshes a page without executing it.
     """
     cells = [
         [cell["source"], sorted(RUN_TAGS & set(tags(cell)))]
         for cell in notebook["cells"]
         if is_code(cell) and INSTALL_TAG not in tags(cell)
     ]
-    files = library.files_for(executed_sources(notebook))
-    content = {
+    sources = [source for source, _ in cells]
+    return {
         "cells": cells,
-        "parameters": dict(sorted(parameters.items())),
-        "library": {str(path.relative_to(library.folder)): library.digest(path) for path in files},
-        "lock": _digest(project.constraints),
+        "library": {
+            str(path.relative_to(library.folder)): library.digest(path)
+            for path in library.files_for(sources)
+        },
+        "packages": installed(frozenset(library.packages(sources))),
         "python": list(sys.version_info[:2]),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _digest(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def data_inputs(declared: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, str]:
+    """Hash of every file that lies behind a parameter: a path, or a data set by its name."""
+    found = {}
+    for parameter in declared:
+        value = values[parameter.name]
+        if parameter.type != "str" or parameter.place == "folder" or not value:
+            continue
+        if parameter.place == "path" and os.path.exists(value):
+            root = Path(value)
+            files = sorted(root.rglob("*")) if root.is_dir() else [root]
+        else:
+            from collapse_utils.data import stored
+
+            files = stored(value)
+        for path in files:
+            if path.is_file():
+                status = path.stat()
+                found[str(path)] = _file_digest(path, status.st_size, status.st_mtime_ns)
+    return found
+
+
+@functools.cache
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """Hash of everything that a run depends on."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def values_of(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Value of every parameter: a default that is written out is the same run."""
+    return {p.name: given.get(p.name, p.default) for p in parameters_of(notebook)}
+
+
+@functools.cache
+def installed(imported: frozenset[str]) -> dict[str, str]:
+    """Installed versions of the distributions behind imported names, and of what they require."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    distributions = _distributions()
+    queue = [name for module in imported for name in distributions.get(module, [])]
+    found: dict[str, str] = {}
+    while queue:
+        name = canonicalize_name(queue.pop())
+        if name in found:
+            continue
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found[name] = distribution.version
+        needs = [Requirement(line) for line in distribution.requires or ()]
+        queue += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 class Store:
-    """Executed notebooks at ``FOLDER/CHAPTER/KEY.ipynb``, the newest ``keep`` of each chapter."""
+    """Executed notebooks at ``executed/CHAPTER/KEY.ipynb`` under a folder or a URL of fsspec.
 
-    def __init__(self, folder: Path, *, keep: int = 5) -> None:
-        self.folder = folder
+    Parameters
+    ----------
+    address : str or Path
+        Made when something is first written.
+    keep : int, optional
+        How many notebooks of a chapter stay: those that were used last. All, if not given.
+
+    Raises
+    ------
+    BadInput
+        If fsspec does not know the protocol or lacks the package for it, or the address is empty
+        or that of a file.
+    """
+
+    def __init__(self, address: str | Path, *, keep: int | None = None) -> None:
+        import fsspec
+        from fsspec.implementations.local import LocalFileSystem
+
+        self.address = str(address).rstrip("/") or str(address)
         self.keep = keep
+        if not self.address.strip():
+            raise BadInput("--out is empty: give a folder or a URL")
+        try:
+            self._files, root = fsspec.core.url_to_fs(self.address)
+        except (ValueError, ImportError) as error:
+            raise BadInput(f"--out {address}: {error}") from None
+        self._root = root.rstrip("/")
+        self._folder = Path(root) if isinstance(self._files, LocalFileSystem) else None
+        if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
+            raise BadInput(f"--out {address} is a file: give a folder")
 
-    def path(self, chapter: str, key: str) -> Path:
-        return self.folder / chapter / f"{key}.ipynb"
+    def place(self, name: str) -> str:
+        """Address of a file, for messages."""
+        return f"{self.address}/{name}"
+
+    def name(self, chapter: str, key: str) -> str:
+        """Where an executed notebook lies, below the address."""
+        return f"executed/{chapter}/{key}.ipynb"
+
+    def keys(self, chapter: str) -> set[str]:
+        """Keys of the executed notebooks of a chapter."""
+        folder = f"executed/{chapter}"
+        self._files.invalidate_cache()
+        with self._reaching("list", folder):
+            try:
+                paths = self._files.ls(f"{self._root}/{folder}", detail=False)
+            except FileNotFoundError:
+                return set()
+        names = [path.rsplit("/", 1)[-1] for path in paths]
+        return {name.removesuffix(".ipynb") for name in names if name.endswith(".ipynb")}
 
     def get(self, chapter: str, key: str) -> Notebook | None:
-        """Executed notebook under this key, or None."""
-        path = self.path(chapter, key)
-        if not path.is_file():
-            return None
-        os.utime(path)  # the newest are kept
-        return read_notebook(path)
+        """Executed notebook under this key, or None.
 
-    def put(self, chapter: str, key: str, notebook: Notebook) -> Path:
-        """Store an executed notebook, whole or not at all, and drop the oldest ones."""
-        path = self.path(chapter, key)
-        write_atomic(path, dump_notebook(notebook))
-        seconds = self.seconds() | {chapter: notebook["metadata"]["collapse_book"]["seconds"]}
-        write_atomic(self._seconds_file, json.dumps(seconds, indent=1, sort_keys=True))
-        entries = sorted(path.parent.glob("*.ipynb"), key=lambda entry: entry.stat().st_mtime)
-        for old in entries[: -self.keep]:
-            old.unlink()
-        return path
+        Raises
+        ------
+        BuildFailed
+            If it cannot be read, or is no notebook.
+        """
+        name = self.name(chapter, key)
+        with self._reaching("read", name):
+            try:
+                notebook = json.loads(self._files.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise ValueError(f"damaged, delete it and run again: {error}") from None
+            if self._folder is not None and self.keep is not None:
+                os.utime(self._folder / name)  # those used last are kept
+        for cell in notebook["cells"]:
+            cell["source"] = joined(cell["source"])
+        return notebook
 
-    def seconds(self) -> dict[str, float]:
-        """How long each chapter took the last time it ran."""
-        if not self._seconds_file.is_file():
-            return {}
-        return json.loads(self._seconds_file.read_text())
+    def put(self, chapter: str, key: str, notebook: Notebook) -> None:
+        """Store an executed notebook, and drop those that were not used for long."""
+        name = self.name(chapter, key)
+        self.write(name, dump_notebook(notebook).encode())
+        if self.keep is not None and self._folder is not None:
+            entries = (self._folder / name).parent.glob("*.ipynb")
+            for old in sorted(entries, key=lambda entry: entry.stat().st_mtime)[: -self.keep]:
+                old.unlink(missing_ok=True)
 
-    @property
-    def _seconds_file(self) -> Path:
-        return self.folder / "seconds.json"
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file so that it is there whole or not at all, as object stores do anyway."""
+        if self._folder is not None:
+            write_atomic(self._folder / name, data)
+            return
+        path = f"{self._root}/{name}"
+        with self._reaching("write", name):
+            self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._files.pipe_file(path, data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with self._reaching("remove", name), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{name}")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second sweep out of a local folder; elsewhere there is no lock to hold."""
+        if self._folder is None:
+            yield
+            return
+        with locked(self._folder / ".lock", f"another sweep is writing to {self.address}"):
+            remove_parts(self._folder)
+            yield
+
+    @contextlib.contextmanager
+    def _reaching(self, verb: str, name: str) -> Iterator[None]:
+        """Every file system has errors of its own; all of them end in one line."""
+        try:
+            yield
+        except Exception as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise BuildFailed(f"cannot {verb} {self.place(name)}: {what}") from None
+
+
+#: Seconds that chapters took: here with their defaults, and when somebody last recorded it.
+SECONDS, RECORDED = "executed/seconds.json", "seconds.json"
+
+
+def measured_seconds(project: Project) -> dict[str, float]:
+    """How long each chapter took here, with its defaults."""
+    return _read_seconds(project.build / SECONDS)
+
+
+def expected_seconds(project: Project) -> dict[str, float]:
+    """How long each chapter may take: as it did here, or else as it is recorded."""
+    return _read_seconds(project.recorded / RECORDED) | measured_seconds(project)
+
+
+def remember_seconds(project: Project, chapter: str, seconds: float) -> None:
+    """Keep how long a chapter took with its defaults."""
+    content = measured_seconds(project) | {chapter: seconds}
+    write_atomic(project.build / SECONDS, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def _read_seconds(path: Path) -> dict[str, float]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from None

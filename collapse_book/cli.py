@@ -288,10 +288,11 @@ def sweep(
     from collapse_book.grid import read_grid
 
     grid = read_grid(file, _parameters(project, chapter))
+    from collapse_book.press import Options
     from collapse_book.report import Report
-    from collapse_book.sweep import SweepOptions, run_sweep
+    from collapse_book.sweep import run_sweep
 
-    options = SweepOptions(jobs=jobs, scheduler=scheduler, timeout=timeout, force=force)
+    options = Options(jobs=jobs, scheduler=scheduler, timeout=timeout, force=force)
     run_sweep(project, chapter, grid, out, options, shown, Report())
 
 
@@ -322,7 +323,7 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
     problems += check_scenarios(project)
     problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
     if not problems:
-        book = press.book_chapters(project)
+        book = press.chapter_runs(project)
         merged = {chapter: book.executed(chapter) for chapter in names}
         done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
         problems += [str(finding) for finding in check_book(done, strict=True)]
@@ -387,11 +388,11 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
       collapse-book list gaussian
     """
     _known(project, chapters)
-    from collapse_book.cache import Store
+    from collapse_book.cache import measured_seconds
     from collapse_book.notebooks import read_notebook, title
     from collapse_book.scenarios import named_scenario, scenario_names, what_ifs
 
-    seconds = Store(project.build / "executed").seconds()
+    seconds = measured_seconds(project)
     names = chapters or project.chapters
     width = max((len(name) for name in names), default=0)
     formatter = click.get_current_context().make_formatter()
@@ -547,9 +548,9 @@ def clean(project: Project, everything: bool) -> None:
 
     with project.lock():
         folders = [project.staged, project.generated, project.vendor, project.html]
-        folders += [project.build / name for name in ("site", "failed", "lite")]
+        folders += [project.build / name for name in ("site", "preview", "failed", "lite")]
         if everything:
-            folders += [project.build / name for name in ("executed", "scenarios", "runs")]
+            folders += [project.build / "executed"]
         for folder in folders:
             if folder.exists():
                 shutil.rmtree(folder)

@@ -5,13 +5,29 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from collapse_book.errors import BadInput
 
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
+
+
+def imported_names(source: str) -> set[str]:
+    """First parts of the names that a source imports; none if it is not Python."""
+    try:
+        tree = ast.parse(MAGIC.sub(r"\1pass", source))
+    except SyntaxError:
+        return set()
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.append(node.module)
+    return {name.partition(".")[0] for name in names}
 
 
 class Library:
@@ -53,6 +69,15 @@ class Library:
                 queue.append(other)
         return [self.modules[name] for name in sorted(found)] + self._data_of(found)
 
+    def packages(self, sources: Iterable[str]) -> set[str]:
+        """Packages of others that code cells import, themselves or through the library."""
+        sources = list(sources)
+        code = [path for path in self.files_for(sources) if path.suffix == ".py"]
+        names: set[str] = set()
+        for text in [*sources, *(path.read_text(encoding="utf-8") for path in code)]:
+            names |= imported_names(text)
+        return names - sys.stdlib_module_names - {self.package}
+
     def digest(self, path: Path) -> str:
         """Hash of a file; of ``__init__.py`` without its tables of lazy names.
 
@@ -64,10 +89,18 @@ class Library:
         tables = (ast.Dict, ast.List, ast.Set, ast.Tuple)
         body = [
             ast.dump(node)
-            for node in self._init.body
+            for node in self._read_init().body
             if not (isinstance(node, ast.Assign) and isinstance(node.value, tables))
         ]
         return hashlib.sha256("\n".join(body).encode()).hexdigest()
+
+    def changed(self, digests: Mapping[str, str]) -> list[str]:
+        """Files whose content is no longer the one that `digest` saw."""
+        return [
+            f"{self.package}/{name}"
+            for name, digest in digests.items()
+            if not (self.folder / name).is_file() or self.digest(self.folder / name) != digest
+        ]
 
     def _data_of(self, names: set[str]) -> list[Path]:
         """Data files that these modules mention by name, and those that no module mentions."""
@@ -88,6 +121,9 @@ class Library:
 
     @cached_property
     def _init(self) -> ast.Module:
+        return self._read_init()
+
+    def _read_init(self) -> ast.Module:
         try:
             return ast.parse(self.modules[""].read_text(encoding="utf-8"))
         except SyntaxError as error:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from collapse_book.errors import BuildFailed
-from collapse_book.execute import execute_notebook
 from collapse_book.files import write_atomic
 from collapse_book.gate import check_book
+from collapse_book.kernel import execute_notebook
 from collapse_book.notebooks import Notebook, dump_notebook, joined, read_notebook
 from collapse_book.project import Project
 from collapse_book.report import Report
@@ -64,11 +64,11 @@ def prove(
     with report.executing(len(chapters)):
         for chapter in chapters:
             notebook = read_notebook(project.notebook(chapter))
-            report.started(chapter)
             executed, error = execute_notebook(
                 _with_memory(notebook), parameters.get(chapter, {}), timeout, python=str(python)
             )
-            report.finished(chapter, error)
+            run = executed["metadata"]["collapse_book"]
+            report.finished(chapter, error, run["seconds"])
             if error is not None:
                 failures.append(f"{chapter}, {error}")
                 continue
@@ -78,7 +78,6 @@ def prove(
             merged = merge(notebook, read_notebook(path))
             findings = check_book({chapter: merged}, strict=not parameters)
             failures += [str(finding) for finding in findings]
-            run = executed["metadata"]["collapse_book"]
             record["machine"] = run["machine"]
             record["chapters"][chapter] = {
                 "seconds": run["seconds"],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import tempfile
+import secrets
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from collapse_book.errors import BadInput
+from collapse_book.errors import BadInput, BuildFailed
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -54,23 +59,68 @@ def read_yaml(path: Path, name: str) -> Any:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it is there whole or not at all, even after a power cut.
+
+    Raises
+    ------
+    BuildFailed
+        If it cannot be written: a full disk, a folder that may not be written to.
+    """
     raw = data.encode() if isinstance(data, str) else data
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb") as handle:
             handle.write(raw)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        os.replace(part, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise BuildFailed(f"cannot write {path}: {error.strerror or error}") from None
         raise
 
 
-def sweep_parts(folder: Path) -> None:
-    """Remove the unfinished files that a killed build left behind."""
+def remove_parts(folder: Path) -> None:
+    """Remove the unfinished files that a killed process left behind.
+
+    A file that is being written now, by whatever command, is younger than an hour.
+    """
     for path in folder.rglob(".*.part"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file; the lock falls with the process, however it dies.
+
+    Where the file system has no locks a line says so, and the work goes on.
+
+    Raises
+    ------
+    BuildFailed
+        With the message ``busy``, if somebody else holds it.
+    BadInput
+        If it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(open(path, "w"))
+        except OSError as error:
+            raise BadInput(f"cannot write to {path.parent}: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildFailed(busy) from None
+        except OSError as error:
+            print(
+                f"collapse-book: {path.parent} cannot be locked ({error.strerror}): "
+                "start nothing else there meanwhile",
+                file=sys.stderr,
+            )
+        yield

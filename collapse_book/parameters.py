@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import math
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ NOUNS = {
     "str": "text",
     "bool": "true or false",
 }
+#: Text that is, or may be, a path: of something that is read, or of a folder that is written.
+PLACE = re.compile(r"\s*\[(path|folder)\]\s*$")
 RANGE = re.compile(r"\s*\[([^\[\]]*)\]\s*$")
 INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
 
@@ -37,12 +40,15 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[Value, ...] = ()
+    place: str = ""
 
     @property
     def allowed(self) -> str:
         """What may be given, in words, for the end of an error message."""
         if self.choices:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
+        if self.place:
+            return f"text that may be a {self.place}"
         words = NOUNS[self.type]
         if self.low is not None and self.high is not None:
             return f"{words} from {_number(self.low)} to {_number(self.high)}"
@@ -73,6 +79,11 @@ class Parameter:
         )
         if outside or (self.choices and value not in self.choices):
             raise BadInput(self._refusal(value))
+        if self.place and value not in ("", self.default):
+            # The kernel works elsewhere: a path counts from where the user stands.
+            path = os.path.abspath(os.path.expanduser(value))
+            if self.place == "folder" or os.path.exists(path):
+                return path
         return value
 
     def cast(self, text: str) -> Value:
@@ -157,6 +168,8 @@ def _read_line(node: ast.stmt, comment: str) -> Parameter:
         default = ast.literal_eval(expression)
     except ValueError:
         raise ValueError(f"{where}: {name} must be a literal, not a derived value") from None
+    place = PLACE.search(comment) if kind == "str" else None
+    comment = PLACE.sub("", comment) if place else comment
     found = RANGE.search(comment)
     help_text = RANGE.sub("", comment)
     if not help_text:
@@ -175,7 +188,7 @@ def _read_line(node: ast.stmt, comment: str) -> Parameter:
         default = parameter.check(default)
     except BadInput as error:
         raise ValueError(f"{where}: default of {error}") from None
-    return Parameter(name, kind, default, help_text, low, high, choices)
+    return Parameter(name, kind, default, help_text, low, high, choices, place[1] if place else "")
 
 
 def _read_range(text: str, kind: str) -> tuple[float | None, float | None, tuple[Value, ...]]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collapse_book.cache import Store, cache_key
+from collapse_book.cache import (
+    Store,
+    code_inputs,
+    data_inputs,
+    expected_seconds,
+    key_of,
+    remember_seconds,
+    values_of,
+)
 from collapse_book.closure import Library
 from collapse_book.errors import BuildFailed, counted
-from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
-from collapse_book.files import sweep_parts, write_atomic
+from collapse_book.execute import Options, Outcome, Task, execute
+from collapse_book.files import remove_parts, write_atomic
 from collapse_book.gate import Finding, check_book
-from collapse_book.notebooks import Notebook, dump_notebook, read_notebook
+from collapse_book.notebooks import Notebook, dump_notebook, parameters_of, read_notebook, title
 from collapse_book.pages import write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
@@ -23,151 +31,183 @@ from collapse_book.site import build_site, is_current, recover
 from collapse_book.stage import merge, stage
 from collapse_book.what_if import what_if_page
 
-Parameters = Mapping[str, Mapping[str, Any]]
+#: How many executed notebooks of a chapter stay in the store of the book.
+KEEP = 20
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to execute: worker processes, seconds per cell, whether to ignore the cache."""
+class Run:
+    """A chapter under parameters; those that are not given have their defaults."""
 
-    jobs: int | None = None
-    timeout: float | None = None
-    force: bool = False
-    scheduler: str | None = None
-
-    def engine(self, tasks: int) -> Engine:
-        """In this process for one notebook, a cluster for several."""
-        if self.scheduler is None and (tasks == 1 or self.jobs == 1):
-            return InlineEngine()
-        return DaskEngine(min(self.jobs or cores(), tasks), self.scheduler)
+    name: str
+    chapter: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Chapters:
-    """Chapters of one set of parameters: their keys, and their executed copies in one store.
+class Runs:
+    """What each of some runs depends on, and their executed copies in one store.
 
-    Notebooks and keys are read once, so that one build sees one state of the files. A run whose
-    name is not its chapter's, such as a what-if, has its chapter in ``chapter_of``.
+    Chapters, what-ifs and points of a sweep are all runs. Notebooks and library are read once,
+    so that one build sees one state of the files.
     """
 
-    def __init__(
-        self,
-        project: Project,
-        store: Store,
-        parameters: Parameters,
-        chapter_of: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, project: Project, store: Store, runs: Iterable[Run]) -> None:
         self.project = project
         self.store = store
-        self.parameters = parameters
-        self.chapter_of = chapter_of or {}
+        self.runs = {run.name: run for run in runs}
         self._library = Library(project.package)
-        self._tasks: dict[str, Task] = {}
-        self._keys: dict[str, str] = {}
+        self._notebooks: dict[str, Notebook] = {}
+        self._code: dict[str, dict[str, Any]] = {}
+        self._inputs: dict[str, dict[str, Any]] = {}
 
-    def task(self, chapter: str) -> Task:
-        """What there is to execute for a chapter."""
-        if chapter not in self._tasks:
-            source = self.chapter_of.get(chapter, chapter)
-            notebook = read_notebook(self.project.notebook(source))
-            seconds = self.store.seconds().get(chapter)
-            task = Task(chapter, notebook, dict(self.parameters.get(chapter, {})), seconds)
-            self._keys[chapter] = cache_key(
-                self.project, task.notebook, task.parameters, self._library
-            )
-            self._tasks[chapter] = task
-        return self._tasks[chapter]
+    def notebook(self, name: str) -> Notebook:
+        """The notebook of a run, as it is in git."""
+        chapter = self.runs[name].chapter
+        if chapter not in self._notebooks:
+            self._notebooks[chapter] = read_notebook(self.project.notebook(chapter))
+            self._code[chapter] = code_inputs(self._notebooks[chapter], self._library)
+        return self._notebooks[chapter]
 
-    def path(self, chapter: str) -> Path:
-        """Where the executed copy of a chapter is, or will be."""
-        self.task(chapter)
-        return self.store.path(chapter, self._keys[chapter])
+    def key(self, name: str) -> str:
+        """Hash of everything that the outputs of a run depend on."""
+        if name not in self._inputs:
+            notebook, run = self.notebook(name), self.runs[name]
+            values = values_of(notebook, run.parameters)
+            data = data_inputs(parameters_of(notebook), values)
+            self._inputs[name] = {**self._code[run.chapter], "parameters": values, "data": data}
+        return key_of(self._inputs[name])
 
-    def executed(self, chapter: str) -> Notebook | None:
-        """Notebook with the outputs of its executed copy, or None if it has none."""
-        task = self.task(chapter)
-        copy = self.store.get(chapter, self._keys[chapter])
-        return None if copy is None else merge(task.notebook, copy)
+    def is_default(self, name: str) -> bool:
+        """Whether a run has every parameter at its default."""
+        notebook = self.notebook(name)
+        return values_of(notebook, self.runs[name].parameters) == values_of(notebook, {})
 
-    def execute(self, chapters: Sequence[str], options: Options, report: Report) -> list[str]:
-        """Execute the chapters that changed; store each as soon as it has finished.
+    def place(self, name: str) -> str:
+        """Where the executed copy is, or will be."""
+        return self.store.place(self.store.name(self.runs[name].chapter, self.key(name)))
+
+    def raw(self, name: str) -> Notebook | None:
+        """The executed copy of a run, or None."""
+        return self.store.get(self.runs[name].chapter, self.key(name))
+
+    def executed(self, name: str) -> Notebook | None:
+        """The current notebook with the outputs of its executed copy, or None."""
+        copy = self.raw(name)
+        return None if copy is None else merge(self.notebook(name), copy)
+
+    def finished(self, names: Iterable[str]) -> set[str]:
+        """Runs that have an executed copy."""
+        names = list(names)
+        chapters = {self.runs[name].chapter for name in names}
+        keys = {chapter: self.store.keys(chapter) for chapter in chapters}
+        return {name for name in names if self.key(name) in keys[self.runs[name].chapter]}
+
+    def execute(
+        self,
+        names: Sequence[str],
+        options: Options,
+        report: Report,
+        look: Callable[[Notebook], None] = lambda notebook: None,
+    ) -> dict[str, str]:
+        """Execute the runs that changed, and store each as soon as it has finished.
+
+        Parameters
+        ----------
+        names : sequence of str
+        options : Options
+        report : Report
+        look : callable
+            Is given each notebook after it is stored; what it raises ends all.
 
         Returns
         -------
-        list of str
-            The chapters that were executed.
-
-        Raises
-        ------
-        BuildFailed
-            After all have run, if one failed; the message has a line for each.
+        dict
+            Message of each run that failed.
         """
+        done = set() if options.force else self.finished(names)
+        # A what-if that changes nothing, say, is the same run.
+        same = {(self.runs[name].chapter, self.key(name)): name for name in reversed(names)}
+        todo = [name for name in reversed(same.values()) if name not in done]
+        count = counted(len(names), "notebook")
+        if not todo:
+            report.line(f"nothing to execute: {count} unchanged")
+            return {}
+        report.line(f"executing {len(todo)} of {count}, {len(done)} unchanged")
+        seconds = expected_seconds(self.project)
         tasks = [
-            self.task(chapter)
-            for chapter in chapters
-            if options.force or not self.path(chapter).is_file()
-        ]
-        if not tasks:
-            report.line(f"nothing to execute: {counted(len(chapters), 'notebook')} unchanged")
-            return []
-        count = counted(len(tasks), "notebook")
-        report.line(f"executing {count}, {len(chapters) - len(tasks)} unchanged")
-        failures: list[str] = []
-        with options.engine(len(tasks)) as engine, report.executing(len(tasks)):
-            run = engine.run(tasks, timeout=options.timeout, started=report.started)
-            with contextlib.closing(run) as outcomes:
-                for outcome in outcomes:
-                    error = outcome.error or self._moved(outcome.name)
-                    report.finished(outcome.name, error)
-                    if error is None:
-                        self.store.put(outcome.name, self._keys[outcome.name], outcome.notebook)
-                    else:
-                        failures.append(self._failure(outcome, error))
-        if failures:
-            raise BuildFailed("\n".join(failures))
-        return [task.name for task in tasks]
+            Task(name, self.notebook(name), self.runs[name].parameters,
+                 seconds.get(self.runs[name].chapter))
+            for name in todo
+        ]  # fmt: skip
+        packages = {k: v for name in todo for k, v in self._inputs[name]["packages"].items()}
+        failures: dict[str, str] = {}
+        run = execute(tasks, options, packages)
+        with report.executing(len(tasks)), contextlib.closing(run) as outcomes:
+            for outcome in outcomes:
+                took = outcome.notebook["metadata"].get("collapse_book", {}).get("seconds", 0.0)
+                error = outcome.error or self._changed(outcome.name)
+                report.finished(outcome.name, error, took)
+                if error is not None:
+                    failures[outcome.name] = self._keep_failed(outcome, error)
+                    continue
+                self.store.put(
+                    self.runs[outcome.name].chapter, self.key(outcome.name), outcome.notebook
+                )
+                self.store.remove(self._failed(outcome.name))
+                if self.is_default(outcome.name):
+                    remember_seconds(self.project, self.runs[outcome.name].chapter, took)
+                look(outcome.notebook)
+        return failures
 
-    def _moved(self, chapter: str) -> str | None:
-        """A message if the library was edited during the run: whose outputs would these be?"""
-        task, library = self.task(chapter), Library(self.project.package)
-        key = cache_key(self.project, task.notebook, task.parameters, library)
-        same = key == self._keys[chapter]
-        return (
-            None if same else f"{library.package} was edited while the notebook ran: run it again"
-        )
+    def _changed(self, name: str) -> str | None:
+        """A message if something was edited during the run: whose outputs would these be?
 
-    def _failure(self, outcome: Outcome, error: str) -> str:
-        path = self.project.build / "failed" / f"{outcome.name}.ipynb"
-        write_atomic(path, dump_notebook(outcome.notebook))
-        where = self.project.relative(path)
+        Data that the run has fetched is not an edit: it becomes part of the key.
+        """
+        inputs = self._inputs[name]
+        data = data_inputs(parameters_of(self.notebook(name)), inputs["parameters"])
+        edited = [path for path, digest in inputs["data"].items() if data.get(path) != digest]
+        edited += self._library.changed(inputs["library"])
+        inputs["data"] = data
+        return f"{edited[0]} was edited while the notebook ran: run it again" if edited else None
+
+    def _failed(self, name: str) -> str:
+        return f"failed/{name if name.isidentifier() else self.key(name)}.ipynb"
+
+    def _keep_failed(self, outcome: Outcome, error: str) -> str:
+        """Keep a notebook as far as it ran; the line that names it."""
+        name = self._failed(outcome.name)
+        self.store.write(name, dump_notebook(outcome.notebook).encode())
+        where = self.store.place(name)
+        if Path(where).is_relative_to(self.project.root):
+            where = self.project.relative(Path(where))
         return f"{outcome.name}, {error} (notebook as far as it ran: {where})"
 
 
-def book_chapters(project: Project) -> Chapters:
-    """The chapters with their default parameters: those that the site shows."""
-    return Chapters(project, Store(project.build / "executed"), {})
+def book_runs(project: Project, runs: Iterable[Run]) -> Runs:
+    """Runs in the store of the book."""
+    return Runs(project, Store(project.build, keep=KEEP), runs)
 
 
-def what_if_runs(project: Project, scenarios: Sequence[Scenario]) -> Chapters:
-    """The what-ifs: one run each, named after the scenario."""
-    return Chapters(
-        project,
-        Store(project.build / "what_if", keep=1),
-        {scenario.name: next(iter(scenario.chapters.values())) for scenario in scenarios},
-        {scenario.name: next(iter(scenario.chapters)) for scenario in scenarios},
+def chapter_runs(
+    project: Project, parameters: Mapping[str, Mapping[str, Any]] | None = None
+) -> Runs:
+    """One run of each chapter, with its defaults where nothing else is given."""
+    given = parameters or {}
+    return book_runs(
+        project, [Run(chapter, chapter, given.get(chapter, {})) for chapter in project.chapters]
     )
 
 
-def gate(notebooks: Mapping[str, Notebook], *, strict: bool) -> None:
-    """Refuse executed notebooks that may not reach the book.
-
-    Raises
-    ------
-    BuildFailed
-        With one line for each finding.
-    """
-    findings = check_book(notebooks, strict=strict)
-    if findings:
-        raise BuildFailed("\n".join(str(finding) for finding in findings))
+def what_if_runs(project: Project, scenarios: Sequence[Scenario]) -> Runs:
+    """The what-ifs: one run each, named after the scenario."""
+    return book_runs(
+        project,
+        [
+            Run(scenario.name, *next(iter(scenario.chapters.items())))  # there is one chapter
+            for scenario in scenarios
+        ],
+    )
 
 
 def build_book(
@@ -176,38 +216,83 @@ def build_book(
     """Execute chapters with their defaults, gate, and build the site if all are executed.
 
     Without names the chapters are those of the table of contents; a draft is executed by name.
+    If some fail, the pages of the others become a preview.
 
     Returns
     -------
     Path or None
         The front page, or None if other chapters still have to be executed.
+
+    Raises
+    ------
+    BuildFailed
+        After all have run, if one failed; the message has a line for each.
     """
     with project.lock():
         tidy(project)
-        book = book_chapters(project)
         if project.unwritten:
             names = ", ".join(project.unwritten)
             raise BuildFailed(f"book/_toc.yml names notebooks that do not exist: {names}")
         scenarios = what_ifs(project)
-        book.execute(chapters or project.published, options, report)
+        book = chapter_runs(project)
+        failures = book.execute(chapters or project.published, options, report)
         wanted = dict.fromkeys([*project.published, *chapters])
-        merged = {chapter: book.executed(chapter) for chapter in wanted}
-        done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
-        gate(done, strict=True)
-        missing = [chapter for chapter in project.published if chapter not in done]
-        if missing:
-            report.line(f"site not built: still to be executed: {', '.join(missing)}")
-            return None
+        done, refused = _gated(book, [name for name in wanted if name not in failures], True)
+        waiting = [name for name in project.published
+                   if name not in {**done, **failures, **refused}]  # fmt: skip
         outcomes: dict[str, Notebook] = {}
-        if scenarios:
+        if scenarios and not (failures or refused or waiting):
             report.line(f"what if? {counted(len(scenarios), 'scenario')}")
             runs = what_if_runs(project, scenarios)
-            runs.execute([scenario.name for scenario in scenarios], options, report)
-            outcomes = {scenario.name: runs.executed(scenario.name) for scenario in scenarios}
-            for name, outcome in outcomes.items():
-                gate({name: outcome}, strict=False)
-        published = {chapter: done[chapter] for chapter in project.published}
+            failures = runs.execute(list(runs.runs), options, report)
+            outcomes, refused = _gated(runs, [n for n in runs.runs if n not in failures], False)
+        wrong = "\n".join([*failures.values(), *refused.values()])
+        published = {name: done[name] for name in project.published if name in done}
+        if waiting and not wrong:
+            report.line(f"site not built: still to be executed: {', '.join(waiting)}")
+            return None
+        if wrong and published and not waiting:
+            missing = [name for name in project.published if name not in done]
+            try:
+                front = _preview(project, published, missing, scenarios, outcomes)
+                report.line(f"preview of the pages that are there: {front}")
+            except BuildFailed as error:
+                report.line(f"no preview: {error}")
+        if wrong:
+            raise BuildFailed(wrong)
         return press_site(project, published, scenarios, outcomes, report)
+
+
+def _gated(
+    runs: Runs, names: Iterable[str], strict: bool
+) -> tuple[dict[str, Notebook], dict[str, str]]:
+    """Executed notebooks that may reach the book, and findings about those that may not."""
+    merged = {name: runs.executed(name) for name in names}
+    there = {name: notebook for name, notebook in merged.items() if notebook is not None}
+    # Claim ids are unique in the book, while a what-if repeats those of its chapter.
+    groups = [there] if strict else [{name: notebook} for name, notebook in there.items()]
+    found = [finding for group in groups for finding in check_book(group, strict=strict)]
+    refused = {
+        name: "\n".join(str(finding) for finding in found if finding.chapter == name)
+        for name in dict.fromkeys(finding.chapter for finding in found)
+    }
+    return {name: nb for name, nb in there.items() if name not in refused}, refused
+
+
+def _stage(
+    project: Project,
+    notebooks: Mapping[str, Notebook],
+    scenarios: Sequence[Scenario],
+    outcomes: Mapping[str, Notebook],
+) -> None:
+    """Write everything that Sphinx reads beside the book's own pages."""
+    for path in project.staged.glob("*.ipynb"):
+        if path.stem not in notebooks:
+            path.unlink()
+    for chapter, notebook in notebooks.items():
+        stage(project, chapter, notebook)
+    write_pages(project, notebooks)
+    write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
 
 
 def press_site(
@@ -221,18 +306,34 @@ def press_site(
 
     A site that was built from the same pages stays as it is.
     """
-    for path in project.staged.glob("*.ipynb"):
-        if path.stem not in notebooks:
-            path.unlink()
-    for chapter, notebook in notebooks.items():
-        stage(project, chapter, notebook)
-    write_pages(project, notebooks)
-    write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
+    _stage(project, notebooks, scenarios, outcomes)
     if is_current(project):
         report.line("the site is up to date")
         return project.html / "index.html"
     report.line("building the site")
     return build_site(project)
+
+
+def _preview(
+    project: Project,
+    notebooks: Mapping[str, Notebook],
+    missing: Sequence[str],
+    scenarios: Sequence[Scenario],
+    outcomes: Mapping[str, Notebook],
+) -> Path:
+    """Build what there is beside the site; a page in the place of each chapter says it is not."""
+    there = [s for s in scenarios if s.name in outcomes and not set(s.chapters) & set(missing)]
+    _stage(project, notebooks, there, outcomes)
+    for chapter in missing:
+        text = (
+            f"# {title(read_notebook(project.notebook(chapter)))}\n\n```{{warning}}\nThis chapter "
+            "failed in this build. The pages of a preview are not checked, and what they quote "
+            "from here is missing.\n```\n"
+        )
+        cell = {"cell_type": "markdown", "id": "missing", "metadata": {}, "source": text}
+        page = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        write_atomic(project.staged / f"{chapter}.ipynb", dump_notebook(page))
+    return build_site(project, preview=True)
 
 
 def build_scenario(
@@ -252,12 +353,12 @@ def build_scenario(
     with project.lock():
         tidy(project)
         names = chapters or [name for name in project.chapters if name in scenario.chapters]
-        folder = project.build / "scenarios" / scenario.name
-        run = Chapters(project, Store(folder, keep=1), scenario.chapters)
-        run.execute(names, options, report)
-        merged = {name: run.executed(name) for name in names}
-        gate({name: nb for name, nb in merged.items() if nb is not None}, strict=False)
-        return folder
+        runs = chapter_runs(project, scenario.chapters)
+        failures = runs.execute(names, options, report)
+        _, refused = _gated(runs, [name for name in names if name not in failures], False)
+        if failures or refused:
+            raise BuildFailed("\n".join([*failures.values(), *refused.values()]))
+        return project.build / "executed"
 
 
 def run_chapter(
@@ -269,7 +370,7 @@ def run_chapter(
 ) -> tuple[Path, list[Finding]]:
     """Execute one chapter, with its own parameters, and look at it as the gate does.
 
-    Without parameters it is the book's own run, which the next build then need not repeat.
+    With its defaults it is the book's own run, which the next build then need not repeat.
 
     Returns
     -------
@@ -279,17 +380,19 @@ def run_chapter(
     """
     with project.lock():
         tidy(project)
-        folder = "runs" if parameters else "executed"
-        run = Chapters(project, Store(project.build / folder), {chapter: parameters})
-        run.execute([chapter], options, report)
-        merged = run.executed(chapter)
+        runs = chapter_runs(project, {chapter: parameters})
+        failures = runs.execute([chapter], options, report)
+        if failures:
+            raise BuildFailed(failures[chapter])
+        merged = runs.executed(chapter)
         assert merged is not None
-        return run.path(chapter), check_book({chapter: merged}, strict=not parameters)
+        findings = check_book({chapter: merged}, strict=runs.is_default(chapter))
+        return Path(runs.place(chapter)), findings
 
 
 def tidy(project: Project) -> None:
     """Clear away what a killed build left half done."""
     for folder in (project.build, project.staged, project.generated, project.vendor):
         if folder.is_dir():
-            sweep_parts(folder)
+            remove_parts(folder)
     recover(project.html)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from collapse_book.errors import BadInput, BuildFailed, suggestion
-from collapse_book.files import read_yaml
+from collapse_book.errors import BadInput, suggestion
+from collapse_book.files import locked, read_yaml
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,5 @@ class Project:
         BuildFailed
             If another build of this book is running.
         """
-        self.build.mkdir(parents=True, exist_ok=True)
-        with open(self.build / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BuildFailed("another build of this book is running") from None
+        with locked(self.build / ".lock", "another build of this book is running"):
             yield

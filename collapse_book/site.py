@@ -91,10 +91,11 @@ def _sources(project: Project) -> str:
     return whole.hexdigest()
 
 
-def build_site(project: Project) -> Path:
+def build_site(project: Project, *, preview: bool = False) -> Path:
     """Build the site strictly, check it, and put it in place of the previous one.
 
-    Sphinx writes beside the previous site, which stays whole until the new one is.
+    Sphinx writes beside the previous site, which stays whole until the new one is. A preview has
+    a folder of its own and may lack what pages refer to.
 
     Returns
     -------
@@ -111,11 +112,15 @@ def build_site(project: Project) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     sources = _sources(project)
-    result = _jupyter_book(project, work, "--all", "-W", "-n", "--keep-going")
+    strict = () if preview else ("-W", "-n", "--keep-going")
+    result = _jupyter_book(project, work, "--all", *strict)
     write_atomic(project.build / "site.log", result.stdout)
     if result.returncode:
         raise BuildFailed("\n".join(_warnings(project, result.stdout)))
     built = work / "_build" / "html"
+    if preview:
+        swap(built, project.build / "preview")
+        return project.build / "preview" / "index.html"
     problems = check_site(built, project.prefix)
     if problems:
         raise BuildFailed("\n".join(problems))

@@ -96,6 +96,22 @@ def data_folder(root: str | Path | None = None) -> Path:
     return Path(chosen).expanduser().absolute()
 
 
+def stored(name: str) -> list[Path]:
+    """Files of a named data set that are on this machine: what a run with it would read.
+
+    Empty for a set that a package carries, for one that is not here yet, and for any other text.
+    """
+    if name in ("mnist", "mnist10k"):
+        part, folder = ("train" if name == "mnist" else "t10k"), data_folder()
+        places = (folder / "MNIST" / "raw", folder / "mnist", folder)
+        return [path for place in places for path in sorted(place.glob(f"{part}-*-ubyte*"))]
+    if name == "wikitext-2":
+        from .language_data import wikitext_files
+
+        return wikitext_files()
+    return []
+
+
 def mnist(root: str | Path | None = None, *, train: bool = True, download: bool = False):
     """MNIST (28x28 handwritten digits) read by torchvision.
 

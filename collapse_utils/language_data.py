@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 WIKITEXT = "wikitext-2"
+_FILES = [f"wikitext-2-raw-v1/{part}-00000-of-00001.parquet" for part in ("train", "test")]
+_HUB = {"repo_id": "Salesforce/wikitext", "repo_type": "dataset"}
 _TEST_SHARE = 0.2
 _PARTS = ("train", "validation", "test")
 
@@ -112,22 +114,25 @@ def blocks(
     return tokens[: n * length].reshape(n, length)
 
 
+def wikitext_files() -> list[Path]:
+    """Files of WikiText-2 in the cache of the Hugging Face hub, as far as they are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(filename=name, **_HUB) for name in _FILES]
+    return [Path(path) for path in found if isinstance(path, str)]
+
+
 def _wikitext() -> tuple[Sequence[str], Sequence[str]]:
     from huggingface_hub import hf_hub_download
     from pandas import read_parquet
 
-    folder, parts = "wikitext-2-raw-v1", []
-    for part in ("train", "test"):
-        file = {
-            "repo_id": "Salesforce/wikitext",
-            "repo_type": "dataset",
-            "filename": f"{folder}/{part}-00000-of-00001.parquet",
-        }
+    parts = []
+    for name in _FILES:
         try:
             try:
-                path = hf_hub_download(**file, local_files_only=True)
+                path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
             except OSError:  # not in the cache yet
-                path = hf_hub_download(**file)
+                path = hf_hub_download(filename=name, **_HUB)
         except OSError as error:
             raise FileNotFoundError(
                 f'corpus "{WIKITEXT}" is not in the cache and could not be downloaded '

@@ -6,15 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import Author
 from test_press_cli import PRESS, press
 
-from collapse_book.execute import DaskEngine, InlineEngine, Task, execute_notebook, longest_first
 from collapse_book.notebooks import read_notebook
 
 FIGURE = """\
@@ -27,10 +26,10 @@ show(fig, name="fig-line", caption="A line, $x^2$.", alt="line chart")"""
 NUMBER = 'from collapse_utils import glue\nglue("half", f"{rate:.2f}")'
 
 
-def executed(author: Author, folder: str = "executed") -> dict[str, list[Path]]:
+def executed(author: Author) -> dict[str, list[Path]]:
     """Stored copies by chapter; each must be a whole notebook."""
     found: dict[str, list[Path]] = {}
-    for path in sorted((author.root / "_build" / folder).glob("*/*.ipynb")):
+    for path in sorted((author.root / "_build/executed").glob("*/*.ipynb")):
         read_notebook(path)
         found.setdefault(path.parent.name, []).append(path)
     return found
@@ -100,13 +99,25 @@ def test_failing_notebook_is_named_and_the_others_are_kept(author: Author):
     )
     assert list(executed(author)) == ["good"]
     assert not (author.root / "_build/html").exists()
-    assert not (author.root / "book/notebooks").exists()
+    assert not (author.root / "book/notebooks").exists()  # "later" has not been tried
+
+    # All have been tried: the pages of the others are there to look at, and nothing is published.
+    author.chapter("later", "md:See {doc}`/notebooks/bad` and {glue:text}`bad.ipynb::gone`.")
+    done = press(author.root, "build")
+    assert done.returncode == 1
+    assert done.stderr.startswith("collapse-book: bad, cell 6 (x = 1): ZeroDivisionError")
+    assert done.stderr.count("\n") == 1
+    preview = author.root / "_build/preview"
+    assert f"preview of the pages that are there: {preview}/index.html" in done.stdout
+    assert "A question." in (preview / "notebooks/good.html").read_text()
+    assert "This chapter failed in this build" in (preview / "notebooks/bad.html").read_text()
+    assert not (author.root / "_build/html").exists()
 
     author.chapter("bad", "x = 1")
     done = press(author.root, "build", "bad")
-    assert "executing 1 notebook, 0 unchanged" in done.stdout
-    assert done.returncode == 0, done
-    assert list(executed(author)) == ["bad", "good"]
+    assert "executing 1 of 1 notebook, 0 unchanged" in done.stdout
+    assert list(executed(author)) == ["bad", "good", "later"]
+    assert not (author.root / "_build/failed/bad.ipynb").exists()
 
 
 def test_gate_stops_the_build_before_the_site(author: Author):
@@ -145,30 +156,31 @@ def test_chapter_that_nobody_wrote_stops_the_build_at_once(author: Author):
     assert executed(author) == {}
 
 
-def test_run_with_parameters_has_its_own_folder(author: Author, tmp_path):
+def test_run_with_parameters_leaves_the_book_alone(author: Author, tmp_path):
     author.chapter("one", "print(seed, n_samples)")
     output = tmp_path / "out.ipynb"
     done = press(
         author.root, "run", "one", "-p", "seed", "7", "-p", "n_samples", "50", "-o", str(output)
     )
     assert done.returncode == 0, done
-    assert list(executed(author, "runs")) == ["one"]
-    assert executed(author) == {}
+    assert len(executed(author)["one"]) == 1
     notebook = json.loads(output.read_text())
     assert notebook["cells"][-1]["outputs"][0]["text"] in ("7 50\n", ["7 50\n"])
     assert str(tmp_path) not in output.read_text()
     assert "papermill" not in notebook["metadata"]
+    assert all("papermill" not in cell["metadata"] for cell in notebook["cells"])
 
 
-def test_scenario_has_its_own_folder_and_builds_no_site(author: Author):
+def test_scenario_builds_no_site_and_shares_its_runs(author: Author):
     author.chapter("one", "print(n_samples)")
     author.toc("one")
     author.write("scenarios/smoke.yml", "description: tiny\nchapters: {one: {n_samples: 5}}\n")
     done = press(author.root, "build", "--scenario", "smoke")
     assert done.returncode == 0, done
     assert "scenario smoke: tiny" in done.stdout
-    assert list(executed(author, "scenarios/smoke")) == ["one"]
     assert not (author.root / "_build/html").exists()
+    done = press(author.root, "run", "one", "-p", "n_samples", "5")
+    assert "nothing to execute: 1 notebook unchanged" in done.stdout
 
 
 def start(author: Author, *arguments: str) -> subprocess.Popen[str]:
@@ -219,15 +231,19 @@ def test_killed_build_loses_nothing_that_had_finished(author: Author, tmp_path):
     assert list(executed(author)) == ["a_quick", "b_quick"]
     assert not (author.root / "book/notebooks").exists()
     assert not (author.root / "_build/html").exists()
-    wait_for(lambda: alive(tmp_path, build.pid) == [])  # no kernel or worker lives on
+    wait_for(lambda: alive(tmp_path, build.pid) == [])  # no kernel lives on
 
-    (author.root / "_build/executed/.seconds.json.x.part").write_text("half")
+    left = author.root / "_build/executed/.seconds.json.x.part"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    written_now = author.root / "_build/.other.x.part"  # by another command
+    written_now.write_text("half")
     author.chapter("c_slow")
     done = press(author.root, "build")
     assert done.returncode == 0, done
-    assert "executing 1 notebook, 2 unchanged" in done.stdout
+    assert "executing 1 of 3 notebooks, 2 unchanged" in done.stdout
     assert sorted(executed(author)) == ["a_quick", "b_quick", "c_slow"]
-    assert not list((author.root / "_build").rglob("*.part"))
+    assert list((author.root / "_build").rglob("*.part")) == [written_now]
     assert (author.root / "_build/html/notebooks/c_slow.html").is_file()
 
 
@@ -254,86 +270,67 @@ def test_two_builds_do_not_meet(author: Author):
     assert done.stderr == "collapse-book: another build of this book is running\n"
 
 
-def test_kernel_that_dies_is_started_once_more(author: Author, tmp_path):
-    marker = tmp_path / "died"
-    author.chapter(
-        "fragile",
-        f"import os, pathlib\nmarker = pathlib.Path({str(marker)!r})\n"
-        "if not marker.exists():\n    marker.touch()\n    os._exit(1)",
-    )
-    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
-    assert marker.exists()
-    assert error is None
+def test_nobody_else_can_reach_a_build(author: Author, tmp_path):
+    """No open port: the sockets of kernels are files in a folder of the user's own."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        author.chapter(name, slow(tmp_path / name))
+    author.toc("one", "two")
+    build = start(author, "build", "--jobs", "2")
+    wait_for(lambda: all((tmp_path / name / "kernel").exists() for name in ("one", "two")))
+    try:
+        main = psutil.Process(build.pid)
+        assert [c for c in main.net_connections("inet") if c.status == "LISTEN"] == []
+        kernels = main.children(recursive=True)
+        assert len(kernels) == 2
+        for kernel in kernels:
+            # ipykernel takes what forked processes print through a port, behind a secret
+            ports = [c.laddr for c in kernel.net_connections("inet") if c.status == "LISTEN"]
+            assert len(ports) <= 1
+            assert all(port.ip == "127.0.0.1" for port in ports)
+            sockets = {Path(c.laddr) for c in kernel.net_connections("unix") if c.laddr}
+            assert len(sockets) == 5
+            for path in sockets:
+                assert path.parent.stat().st_mode & 0o077 == 0
+                assert (path.parent / "k.json").stat().st_mode & 0o077 == 0
+    finally:
+        os.killpg(build.pid, signal.SIGINT)
+        build.communicate(timeout=60)
 
 
-def test_kernel_that_dies_again_is_reported_with_its_cell(author: Author):
-    author.chapter("fragile", "import os\nos._exit(1)")
-    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
-    assert error == "cell 5 (import os): the kernel died"
-
-    speak = "import os\nimport time\nos.write(2, b'out of luck\\n')\ntime.sleep(1)\nos._exit(1)"
-    author.chapter("fragile", speak)
-    _, error = execute_notebook(read_notebook(author.project.notebook("fragile")), {})
-    assert error == "cell 5 (import os): the kernel died: out of luck"
-
-
-def test_another_interpreter_runs_the_kernel(author: Author, tmp_path):
-    other = tmp_path / "python"
-    other.write_text(f'#!/bin/sh\nOTHER=yes exec {sys.executable} "$@"\n')
-    other.chmod(0o755)
-    author.chapter("where", "import os\nassert os.environ['OTHER'] == 'yes'")
-    notebook = read_notebook(author.project.notebook("where"))
-    executed, error = execute_notebook(notebook, {}, python=str(other))
-    assert error is None
-    assert executed["metadata"]["kernelspec"]["name"] == "python3"  # opens anywhere
-    _, error = execute_notebook(notebook, {})
-    assert error == "cell 5 (import os): KeyError: 'OTHER'"
+TEXTS = """\
+seed: int = 1  # seed of the run [0..]
+corpus: str = "none"  # a name, or a text file or folder [path]
+checkpoints: str = ""  # folder to go on from [folder]
+"""
+READ = """\
+from pathlib import Path
+result = (seed, n_samples) = (seed, 0)
+if checkpoints:
+    Path(checkpoints).mkdir(exist_ok=True)
+    (Path(checkpoints) / f"{seed}.txt").write_text("done")
+print(Path(corpus, "train.txt").read_text() if corpus != "none" else corpus)"""
 
 
-def test_cell_that_takes_too_long_is_reported(author: Author):
-    author.chapter("slow", "import time\ntime.sleep(60)")
-    _, error = execute_notebook(read_notebook(author.project.notebook("slow")), {}, 2)
-    assert error == "cell 5 (import time): took longer than 2 s"
+def test_paths_count_from_where_the_user_stands_and_what_is_read_is_part_of_the_key(
+    author: Author, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("conftest.USE", READ)
+    author.chapter("texts", parameters=TEXTS)
+    here = tmp_path / "here"
+    (here / "my_texts").mkdir(parents=True)
+    text = here / "my_texts/train.txt"
+    text.write_text("first")
+    root = ("--project", str(author.root))
+    command = (*root, "run", "texts", "-p", "corpus", "my_texts/", "-p", "checkpoints", "runs_ck")
 
+    done = press(here, *command, "-o", "out.ipynb")
+    assert done.returncode == 0, done
+    assert (here / "runs_ck/1.txt").read_text() == "done"
+    assert "first" in (here / "out.ipynb").read_text()
+    assert "nothing to execute" in press(here, *command).stdout  # checkpoints are not read
 
-def test_one_thread_and_a_profile_of_its_own(author: Author, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.setenv("COLLAPSE_DATA_DIR", "data")
-    monkeypatch.chdir(author.root)
-    author.chapter(
-        "env",
-        "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['COLLAPSE_DATA_DIR'])",
-    )
-    notebook, error = execute_notebook(read_notebook(author.project.notebook("env")), {})
-    assert error is None
-    assert "".join(notebook["cells"][-1]["outputs"][0]["text"]) == f"1 {author.root}/data\n"
-    assert os.environ["OMP_NUM_THREADS"] == "7"
-
-
-def test_longest_first_and_unknown_before_all():
-    tasks = [Task("short", {}, seconds=1), Task("new", {}), Task("long", {}, seconds=9)]
-    assert [task.name for task in longest_first(tasks)] == ["new", "long", "short"]
-
-
-def test_engines_agree_and_hand_back_each_outcome(author: Author):
-    author.chapter("one", "print(seed)")
-    author.chapter("two", "print(seed)\n1 / 0")
-    tasks = [
-        Task(name, read_notebook(author.project.notebook(name)), {"seed": 5})
-        for name in ("one", "two")
-    ]
-    results = []
-    for engine in (InlineEngine(), DaskEngine(2)):
-        began: list[str] = []
-        with engine:
-            run = engine.run(tasks, timeout=None, started=began.append)
-            outcomes = {outcome.name: outcome for outcome in run}
-        assert sorted(began) == ["one", "two"]
-        results.append({name: outcome.error for name, outcome in outcomes.items()})
-        text = outcomes["one"].notebook["cells"][-1]["outputs"][0]["text"]
-        assert "".join(text) == "5\n"
-    assert results[0] == results[1]
-    assert results[0] == {
-        "one": None,
-        "two": "cell 5 (print(seed)): ZeroDivisionError: division by zero",
-    }
+    text.write_text("other")
+    done = press(here, *command, "-o", "out.ipynb")
+    assert "executing 1 of 1 notebook" in done.stdout
+    assert "other" in (here / "out.ipynb").read_text()

@@ -6,7 +6,7 @@ import pytest
 from conftest import Author
 
 from collapse_book.errors import BadInput, BuildFailed
-from collapse_book.press import Options, book_chapters, build_book, what_if_runs
+from collapse_book.press import Options, build_book, chapter_runs, what_if_runs
 from collapse_book.report import Report
 from collapse_book.scenarios import check_scenarios, what_ifs
 from collapse_book.what_if import what_if_page
@@ -35,7 +35,7 @@ def test_a_number_stands_beside_its_default(line: Author):
     assert check_scenarios(project) == []
     scenarios = what_ifs(project)
     options, report = Options(jobs=1), Report()
-    book, runs = book_chapters(project), what_if_runs(project, scenarios)
+    book, runs = chapter_runs(project), what_if_runs(project, scenarios)
     book.execute(["line"], options, report)
     runs.execute(["large"], options, report)
     page = what_if_page(
@@ -45,7 +45,7 @@ def test_a_number_stands_beside_its_default(line: Author):
     assert "`rate = 0.8` instead of `0.5`" in page
     assert "| half of the rate | 0.25 \\| of it | 0.40 \\| of it |" in page
     assert "collapse-book run line -f scenarios/what_if/large.yml" in page
-    assert runs.execute(["large"], options, report) == []  # kept for the next build
+    assert runs.finished(["large"]) == {"large"}  # kept for the next build
 
     line.write("scenarios/what_if/large.yml", LARGE.replace("{half:", "{hafl:"))
     with pytest.raises(

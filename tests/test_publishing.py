@@ -569,8 +569,33 @@ def test_glue_writes_what_myst_nb_reads(displayed):
     glue("count", "4,000")
     assert ast.literal_eval(displayed[1][0][prefix + "text/plain"]) == "4,000"
     assert metadata == {"scrapbook": {"name": "n-half", "mime_prefix": prefix}}
-    with pytest.raises(TypeError, match=r"text must be a str .*, got 1\.5 for 'x'"):
-        glue("x", 1.5)
+    with pytest.raises(TypeError, match=r"'x' must be glued as a number or a str, got \[1\.5\]"):
+        glue("x", [1.5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "value", "se"),
+    [
+        ((np.float64(0.25), "{:.0%}"), "25%", 0.25, None),
+        ((np.int64(4000), "{:,}"), "4,000", 4000, None),
+        ((7,), "7", 7, None),
+        ((float("nan"), "{:.1f}"), "nan", None, None),
+        ((float("inf"), "about {:.0f}"), "about inf", None, None),
+    ],
+)
+def test_glue_keeps_the_number_beside_its_text(displayed, arguments, text, value, se):
+    glue("n", *arguments)
+    data, metadata = displayed[0]
+    assert ast.literal_eval(data["application/papermill.record/text/plain"]) == text
+    assert metadata["collapse"] == {"kind": "number", "value": value, "se": se}
+    json.dumps(metadata, allow_nan=False)
+
+
+def test_glue_of_a_measured_number_shows_its_error(displayed):
+    glue("n", 1.23456, se=0.01234)
+    data, metadata = displayed[0]
+    assert data["application/papermill.record/text/plain"] == "'1.235 ± 0.012'"
+    assert metadata["collapse"] == {"kind": "number", "value": 1.23456, "se": 0.01234}
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from test_press_cli import press
 import collapse_utils
 from collapse_book import execute
 from collapse_book.errors import BadInput
-from collapse_book.execute import DaskEngine
-from collapse_book.workers import Crew, describe
+from collapse_book.execute import Options, Task, _difference, describe
 
 DASK = [sys.executable, "-m", "dask"]
 
@@ -84,7 +83,7 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
         "walk",
         "import time\nfrom collapse_utils import glue\ntime.sleep(rate)",
         "if seed == 5: raise ValueError('unlucky')",
-        'glue("double", str(2 * seed))',
+        'glue("double", 2 * seed)',
     )
     author.toc("walk")
     author.write("grid.yml", "seed: 1..9\nrate: 0.2\n")
@@ -92,23 +91,24 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
     command = ("sweep", "walk", "--grid", "grid.yml", "--out", str(out))
     command += ("--scheduler", cluster.address)
 
-    # A worker with other sources, and one with two threads, are refused before any work.
+    # A worker with other sources is refused before any work.
     other = shutil.copytree(Path(collapse_utils.__file__).parent, tmp_path / "old/collapse_utils")
     (other / "checks.py").write_text("# an older one\n")
-    cluster.worker("old", "--nthreads", "2", PYTHONPATH=str(other.parent))
+    path = os.pathsep.join([str(other.parent), os.environ.get("PYTHONPATH", "")])
+    cluster.worker("old", PYTHONPATH=path)
     done = press(author.root, *command)
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1
-    assert "collapse_utils 0.1.0 (" in done.stderr
-    assert "install the same commit" in done.stderr
-    assert not (out / "points").exists()
+    assert ": collapse_utils " in done.stderr
+    assert "install the same on both" in done.stderr
+    assert not (out / "executed").exists()
     cluster.kill("old")
 
     def finished() -> set[Path]:
-        return set(out.glob("points/*.parquet"))
+        return set(out.glob("executed/walk/*.ipynb"))
 
     cluster.worker("one")
-    cluster.worker("two")
+    cluster.worker("two", "--nthreads", "2")
     sweep = start(author, *command)
     wait_for(lambda: len(finished()) >= 2)
     cluster.kill("one")
@@ -123,7 +123,7 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
     cluster.worker("three")
     done = press(author.root, *command)
     assert done.returncode == 1, done
-    assert f"9 points of walk: {len(kept)} finished before, {9 - len(kept)} to run" in done.stdout
+    assert f"executing {9 - len(kept)} of 9 notebooks, {len(kept)} unchanged" in done.stdout
     assert done.stderr.startswith(
         "collapse-book: walk with seed=5, cell 6 (if seed == 5: raise ValueError('unlucky')): "
         "ValueError: unlucky (notebook as far as it ran: "
@@ -133,7 +133,7 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
         assert path.stat().st_mtime_ns == changed
 
     # The table is that of an undisturbed run: each point once, in the order of the grid.
-    table = pd.read_parquet(out / "table.parquet")
+    table = pd.read_parquet(out / "walk.parquet")
     seeds = [seed for seed in range(1, 10) if seed != 5]
     numbers = table[table["kind"] == "number"]
     assert list(numbers["seed"]) == seeds
@@ -142,64 +142,34 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
     assert list(table["seed"][table["kind"] == "run"]) == seeds
 
 
-class Client:
-    """What a crew asks of a client, with made-up workers."""
-
-    def __init__(self, **workers: tuple[int, object]) -> None:
-        self.workers = workers
-
-    def wait_for_workers(self, n_workers: int, timeout: float) -> None:
-        if not self.workers:
-            raise TimeoutError
-
-    def nthreads(self) -> dict[str, int]:
-        return {at: threads for at, (threads, _) in self.workers.items()}
-
-    def run(self, function, workers: list[str], on_error: str) -> dict[str, object]:
-        assert (function, on_error) == (describe, "return")
-        return {at: self.workers[at][1] for at in workers}
-
-
 def test_each_objection_to_a_worker_is_said():
-    here = describe()
-    client = Client(
-        good=(1, here),
-        old=(1, here | {"collapse_utils": "0.0.9 (abc)", "Python": "3.9"}),
-        wide=(4, here),
-        bare=(1, ModuleNotFoundError("No module named 'collapse_book'")),
-        silent=(1, OSError("Timed out")),
+    here = describe(["numpy", "surely-not"])
+    assert here["surely-not"] == "not installed"
+    assert _difference(here, dict(here)) is None
+    other = here | {"collapse_utils": "abc", "Python": "3.9", "numpy": "1.0"}
+    assert _difference(here, other) == (
+        f"Python 3.9 there, {here['Python']} here; collapse_utils abc there, "
+        f"{here['collapse_utils']} here; numpy 1.0 there, {here['numpy']} here: "
+        "install the same on both"
     )
-    with pytest.raises(BadInput) as error:
-        Crew(client, "tcp://here").muster(1)
-    lines = dict(
-        line.removeprefix("worker ").split(": ", 1) for line in str(error.value).split("\n")
-    )
-    assert set(lines) == {"old", "wide", "bare", "silent"}
-    assert (
-        f"Python 3.9 there, {here['Python']} here; collapse_utils 0.0.9 (abc) there" in lines["old"]
-    )
-    assert "has 4 threads" in lines["wide"] and "--nthreads 1" in lines["wide"]
-    assert "cannot load collapse_book (No module named 'collapse_book')" in lines["bare"]
-    assert lines["silent"] == "does not answer (Timed out)"
+    bare = ModuleNotFoundError("No module named 'collapse_book'")
+    assert str(_difference(here, bare)).startswith("cannot load collapse_book (No module named")
+    assert _difference(here, OSError("Timed out")) == "does not answer (Timed out)"
 
 
-def test_newcomer_is_looked_at_before_it_gets_work():
-    here = describe()
-    client = Client(good=(1, here))
-    crew = Crew(client, "tcp://here")
-    crew.muster(1)
-    client.workers["late"] = (1, here)
-    client.workers["old"] = (1, here | {"collapse_book": "0.0.9 (abc)"})
-    assert crew.ready() == ["good", "late"]
-    assert list(crew.refused) == ["old"]
-    del client.workers["good"]
-    assert crew.ready() == ["late"]
+def test_worker_that_joins_late_with_other_sources_does_no_work():
+    here = describe([]) | {"collapse_utils": "abc"}
+    notebook, error = execute._as_here(here, execute.Task, {"cells": []}, {}, None)
+    assert notebook == {"cells": []}
+    assert error is not None and "collapse_utils" in error and "abc here" in error
+    assert execute._as_here(describe([]), max, 1, 2) == 2
 
 
-def test_scheduler_without_workers_is_bad_input():
-    start = "dask worker tcp://here --nworkers -1 --nthreads 1"
-    with pytest.raises(BadInput, match=f"no worker has joined tcp://here in 1 s; start .* {start}"):
-        Crew(Client(), "tcp://here").muster(1)
+def test_scheduler_without_workers_is_bad_input(cluster: Cluster, monkeypatch):
+    monkeypatch.setattr(execute, "FIRST_WORKER", 0.5)
+    message = f"no worker has joined {cluster.address} in 0.5 s; start some: dask worker"
+    with pytest.raises(BadInput, match=message):
+        list(execute.execute([Task("x", {}, {})], Options(scheduler=cluster.address), {}))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://", "tcp://127.0.0.1"])
@@ -207,5 +177,5 @@ def test_scheduler_that_does_not_answer_is_bad_input(monkeypatch, address):
     monkeypatch.setattr(execute, "ANSWER", 1.0)
     start = f"dask worker {address} --nworkers -1 --nthreads 1"
     message = f"no Dask scheduler answers at {address}: .* with `dask scheduler`, .* `{start}`"
-    with pytest.raises(BadInput, match=message), DaskEngine(1, address):
-        pass
+    with pytest.raises(BadInput, match=message):
+        list(execute.execute([Task("x", {}, {})], Options(scheduler=address), {}))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_book.execute import execute_notebook
 from collapse_book.gate import check_chapter
+from collapse_book.kernel import execute_notebook
 from collapse_book.notebooks import chapter_parameters, dump_notebook, joined, read_notebook
 from collapse_book.project import Project
 from collapse_book.stage import merge

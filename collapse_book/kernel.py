@@ -1,0 +1,313 @@
+"""Execute one notebook with papermill, in a kernel that only this user can reach."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import joblib
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_core.utils import ensure_event_loop
+from nbclient.exceptions import CellTimeoutError
+from papermill.engines import papermill_engines
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from collapse_book.notebooks import INJECTED_TAG, Notebook, first_line, tags
+
+#: Seconds that a kernel may take to answer on a quiet machine; twice as many the second time.
+PATIENCE = 120.0
+#: How often a kernel that dies or does not answer is started.
+STARTS = 2
+#: What a socket's path may measure (104 bytes on macOS), less what Jupyter appends to the folder.
+LONGEST_FOLDER = 80
+
+#: One thread each: notebooks run side by side, and spinning BLAS threads cost more than they give.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "TOKENIZERS_PARALLELISM": "false",
+    # The C library of Linux hands memory back after every large array, and takes it again.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+#: Level 50 silences what a kernel says when it is stopped in the middle of a cell; papermill
+#: reports what matters.
+KERNEL_OPTIONS = ("--IPKernelApp.log_level=50", "--HistoryManager.enabled=False")
+VERSIONS = (
+    *("numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn"),
+    *("torch", "transformers", "ipykernel", "papermill"),
+)
+
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs, it raises
+logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+
+
+def _not_left_waiting(record: logging.LogRecord) -> bool:
+    """Whether a message is not about the task that nbclient leaves when a cell takes too long."""
+    return "_async_poll_output_msg" not in record.getMessage()
+
+
+logging.getLogger("asyncio").addFilter(_not_left_waiting)
+
+
+class Kernels:
+    """The kernels of this process, so that an interrupted build can end them at once."""
+
+    def __init__(self) -> None:
+        self._groups: set[int] = set()
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def add(self, group: int) -> None:
+        with self._lock:
+            self._groups.add(group)
+            if self.stopped:
+                self._kill(group)
+
+    def discard(self, group: int | None) -> None:
+        with self._lock:
+            self._groups.discard(group or 0)
+
+    def stop(self) -> None:
+        """Kill all, and every one that is just being started."""
+        with self._lock:
+            self.stopped = True
+            for group in self._groups:
+                self._kill(group)
+
+    def _kill(self, group: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def execute_notebook(
+    notebook: Notebook,
+    parameters: Mapping[str, Any],
+    timeout: float | None = None,
+    python: str = sys.executable,
+    kernels: Kernels | None = None,
+) -> tuple[Notebook, str | None]:
+    """Execute a notebook in an empty temporary folder; several threads may do so at once.
+
+    A kernel that dies or does not answer is started once more; an exception in the notebook is
+    final.
+
+    Parameters
+    ----------
+    notebook : dict
+        The notebook's JSON.
+    parameters : mapping
+        Values for papermill to inject; already checked.
+    timeout : float, optional
+        Seconds that one cell may take.
+    python : str
+        Interpreter of the kernel; it needs ipykernel.
+    kernels : Kernels, optional
+        Where to note the kernel.
+
+    Returns
+    -------
+    executed : dict
+        The notebook with outputs; a record of the run is in ``metadata.collapse_book``.
+    error : str or None
+        One line that says what went wrong.
+    """
+    kernels = kernels or Kernels()
+    for attempt in range(1, STARTS + 1):
+        run = _Attempt(notebook, parameters, patience(attempt), timeout, python, kernels)
+        if not run.kernel_lost or kernels.stopped:
+            break
+    return run.executed(), run.error
+
+
+def patience(attempt: int) -> int:
+    """Seconds that a kernel may take to answer: more on a loaded machine and at each attempt."""
+    return math.ceil(PATIENCE * attempt * max(1.0, os.getloadavg()[0] / joblib.cpu_count()))
+
+
+class _Attempt:
+    """One kernel, one pass through the cells."""
+
+    def __init__(
+        self,
+        notebook: Notebook,
+        parameters: Mapping[str, Any],
+        patience: int,
+        timeout: float | None,
+        python: str,
+        kernels: Kernels,
+    ) -> None:
+        self.started = datetime.now(UTC)
+        self.clock = time.perf_counter()
+        self.parameters = dict(parameters)
+        self.patience = patience
+        self.timeout = timeout
+        self.cell: int | None = None  # the one that runs, or failed
+        self.reply: Mapping[str, Any] = {}  # of the cell that failed
+        self.kernel_lost = False
+        self.error: str | None = None
+        self.nb = load_notebook_node(nbformat.from_dict(notebook))
+        if parameters:
+            self.nb = parameterize_notebook(self.nb, self.parameters, language="python")
+        place = None if len(tempfile.gettempdir()) < LONGEST_FOLDER else "/tmp"
+        with tempfile.TemporaryDirectory(prefix="book-", dir=place) as folder:
+            manager = _manager(Path(folder), python, kernels)
+            try:
+                self._run(manager)
+            except Exception as error:
+                self.error = self._describe(error, Path(folder) / "log")
+            finally:
+                ensure_event_loop().close()  # of this thread; the next attempt makes another
+
+    def _run(self, manager: type) -> None:
+        papermill_engines.execute_notebook_with_engine(
+            None,
+            self.nb,
+            manager.kernel_name.default_value,
+            progress_bar=False,
+            kernel_manager_class=manager,
+            start_timeout=self.patience,
+            execution_timeout=self.timeout,
+            iopub_timeout=self.patience,
+            on_cell_start=self._note_cell,
+            on_cell_error=self._note_reply,
+        )
+        if self.nb.metadata.papermill.exception:
+            reason = ": ".join(str(self.reply.get(part) or "?") for part in ("ename", "evalue"))
+            self.error = self._at_cell(reason)
+
+    def _note_cell(self, cell: Any, cell_index: int) -> None:
+        self.cell = cell_index
+
+    def _note_reply(self, cell: Any, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        self.reply = execute_reply["content"]
+
+    def _describe(self, error: Exception, log: Path) -> str:
+        """What to say of an exception of papermill, nbclient or jupyter_client."""
+        message = " ".join(str(error).split())
+        silent = "didn't respond" in message or "IOPub" in message
+        self.kernel_lost = silent or "ernel died" in message
+        if silent:
+            load = f"load {os.getloadavg()[0]:.1f} on {joblib.cpu_count()} cores"
+            return self._at_cell(f"the kernel did not answer in {self.patience} s ({load})")
+        if self.kernel_lost:
+            return self._at_cell(": ".join(["the kernel died", *_last_line(log)]))
+        if isinstance(error, CellTimeoutError):
+            return self._at_cell(f"took longer than {self.timeout:g} s")
+        return self._at_cell(f"{type(error).__name__}: {message}")
+
+    def _at_cell(self, what: str) -> str:
+        """``cell 7 (fit = model.fit(x)): ValueError: ...``, as the author counts cells."""
+        what = " ".join(what.split())
+        if self.cell is None:
+            return what
+        cell = self.nb.cells[self.cell]
+        if INJECTED_TAG in tags(cell):
+            return f"the parameters given: {what}"
+        before = [other for other in self.nb.cells[: self.cell] if INJECTED_TAG not in tags(other)]
+        return f"cell {len(before) + 1} ({first_line(cell)}): {what}"
+
+    def executed(self) -> Notebook:
+        """The notebook as far as it ran, without what papermill notes for itself."""
+        result = json.loads(json.dumps(self.nb))
+        for part in (result, *result["cells"]):
+            part["metadata"].pop("papermill", None)
+        result["metadata"]["collapse_book"] = {
+            "executed": self.started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - self.clock, 2),
+            "parameters": self.parameters,
+            "versions": _versions(),
+            "machine": _machine(),
+        }
+        return result
+
+
+def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelManager]:
+    """A kernel manager that keeps everything of its kernel in one private folder.
+
+    The sockets are files there, so no port is open and nobody else can reach them; the IPython
+    profile is empty, so that the reader's own start-up files do not change the book; and what the
+    process writes to stderr outside of cells goes to a log.
+    """
+    work = folder / "work"
+    work.mkdir()
+    changes = ENVIRONMENT | {"IPYTHONDIR": str(folder / "ipython")}
+    if data := os.environ.get("COLLAPSE_DATA_DIR"):
+        changes["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
+
+    class PrivateKernel(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            options |= {"transport": "ipc", "connection_file": str(folder / "k.json")}
+            super().__init__(**options)
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            launch = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=[*launch, *KERNEL_OPTIONS], language="python")
+
+        async def start_kernel(self, **options: Any) -> None:
+            with open(folder / "log", "ab") as log:
+                await self._async_start_kernel(
+                    **options, cwd=str(work), env=os.environ | changes, stderr=log
+                )
+            self.group = self.provisioner.pgid
+            kernels.add(self.group)
+
+        async def cleanup_resources(self, restart: bool = False) -> None:
+            kernels.discard(getattr(self, "group", None))
+            await self._async_cleanup_resources(restart)
+
+    return PrivateKernel
+
+
+def _last_line(log: Path) -> list[str]:
+    """The last line that a kernel's process wrote, if there is one."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    return [line.strip() for line in lines if line.strip()][-1:]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": joblib.cpu_count(),
+        "accelerator": _accelerator(),
+    }
+
+
+def _accelerator() -> str:
+    """Accelerator that torch would find, asked from the operating system without loading torch."""
+    if Path("/proc/driver/nvidia/version").is_file():
+        return "NVIDIA GPU"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple GPU"
+    return "none"
