@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collapse_book import lite
 from collapse_book.cache import Store, cache_key
 from collapse_book.closure import Library
-from collapse_book.errors import BuildFailed, counted
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
-from collapse_book.files import sweep_parts, write_atomic
+from collapse_book.files import sweep_parts, write_atomic, write_changed
 from collapse_book.gate import Finding, check_book
 from collapse_book.notebooks import Notebook, dump_notebook, read_notebook
-from collapse_book.pages import write_pages
+from collapse_book.pages import merge, write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.scenarios import Scenario, what_ifs
 from collapse_book.site import build_site, is_current, recover
-from collapse_book.stage import merge, stage
 from collapse_book.what_if import what_if_page
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -221,18 +221,31 @@ def press_site(
 
     A site that was built from the same pages stays as it is.
     """
-    for path in project.staged.glob("*.ipynb"):
-        if path.stem not in notebooks:
-            path.unlink()
-    for chapter, notebook in notebooks.items():
-        stage(project, chapter, notebook)
     write_pages(project, notebooks)
-    write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
+    write_changed(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
     if is_current(project):
         report.line("the site is up to date")
         return project.html / "index.html"
     report.line("building the site")
     return build_site(project)
+
+
+def build_lite(project: Project, report: Report) -> Path:
+    """Build JupyterLite, and the site again with the links to it.
+
+    Raises
+    ------
+    BadInput
+        If there is no site of these pages, or the extra ``lite`` is missing.
+    """
+    with project.lock():
+        if not is_current(project):
+            raise BadInput("the site is not there or not up to date: run `collapse-book build`")
+        report.line("building JupyterLite")
+        lite.build_lite(project)
+        chapters = lite.current_chapters(project)
+        report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
+        return build_site(project)
 
 
 def build_scenario(
