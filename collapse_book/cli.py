@@ -151,12 +151,9 @@ def build(
         report.line(f"scenario {chosen.name}: {chosen.description}")
         report.line(f"executed notebooks: {project.relative(folder)}")
         return
-    had_lite = project.lite.is_dir()
     front = press.build_book(project, chapters, options, report)
     if front:
         report.line(f"the book is ready: {front}")
-        if had_lite and not project.lite.is_dir():
-            report.line("the notebooks that run in a browser went: run `collapse-book lite` again")
 
 
 @app.command(cls=ChapterCommand, epilog=EXIT_CODES)
@@ -333,46 +330,6 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
         raise BuildFailed("\n".join(problems))
 
 
-@app.command(epilog=EXIT_CODES)
-@click.argument("chapters", nargs=-1)
-@click.option("--scenario", help="Take parameters from scenarios/NAME.yml, such as smoke.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds that one cell may take.")
-@click.option("--record", is_flag=True, help="Keep seconds and memory in recorded/colab.json.")
-@click.pass_obj
-def colab(
-    project: Project,
-    chapters: Sequence[str],
-    scenario: str | None,
-    timeout: float | None,
-    record: bool,
-) -> None:
-    """Execute the chapters of the book, or CHAPTERS, as Colab would.
-
-    The library comes from a wheel and everything else in the versions that Colab has
-    (collapse_book/colab.txt), in an environment of its own under _build. Nothing is sent anywhere.
-
-    \b
-    Examples:
-      collapse-book colab --scenario smoke
-      collapse-book colab gaussian
-      collapse-book colab --record
-    """
-    _known(project, chapters)
-    chosen = _scenario(project, scenario)
-    if record and (chapters or chosen):
-        raise BadInput("--record is for all chapters with their defaults")
-    from collapse_book.colab import prove, write_record
-    from collapse_book.report import Report
-
-    report = Report()
-    parameters = chosen.chapters if chosen else {}
-    found = prove(project, chapters or project.published, parameters, timeout, report)
-    for chapter, cost in found["chapters"].items():
-        report.line(f"{chapter}: {cost['seconds']:.0f} s, {cost['megabytes']:,} MB")
-    if record:
-        report.line(f"recorded: {project.relative(write_record(project, found))}")
-
-
 @app.command("list", epilog=EXIT_CODES)
 @click.argument("chapters", nargs=-1)
 @click.pass_obj
@@ -421,56 +378,6 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
 
 
 @app.command(epilog=EXIT_CODES)
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.pass_obj
-def serve(project: Project, port: int) -> None:
-    """Serve the built site on this machine only.
-
-    \b
-    Example:
-      collapse-book serve --port 8080
-    """
-    if not (project.html / "index.html").is_file():
-        raise BadInput("there is no site yet: run `collapse-book build`")
-    import functools
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(project.html))
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    except OSError as error:
-        raise BadInput(f"cannot serve on port {port}: {error.strerror}") from None
-    click.echo(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it)")
-    with server:
-        server.serve_forever()
-
-
-@app.command(epilog=EXIT_CODES)
-@click.argument("pages", nargs=-1)
-@click.pass_obj
-def audit(project: Project, pages: Sequence[str]) -> None:
-    """Open every page of the built site (or PAGES) in Chromium and report what is wrong with it.
-
-    Requests to other hosts, errors, weight, width on a phone, accessibility (axe) in both themes,
-    order of headings, tables without a header, search. Needs Chromium (found on the path, or
-    CHROMIUM=/path/to/it) and pip install -e '.[audit]'. The reports are kept in _build/audit.json.
-
-    \b
-    Examples:
-      collapse-book audit
-      collapse-book audit gaussian notebooks/digits.html
-    """
-    from collapse_book.audit import audit_site
-
-    reports = audit_site(project, pages, click.echo)
-    heaviest = max(reports, key=lambda report: report.weight)
-    click.echo(
-        f"{counted(len(reports), 'page')}, no findings; heaviest: {heaviest.page}, "
-        f"{heaviest.weight / 1e6:.2f} MB"
-    )
-
-
-@app.command(epilog=EXIT_CODES)
 @click.option(
     "-o",
     "--output",
@@ -501,60 +408,16 @@ def lite(project: Project) -> None:
     """Add to the built site the chapters that run in a browser, as a JupyterLite site in lite/.
 
     Chapters qualify if neither they nor what they use of the library import torch or start a
-    process. A build that changes the site removes it. Needs pip install -e '.[lite]' and, the
-    first time, a network.
+    process. Later builds keep it until the library changes. Needs pip install -e '.[lite]'.
 
     \b
     Example:
-      collapse-book build && collapse-book lite && collapse-book serve
+      collapse-book build && collapse-book lite
     """
-    from collapse_book.lite import build_lite
+    from collapse_book import press
     from collapse_book.report import Report
 
-    report = Report()
-    files, size = build_lite(project, report)
-    where = project.relative(project.lite)
-    report.line(f"{where}: {files} files, {size / 1e6:.1f} MB; `collapse-book serve` shows it")
-
-
-@app.command(epilog=EXIT_CODES)
-@click.pass_obj
-def linkcheck(project: Project) -> None:
-    """Ask every external link of the built pages whether it still leads somewhere.
-
-    Needs a network, and `collapse-book build` before it.
-
-    \b
-    Example:
-      collapse-book linkcheck
-    """
-    from collapse_book.site import check_links
-
-    click.echo(f"{counted(check_links(project), 'external link')}, none broken")
-
-
-@app.command(epilog=EXIT_CODES)
-@click.option("--all", "everything", is_flag=True, help="Forget the executed notebooks too.")
-@click.pass_obj
-def clean(project: Project, everything: bool) -> None:
-    """Remove the site and the staged pages; executed notebooks stay unless --all.
-
-    \b
-    Examples:
-      collapse-book clean
-      collapse-book clean --all
-    """
-    import shutil
-
-    with project.lock():
-        folders = [project.staged, project.generated, project.vendor, project.html]
-        folders += [project.build / name for name in ("site", "preview", "failed", "lite")]
-        if everything:
-            folders += [project.build / "executed"]
-        for folder in folders:
-            if folder.exists():
-                shutil.rmtree(folder)
-                click.echo(f"removed {project.relative(folder)}")
+    press.build_lite(project, Report())
 
 
 def _known(project: Project, chapters: Sequence[str]) -> None:

@@ -1,12 +1,14 @@
-"""What the site needs of Sphinx beyond its own: tables, lists and links that read well aloud.
+"""What the site needs of Sphinx beyond its own: tables and lists that read well aloud, links to
+the glossary, buttons that lead where there is something, and builds that read only what changed.
 
 Loaded by ``_config.yml``. Nothing here knows the chapters.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,15 @@ from urllib.parse import urlsplit
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
-
-from collapse_book.lite import OPENS, browser_chapters
-from collapse_book.project import Project
+from sphinx.util.index_entries import split_index_msg
 
 #: A link of a page to something of the same site: neither a host, a path from the root, nor "#x".
 RELATIVE = re.compile(r'\b(?P<key>href|src|action)="(?!/|#|[a-z][a-z0-9+.-]*:)(?P<path>[^"]+)"')
 
 SILENT_CLASSES = {"collapse-colophon", "bibtex-citation"}
+COLAB = "https://colab.research.google.com/github"
 
 
 class HeadlessTables(SphinxTransform):
@@ -41,7 +43,7 @@ class HeadlessTables(SphinxTransform):
 
 
 class FirstUses(SphinxTransform):
-    """Link the first use of each glossary term on a page, and list the page under it in the index.
+    """Link the first use of each glossary term on a page.
 
     A link that the author wrote counts as the first use. Words of ``glossary_common`` are linked
     only where the author does it, because they have everyday meanings too.
@@ -51,25 +53,19 @@ class FirstUses(SphinxTransform):
     _SILENT = (nodes.literal, nodes.reference, nodes.title, nodes.raw, nodes.math, nodes.table)
 
     def apply(self, **_: Any) -> None:
-        terms = glossary_terms(Path(self.app.srcdir) / "glossary.md")
+        glossary = Path(self.app.srcdir) / "glossary.md"
+        terms = glossary_terms(glossary)
         if not terms or self.env.docname in ("glossary", "references"):
             return
-        used: dict[str, nodes.Node] = {}
-        for link in self.document.findall(addnodes.pending_xref):
-            term = terms.get(link.get("reftarget", "").lower())
-            if link.get("reftype") == "term" and term:
-                used.setdefault(term, link)
+        self.env.note_dependency(str(glossary))
+        links = self.document.findall(addnodes.pending_xref)
+        used = {terms.get(link["reftarget"].lower()) for link in links if link["reftype"] == "term"}
         common = {word.lower() for word in self.config.glossary_common}
         names = sorted(terms.keys() - common, key=len, reverse=True)
         pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names))})s?(?![\w-])", re.I)
         for text in list(self.document.findall(nodes.Text)):
             if self._is_prose(text):
                 self._link(text, pattern, terms, used)
-        for term, link in used.items():
-            place = f"use-{nodes.make_id(term)}"
-            where = link.parent.index(link)
-            link.parent.insert(where, nodes.target("", "", ids=[place]))
-            link.parent.insert(where, addnodes.index(entries=[("single", term, place, "", None)]))
 
     def _is_prose(self, text: nodes.Text) -> bool:
         inside, node = False, text.parent
@@ -83,19 +79,16 @@ class FirstUses(SphinxTransform):
         return inside
 
     def _link(
-        self,
-        text: nodes.Text,
-        pattern: re.Pattern[str],
-        terms: dict[str, str],
-        used: dict[str, nodes.Node],
+        self, text: nodes.Text, pattern: re.Pattern[str], terms: dict[str, str], used: set[Any]
     ) -> None:
-        said, pieces, end = text.astext(), [], 0
-        for found in pattern.finditer(said):
+        source, pieces, end = text.astext(), [], 0
+        for found in pattern.finditer(source):
             term = terms[found[1].lower()]
             if term in used:
                 continue
+            used.add(term)
             words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
-            used[term] = addnodes.pending_xref(
+            link = addnodes.pending_xref(
                 "",
                 words,
                 refdomain="std",
@@ -105,10 +98,10 @@ class FirstUses(SphinxTransform):
                 refwarn=True,
                 refdoc=self.env.docname,
             )
-            pieces += [nodes.Text(said[end : found.start()]), used[term]]
+            pieces += [nodes.Text(source[end : found.start()]), link]
             end = found.end()
         if pieces:
-            text.parent.replace(text, [*pieces, nodes.Text(said[end:])])
+            text.parent.replace(text, [*pieces, nodes.Text(source[end:])])
 
 
 @cache
@@ -121,23 +114,91 @@ def glossary_terms(path: Path) -> dict[str, str]:
     return {line.lower(): line for line in lines if line and line[0] not in " :"}
 
 
-def name_places(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
-    """Let the index say in which chapters a term is used, in their order, then on which pages."""
+def outdated(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> set[str]:
+    """Pages whose text is another than the one that was read, whatever their time says.
 
-    def places(links: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        found = []
-        for _, link in links:
-            document = link.partition("#")[0].removesuffix(".html")
-            number = app.env.toc_secnumbers.get(document, {}).get("", ())
-            title = app.env.titles[document].astext() if document in app.env.titles else document
-            label = f"chapter {number[0]}" if number else title
-            found.append((number or (math.inf,), label, link))
-        return [(label, link) for _, label, link in sorted(found)]
+    The front page is always one of them: without any, Sphinx would not copy files to download.
+    """
+    before = getattr(env, "collapse_texts", {})
+    env.collapse_texts = {
+        page: hashlib.sha256(Path(env.doc2path(page)).read_bytes()).hexdigest()
+        for page in env.found_docs
+    }
+    other = {page for page, text in env.collapse_texts.items() if before.get(page, text) != text}
+    return other | {env.config.root_doc}
 
-    if page == "genindex":
-        context["places"] = places
+
+def forget_numbers(app: Sphinx, env: BuildEnvironment, page: str) -> None:
+    """A page that is read again leaves no numbers behind which it no longer glues."""
+    numbers = _numbers_folder(env) / f"{page}.glue.json"
+    numbers.unlink(missing_ok=True)
+
+
+def _numbers_folder(env: BuildEnvironment) -> Path:
+    """Where MyST-NB keeps what notebooks glue, a file each."""
+    return Path(env.mystnb_config.output_folder)
+
+
+def stale(app: Sphinx, env: BuildEnvironment) -> set[str]:
+    """All pages, if one changed in a way that others show: titles, numbers, labels, citations.
+
+    Sphinx itself would leave them as they are: it follows neither the numbers that a page quotes
+    from another, nor the titles in the lists of contents beside every page.
+    """
+    before = getattr(env, "collapse_shared", None)
+    env.collapse_shared = hashlib.sha256(_plain(_shared(env)).encode()).hexdigest()
+    return set() if before in (None, env.collapse_shared) else set(env.found_docs)
+
+
+def _shared(env: BuildEnvironment) -> dict[str, Any]:
+    """What pages can show of other pages."""
+    shared: dict[str, Any] = {
+        "titles": {page: title.astext() for page, title in env.titles.items()},
+        "sections": env.toc_secnumbers,
+        "figures": env.toc_fignumbers,
+        "domains": {
+            name: {kind: data.get(kind) for kind in ("labels", "anonlabels", "terms", "objects")}
+            for name, data in env.domaindata.items()
+        },
+    }
+    if "cite" in env.domaindata:
+        shared["citations"] = [
+            (one.citation_id, one.key, one.formatted_entry.label)
+            for one in env.domaindata["cite"]["citations"]
+        ]
+    glued = _numbers_folder(env).rglob("*.glue.json")
+    shared["numbers"] = {str(path): path.read_text(encoding="utf-8") for path in glued}
+    return shared
+
+
+def _plain(value: Any) -> str:
+    """The same text for the same data, in whatever order it was collected."""
+    if isinstance(value, Mapping):
+        return (
+            "{" + ",".join(sorted(f"{key!r}:{_plain(item)}" for key, item in value.items())) + "}"
+        )
+    return repr(value)
+
+
+def complete_search(app: Sphinx) -> list[Any]:
+    """Give the search back what Sphinx drops of it in a build that writes only what changed."""
+    indexer = app.builder.indexer
+    indexer._index_entries = {
+        page: sorted(
+            {
+                (word, place, main)
+                for kind, value, place, main, _ in entries
+                for word in split_index_msg(kind, value)
+            }
+        )
+        for page, entries in sorted(app.env.domaindata["index"]["entries"].items())
+    }
+    for words in (indexer._mapping, indexer._title_mapping):
+        for word in [word for word, pages in words.items() if not pages]:
+            del words[word]
+    return []
 
 
 def name_lists(
@@ -151,37 +212,45 @@ def name_lists(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-def offer_browser(
+def offer(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Add to the launch buttons of a chapter that needs no torch where it runs in the browser.
+    """Add the buttons of a chapter that run it elsewhere, and of the book as one file.
 
-    The link leads to the published book, as those to Colab and Binder do, because the page cannot
-    know whether ``collapse-book lite`` was run beside it.
+    Colab opens the copies on the branch that is published. "This browser" is there if the site
+    has JupyterLite and the chapter runs in it, the PDF if it was printed from these pages.
     """
-    menus = [
-        button
-        for button in context.get("header_buttons", [])
-        if button.get("label") == "launch-buttons"
-    ]
-    chapter = page.removeprefix("notebooks/")
-    if menus and app.config.html_baseurl and chapter in lite_chapters(Path(app.srcdir).parent):
-        address = f"{app.config.html_baseurl.rstrip('/')}/{OPENS.format(chapter=chapter)}"
-        menus[0]["buttons"].append(
-            {
-                "type": "link",
-                "text": "This browser (loads tens of MB)",
-                "tooltip": "The first start downloads tens of MB from Pyodide's CDN",
-                "icon": "_static/images/logo_jupyterlite.svg",
-                "url": address,
-            }
+    buttons, pathto = context.get("header_buttons", []), context["pathto"]
+    chapter, config = page.removeprefix("notebooks/"), app.config
+    launch = []
+    if chapter != page and doctree and config.collapse_repository:
+        copies = f"{config.collapse_repository}/blob/{config.collapse_branch}/download"
+        launch.append(_link("Colab", f"{COLAB}/{copies}/{chapter}.ipynb", "logo_colab.png"))
+    if chapter in config.collapse_lite:
+        place = pathto(f"lite/notebooks/index.html?path={chapter}.ipynb", 1)
+        title = "The first start downloads tens of MB from Pyodide's CDN"
+        launch.append(
+            _link("This browser (loads tens of MB)", place, "logo_jupyterlite.svg", title)
         )
+    if launch:
+        group = {"type": "group", "tooltip": "Launch interactive content", "icon": "fas fa-rocket"}
+        buttons.insert(0, group | {"buttons": launch, "label": "launch-buttons"})
+    downloads = [group for group in buttons if group.get("label") == "download-buttons"]
+    if downloads and config.collapse_pdf:
+        icon = {"icon": "fas fa-book", "tooltip": "The whole book, printed"}
+        whole = _link("The book as PDF", pathto(config.collapse_pdf, 1), "") | icon
+        downloads[0]["buttons"].append(whole)
 
 
-@cache
-def lite_chapters(root: Path) -> frozenset[str]:
-    """Chapters of the book at ``root`` that run in a browser."""
-    return frozenset(browser_chapters(Project(root)))
+def _link(text: str, url: str, icon: str, tooltip: str | None = None) -> dict[str, str]:
+    icon = f"_static/images/{icon}"
+    return {
+        "type": "link",
+        "text": text,
+        "tooltip": tooltip or f"Launch on {text}",
+        "url": url,
+        "icon": icon,
+    }
 
 
 def root_links(text: str, prefix: str) -> str:
@@ -189,14 +258,27 @@ def root_links(text: str, prefix: str) -> str:
     return RELATIVE.sub(lambda found: f'{found["key"]}="{prefix}{found["path"]}"', text)
 
 
-def finish_not_found(app: Sphinx, error: Exception | None) -> None:
-    """The page for unknown addresses is shown at any depth, so its links start at the root.
+def set_prefix(app: Sphinx, config: Any) -> None:
+    """Tell the page for unknown addresses where the site begins."""
+    if "notfound_urls_prefix" in config:
+        config.notfound_urls_prefix = urlsplit(config.html_baseurl).path or "/"
 
-    sphinx-notfound-page does this for Sphinx's own links, and the theme's lists bypass it.
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Leave no picture that no page shows, and no relative link on the page for unknown addresses.
+
+    That page is shown at any depth. sphinx-notfound-page moves Sphinx's own links to the root,
+    and the theme's lists bypass it.
     """
+    if error is not None or app.builder.name != "html":
+        return
+    shown = {name for _, name in app.env.images.values()}
+    for picture in (app.outdir / "_images").glob("*.*"):
+        if picture.name not in shown:
+            picture.unlink()
     page = app.outdir / "404.html"
-    if error is None and page.is_file():
-        prefix = urlsplit(app.config.html_baseurl).path.rstrip("/") + "/"
+    if page.is_file():
+        prefix = urlsplit(app.config.html_baseurl).path or "/"
         text = root_links(page.read_text(encoding="utf-8"), prefix)
         text = re.sub(r'data-content_root="[^"]*"', f'data-content_root="{prefix}"', text)
         page.write_text(text, encoding="utf-8")
@@ -207,8 +289,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(HeadlessTables)
     app.add_transform(FirstUses)
     app.add_config_value("glossary_common", [], "env", types=[list])
-    app.connect("html-page-context", name_places)
+    app.add_config_value("collapse_repository", "", "html", types=[str])
+    app.add_config_value("collapse_branch", "gh-pages", "html", types=[str])
+    app.add_config_value("collapse_lite", [], "html", types=[list])
+    app.add_config_value("collapse_pdf", "", "html", types=[str])
+    app.connect("config-inited", set_prefix)
+    app.connect("env-get-outdated", outdated)
+    app.connect("env-purge-doc", forget_numbers)
+    app.connect("env-get-updated", stale, priority=900)  # when all numbers are given
+    app.connect("html-collect-pages", complete_search)
     app.connect("html-page-context", name_lists)
-    app.connect("html-page-context", offer_browser, priority=502)  # the theme's are added at 501
-    app.connect("build-finished", finish_not_found)
+    app.connect("html-page-context", offer, priority=502)  # the theme's are added at 501
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -83,6 +83,13 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         raise
 
 
+def write_changed(path: Path, data: str | bytes) -> None:
+    """Write a file whole, or leave it alone, and its time too, if it holds just that."""
+    raw = data.encode() if isinstance(data, str) else data
+    if not path.is_file() or path.read_bytes() != raw:
+        write_atomic(path, raw)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove the unfinished files that a killed process left behind.
 

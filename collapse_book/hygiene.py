@@ -11,6 +11,7 @@ from collapse_book.closure import MAGIC
 from collapse_book.files import write_atomic
 from collapse_book.gate import CODE_FENCE, Finding
 from collapse_book.notebooks import (
+    INSTALL_CELL,
     INSTALL_TAG,
     PARAMETERS_TAG,
     Cell,
@@ -18,7 +19,6 @@ from collapse_book.notebooks import (
     clean_copy,
     dump_notebook,
     first_line,
-    install_cell,
     is_code,
     parameters_of,
     read_notebook,
@@ -62,7 +62,7 @@ def check_notebook(project: Project, chapter: str) -> list[Finding]:
     for number, cell in enumerate(notebook["cells"], start=1):
         for message in [*_cell_messages(cell), *_id_messages(cell, ids)]:
             findings.append(Finding(chapter, message, number, first_line(cell)))
-    findings += _order_findings(project, chapter, notebook)
+    findings += _order_findings(chapter, notebook)
     findings += _parameter_findings(chapter, notebook)
     return findings
 
@@ -142,7 +142,7 @@ def typed_durations(text: str) -> Iterable[str]:
             )
 
 
-def _order_findings(project: Project, chapter: str, notebook: Notebook) -> Iterable[Finding]:
+def _order_findings(chapter: str, notebook: Notebook) -> Iterable[Finding]:
     cells = notebook["cells"]
     first = cells[0] if cells else {"cell_type": "", "source": ""}
     if first["cell_type"] != "markdown" or not first["source"].lstrip().startswith("# "):
@@ -150,7 +150,7 @@ def _order_findings(project: Project, chapter: str, notebook: Notebook) -> Itera
     tagged = [number for number, cell in enumerate(cells) if INSTALL_TAG in tags(cell)]
     if tagged != [1]:
         yield Finding(chapter, f"the second cell, and no other, must have the tag {INSTALL_TAG!r}")
-    elif cells[1]["source"] != install_cell(project) or "remove-cell" not in tags(cells[1]):
+    elif cells[1]["source"] != INSTALL_CELL or "remove-cell" not in tags(cells[1]):
         yield Finding(
             chapter,
             "the install cell is not the generated one: run `collapse-book check --fix`",
@@ -207,7 +207,7 @@ def fix_notebook(project: Project, chapter: str) -> bool:
     others = [cell for cell in notebook["cells"] if INSTALL_TAG not in tags(cell)]
     install = installs[0] if installs else {"cell_type": "code", "id": "colab-install"}
     install |= {
-        "source": install_cell(project),
+        "source": INSTALL_CELL,
         "metadata": {"tags": [INSTALL_TAG, "remove-cell"]},
         "outputs": [],
         "execution_count": None,

@@ -8,33 +8,31 @@ loads any of it; the chapters concerned link to it. Needs the extra ``lite``; no
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
-import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 from collapse_book.closure import MAGIC, Library
-from collapse_book.errors import BadInput
+from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.files import write_atomic
 from collapse_book.notebooks import (
     INSTALL_TAG,
     Notebook,
-    clean_copy,
     dump_notebook,
     is_code,
     read_notebook,
     tags,
 )
 from collapse_book.project import Project
-from collapse_book.report import Report
-from collapse_book.site import swap
-from collapse_book.wheel import build_wheel, call, pip
+from collapse_book.wheel import copy_with, installed_wheel, library_wheel
 
 #: What a chapter, and what it uses of the library, may import beside the standard library.
 PACKAGES = frozenset(
@@ -54,7 +52,7 @@ MISSING = frozenset(
         "urllib",
     }
 )
-#: Wheels that Pyodide lacks; its kernel needs comm. With them here, no package index is asked.
+#: Packages that Pyodide lacks; its kernel needs comm. With them here, no package index is asked.
 WHEELS = ("comm", "seaborn")
 INSTALL = """\
 # This copy runs in your browser, slower than the page says; what you change stays in this browser.
@@ -62,8 +60,6 @@ INSTALL = """\
 %pip install -q collapse-utils"""
 KERNELSPEC = {"display_name": "Python (Pyodide)", "language": "python", "name": "python"}
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
-#: Where a chapter opens, below the address of the book.
-OPENS = "lite/notebooks/index.html?path={chapter}.ipynb"
 
 
 def browser_chapters(project: Project) -> list[str]:
@@ -105,57 +101,92 @@ def _imported(source: str) -> frozenset[str]:
 
 def browser_copy(notebook: Notebook) -> Notebook:
     """The notebook without outputs, for the kernel of the browser and with its install cell."""
-    copy = clean_copy(notebook)
-    for cell in copy["cells"]:
-        if INSTALL_TAG in tags(cell):
-            cell["source"] = INSTALL
+    copy = copy_with(notebook, INSTALL)
     copy["metadata"]["kernelspec"] = dict(KERNELSPEC)
     return copy
 
 
-def build_lite(project: Project, report: Report) -> tuple[int, int]:
-    """Build the JupyterLite site into the folder ``lite`` of the built site.
-
-    A build that changes the site removes it with the rest of the old one, so it cannot go stale.
-
-    Returns
-    -------
-    files, bytes : int
-        How many files it has, and their size.
+def build_lite(project: Project) -> None:
+    """Build JupyterLite with the library's wheel, for the site to take in; no network is needed.
 
     Raises
     ------
     BadInput
-        If there is no built site or the extra ``lite`` is missing.
+        If the extra ``lite`` is missing.
     BuildFailed
-        If a wheel or the site cannot be built.
+        If JupyterLite fails.
     """
-    if not (project.html / "index.html").is_file():
-        raise BadInput("there is no site yet: run `collapse-book build`")
     if not util.find_spec("jupyterlite_core") or not util.find_spec("jupyterlite_pyodide_kernel"):
         raise BadInput("JupyterLite is not installed: pip install -e '.[lite]'")
-    with project.lock():
-        work = project.build / "lite"
-        chapters = browser_chapters(project)
-        report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
-        wheels = _wheels(project, work)
-        report.line("building JupyterLite")
-        site = _build(work, wheels)
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        files = {
-            f"{chapter}.ipynb": dump_notebook(
-                browser_copy(read_notebook(project.notebook(chapter)))
-            ).encode()
-            for chapter in chapters
-        }
-        for name, content in files.items():
-            write_atomic(site / "files" / name, content)
-        contents = {name: len(content) for name, content in files.items()}
-        listing = json.dumps(directory(contents, now), indent=1)
-        write_atomic(site / "api" / "contents" / "all.json", listing + "\n")
-        sizes = [path.stat().st_size for path in site.rglob("*") if path.is_file()]
-        swap(site, project.lite)
-    return len(sizes), sum(sizes)
+    work = project.build / "lite"
+    shutil.rmtree(work, ignore_errors=True)
+    wheels = {work / "wheels" / name: content for name, content in _wheels(project).items()}
+    for path, content in wheels.items():
+        write_atomic(path, content)
+    kernel = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / KERNEL
+    config = {
+        "LiteBuildConfig": {
+            "apps": ["notebooks", "tree"],
+            "federated_extensions": [str(kernel)],
+            "ignore_sys_prefix": True,  # other extensions that happen to be installed
+            "no_sourcemaps": True,
+            "no_unused_shared_packages": True,
+            "output_dir": "site",
+        },
+        "PipliteAddon": {"piplite_urls": [str(path) for path in wheels]},
+    }
+    write_atomic(work / "jupyter_lite_config.json", json.dumps(config))
+    write_atomic(work / "jupyter-lite.json", json.dumps(settings()))
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyterlite_core", "build"],
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    write_atomic(project.build / "lite.log", done.stdout)
+    if done.returncode:
+        raise BuildFailed(
+            f"JupyterLite was not built: {project.relative(project.build / 'lite.log')}"
+        )
+    write_atomic(work / "key", _key(project))
+
+
+def current_chapters(project: Project) -> list[str]:
+    """Chapters that the site can offer in a browser: none without JupyterLite for this library."""
+    key = project.build / "lite" / "key"
+    current = key.is_file() and key.read_text(encoding="utf-8") == _key(project)
+    return browser_chapters(project) if current else []
+
+
+def add_lite(project: Project, chapters: Sequence[str], site: Path) -> None:
+    """Put JupyterLite into the folder ``lite`` of a built site, with copies of these chapters."""
+    shutil.copytree(project.build / "lite" / "site", site / "lite")
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    sizes = {}
+    for chapter in chapters:
+        copy = dump_notebook(browser_copy(read_notebook(project.notebook(chapter))))
+        write_atomic(site / "lite" / "files" / f"{chapter}.ipynb", copy)
+        sizes[f"{chapter}.ipynb"] = len(copy.encode())
+    listing = json.dumps(directory(sizes, now), indent=1)
+    write_atomic(site / "lite" / "api" / "contents" / "all.json", listing + "\n")
+
+
+def _wheels(project: Project) -> dict[str, bytes]:
+    """The library's wheel and those of packages that Pyodide lacks, by file name."""
+    return dict([library_wheel(project), *map(installed_wheel, WHEELS)])
+
+
+def _key(project: Project) -> str:
+    """Hash of what JupyterLite is built from."""
+    whole = hashlib.sha256(json.dumps(settings(), sort_keys=True).encode())
+    for name in ("jupyterlite-core", "jupyterlite-pyodide-kernel"):
+        whole.update(f"{name} {metadata.version(name)}\n".encode())
+    for name, content in _wheels(project).items():
+        whole.update(name.encode() + hashlib.sha256(content).digest())
+    return whole.hexdigest()
 
 
 def settings() -> dict[str, Any]:
@@ -199,41 +230,3 @@ def directory(files: Mapping[str, int], when: str) -> dict[str, Any]:
         "content": notebooks,
         "size": None,
     }
-
-
-def _wheels(project: Project, work: Path) -> list[Path]:
-    """The library's wheel, built now, and the pinned ones that are fetched once."""
-    library = build_wheel(project, work, Path(sys.executable))
-    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", project.constraints.read_text(), re.MULTILINE))
-    kept = work / "fetched"
-    kept.mkdir(exist_ok=True)
-    wheels = [library]
-    for name in WHEELS:
-        wheel = kept / f"{name}-{pins[name]}-py3-none-any.whl"
-        if not wheel.is_file():
-            python = Path(sys.executable)
-            pip(python, "download", "--no-deps", "-d", str(kept), f"{name}=={pins[name]}")
-        wheels.append(wheel)
-    return wheels
-
-
-def _build(work: Path, wheels: Iterable[Path]) -> Path:
-    """Run JupyterLite on an empty folder: two of its applications, no source maps."""
-    folder = work / "build"
-    shutil.rmtree(folder, ignore_errors=True)
-    kernel = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / KERNEL
-    config = {
-        "LiteBuildConfig": {
-            "apps": ["notebooks", "tree"],
-            "federated_extensions": [str(kernel)],
-            "ignore_sys_prefix": True,  # other extensions that happen to be installed
-            "no_sourcemaps": True,
-            "no_unused_shared_packages": True,
-            "output_dir": "site",
-        },
-        "PipliteAddon": {"piplite_urls": [str(wheel) for wheel in wheels]},
-    }
-    write_atomic(folder / "jupyter_lite_config.json", json.dumps(config))
-    write_atomic(folder / "jupyter-lite.json", json.dumps(settings()))
-    call(sys.executable, "-m", "jupyterlite_core", "build", cwd=folder)
-    return folder / "site"

@@ -16,6 +16,25 @@ Cell = dict[str, Any]
 INSTALL_TAG = "colab-install"
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
+#: Defines an exception that a notebook shows as one sentence, without a traceback.
+STOP = """\
+class Stop(Exception):
+    def _render_traceback_(self):
+        return [str(self)]
+"""
+#: The cell tagged `colab-install` as git keeps it: it names no address, so no copy is misled.
+INSTALL_CELL = f"""\
+# Stops where the book's library is missing. The copies on the book's site bring it along.
+from importlib.util import find_spec
+
+
+{STOP}
+
+if find_spec("collapse_utils") is None:
+    raise Stop(
+        "The book's library is missing: open this chapter from the book's site, "
+        "or run `pip install .` in a clone of the repository."
+    )"""
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -108,26 +127,6 @@ def chapter_parameters(project: Project, chapter: str) -> list[Parameter]:
         return parameters_of(read_notebook(path))
     except ValueError as error:
         raise BadInput(f"{project.relative(path)}: parameters cell: {error}") from None
-
-
-def install_cell(project: Project) -> str:
-    """Source of the cell that installs the library in Colab, made from the repository URL.
-
-    Raises
-    ------
-    BadInput
-        If ``_config.yml`` has no ``repository: url:``.
-    """
-    url = (project.config.get("repository") or {}).get("url")
-    if not url:
-        raise BadInput("_config.yml must hold `repository:` with `url:`")
-    return (
-        "# On Colab this installs the book's library. Anywhere else it does nothing.\n"
-        "import sys\n"
-        "\n"
-        'if "google.colab" in sys.modules:\n'
-        f"    %pip install -q git+{url}"
-    )
 
 
 def clean_copy(notebook: Notebook) -> Notebook:

@@ -1,61 +1,212 @@
-"""Pages the press writes itself: the book's claims, the state of its run, its parameters."""
+"""The pages that nobody wrote: chapters with their outputs, and what is made of them."""
 
 from __future__ import annotations
 
-import html
 import json
+import math
+import re
+import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from statistics import median
 from typing import Any
 
-from collapse_book.files import write_atomic
-from collapse_book.gate import claims_of, collapse_data, outputs_of
-from collapse_book.notebooks import Notebook, joined, parameters_of, title
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from collapse_book.files import write_changed
+from collapse_book.gate import claims_of, collapse_data, is_figure, outputs_of
+from collapse_book.notebooks import (
+    INJECTED_TAG,
+    INSTALL_TAG,
+    Notebook,
+    clean_copy,
+    dump_notebook,
+    is_code,
+    joined,
+    parameters_of,
+    read_notebook,
+    tags,
+    title,
+)
+from collapse_book.parameters import Parameter
 from collapse_book.project import Project
-from collapse_book.stage import FIGCAPTION, table_cell, when
+from collapse_book.wheel import FOLDER, brings_library, copy_with, library_wheel
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
-#: Adds two menus above the table; without JavaScript the whole table stays visible.
-FILTER = """
-<script>
-{
-  const table = document.querySelector("table.claims");
-  const rows = [...table.tBodies[0].rows];
-  const bar = document.createElement("p");
-  bar.className = "ledger-filter";
-  const count = document.createElement("output");
-  const menus = ["chapter", "verdict"].map((key) => {
-    const label = document.createElement("label");
-    const menu = document.createElement("select");
-    const values = [...new Set(rows.map((row) => row.dataset[key]))];
-    menu.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
-    menu.addEventListener("change", show);
-    label.append(key[0].toUpperCase() + key.slice(1) + " ", menu);
-    bar.append(label, " ");
-    return [key, menu];
-  });
-  function show() {
-    for (const row of rows)
-      row.hidden = menus.some(([key, menu]) => menu.value && menu.value !== row.dataset[key]);
-    count.textContent = rows.filter((row) => !row.hidden).length + " of " + rows.length + " claims";
-  }
-  bar.append(count);
-  table.parentElement.before(bar);
-  show();
+#: An author types how long a chapter takes to read; how long it takes to run, its run knows.
+TO_READ = re.compile(r"\d+ minutes to read")
+FIGCAPTION = re.compile(r"<figcaption>.*?</figcaption>", re.DOTALL)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from ``templates/``."""
+    return TEMPLATES.get_template(f"{template}.j2").render(values)
+
+
+def table_cell(text: Any) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|")
+
+
+def when(record: Mapping[str, Any]) -> str:
+    """Date and minute of an execution."""
+    return record["executed"][:16].replace("T", " ")
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("collapse_book"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # Markdown; HTML is escaped where it stands
+)
+TEMPLATES.filters |= {
+    "cell": table_cell,
+    "claim_cells": cells,
+    "literal": repr,
+    "partition": str.partition,
+    "when": when,
 }
-</script>
-"""
+
+
+def merge(current: Notebook, executed: Notebook) -> Notebook:
+    """Put the outputs of an executed copy into the current notebook, cell by cell.
+
+    The prose is the current one; the code must be what was executed.
+
+    Raises
+    ------
+    ValueError
+        If the code cells differ.
+    """
+    merged = clean_copy(current)
+    ran = [cell for cell in executed["cells"] if is_code(cell) and INJECTED_TAG not in tags(cell)]
+    cells = [cell for cell in merged["cells"] if is_code(cell)]
+    same = len(ran) == len(cells) and all(
+        INSTALL_TAG in tags(cell) or cell["source"] == joined(other["source"])
+        for cell, other in zip(cells, ran, strict=True)
+    )
+    if not same:
+        raise ValueError("the executed copy holds other code than the notebook")
+    for cell, other in zip(cells, ran, strict=True):
+        cell["execution_count"] = other["execution_count"]
+        cell["outputs"] = [
+            {key: value for key, value in output.items() if key != "transient"}
+            for output in other["outputs"]
+        ]
+    merged["metadata"]["collapse_book"] = executed["metadata"]["collapse_book"]
+    return merged
+
+
+def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
+    """The notebook that Sphinx reads: the time to run, captions in its own form, a colophon."""
+    result = json.loads(json.dumps(merged))
+    first = result["cells"][0]
+    seconds = math.ceil(merged["metadata"]["collapse_book"]["seconds"])
+    run = rf"\g<0>, {seconds} s to run when this page was made"
+    first["source"] = TO_READ.sub(run, first["source"], count=1)
+    for cell in result["cells"]:
+        for output in cell.get("outputs", []):
+            if is_figure(output):
+                data = collapse_data(output)
+                figure = {"name": data["name"], "caption": data["caption"]}
+                cell["metadata"].setdefault("mystnb", {})["figure"] = figure
+                drawing = FIGCAPTION.sub("", joined(output["data"]["text/html"]))
+                output["data"]["text/html"] = drawing
+    result["cells"].append(_prose(colophon(project, chapter, merged), "colophon"))
+    return result
+
+
+def _prose(source: str, identity: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": identity, "metadata": {}, "source": source}
+
+
+def colophon(project: Project, chapter: str, merged: Notebook) -> str:
+    """When, how long, seed, parameters, versions and machine of a run, and how to cite its page."""
+    record = merged["metadata"]["collapse_book"]
+    values = _values(merged)
+    seed = next((value for parameter, value in values if parameter.name == "seed"), "none")
+    entry = {
+        "author": f"{{{project.config.get('author', '')}}}",
+        "title": re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", title(merged))),
+        "booktitle": f"{{{project.config['title']}}}",
+        "year": record["executed"][:4],
+        "note": f"Executed {record['executed'][:10]}, version {metadata.version('collapse-utils')}",
+    }
+    if project.address:
+        entry["url"] = f"{project.address}notebooks/{chapter}.html"
+    elif project.repository:
+        entry["url"] = f"https://github.com/{project.repository}"
+    return render(
+        "colophon.md",
+        chapter=chapter,
+        record=record,
+        values=values,
+        seed=seed,
+        other_seed=seed + 1 if isinstance(seed, int) else 1,
+        citation=entry,
+    )
+
+
+def _values(merged: Notebook) -> list[tuple[Parameter, Any]]:
+    """Parameters of an executed notebook with the values that it ran with."""
+    given = merged["metadata"]["collapse_book"]["parameters"]
+    return [(p, given.get(p.name, p.default)) for p in parameters_of(merged)]
+
+
+def revision(project: Project) -> str:
+    """The commit that the book is built from, or its version where there is no repository."""
+    command = ["git", "-C", str(project.root), "describe", "--always", "--exclude=*", "--dirty"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {metadata.version('collapse-utils')}"
+    commit, _, changed = said.partition("-")
+    return f"commit {commit}{' with changes' if changed else ''}"
 
 
 def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
-    """Write into ``generated/`` what the executed chapters give to other pages."""
-    write_atomic(project.generated / "front.md", front_figure(notebooks))
-    write_atomic(project.generated / "ledger.md", ledger_page(notebooks))
-    write_atomic(project.generated / "status.md", status_page(notebooks) + colab_section(project))
-    if (project.recorded / "bench.json").is_file():
-        write_atomic(project.generated / "speed.md", speed_page(project))
-    write_atomic(project.generated / "parameters.md", parameters_page(notebooks))
+    """Write the pages of executed chapters, the pages made of them, and the files to download.
+
+    What is there already stays untouched, with its time; what belongs to no chapter goes.
+    """
+    wheel = library_wheel(project)
+    cell = brings_library(project, wheel)
+    files = {project.vendor / FOLDER / wheel[0]: wheel[1]}
+    for chapter, merged in notebooks.items():
+        path = project.staged / f"{chapter}.ipynb"
+        files[path] = dump_notebook(page(project, chapter, merged))
+        download = copy_with(merged, cell)
+        del download["metadata"]["collapse_book"]
+        files[project.vendor / "download" / f"{chapter}.ipynb"] = dump_notebook(download)
+    headings = [(chapter, title(notebook)) for chapter, notebook in notebooks.items()]
+    files |= {
+        project.generated / "front.md": front_figure(notebooks),
+        project.generated / "ledger.md": ledger_page(notebooks),
+        project.generated / "status.md": status_page(project, notebooks),
+        project.generated / "parameters.md": parameters_page(notebooks),
+        project.vendor / "llms.txt": render(
+            "llms.txt", title=project.config["title"], chapters=headings
+        ),
+    }
+    if recorded := _recorded(project, "bench"):
+        files[project.generated / "speed.md"] = render("speed.md", **recorded)
+    for path, text in files.items():
+        write_changed(path, text)
+    for folder in (project.staged, project.vendor / "download", project.vendor / FOLDER):
+        for path in set(folder.glob("*")) - files.keys():
+            path.unlink()
+
+
+def write_stubs(project: Project, missing: Mapping[str, str]) -> None:
+    """Write a page for each chapter that did not run, which says why."""
+    for chapter, reason in missing.items():
+        notebook = read_notebook(project.notebook(chapter))
+        text = render("stub.md", heading=title(notebook), reason=" ".join(reason.split()))
+        stub = notebook | {"cells": [_prose(text, "stub")]}
+        write_changed(project.staged / f"{chapter}.ipynb", dump_notebook(stub))
 
 
 def front_figure(notebooks: Mapping[str, Notebook]) -> str:
@@ -65,39 +216,26 @@ def front_figure(notebooks: Mapping[str, Notebook]) -> str:
             data = collapse_data(output)
             if data.get("name") == "fig-hero":
                 picture = FIGCAPTION.sub("", joined(output["data"]["text/html"]))
-                return (
-                    f"```{{raw}} html\n{picture}\n```\n\n:::{{div}} cover-note\n{data['caption']} "
-                    f"(From {{doc}}`/notebooks/{chapter}`.)\n:::\n"
-                )
-    return ""
+                return render("front.md", picture=picture, caption=data["caption"], chapter=chapter)
+    return render("front.md", picture="")
 
 
 def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
     """Every claim of the book in one table, each linked to its chapter."""
-    rows = "\n".join(
-        _ledger_row(chapter, title(notebook), claim)
+    claims = [
+        (chapter, title(notebook), claim)
         for chapter, notebook in notebooks.items()
         for claim in claims_of(notebook)
-    )
-    claims = [claim for notebook in notebooks.values() for claim in claims_of(notebook)]
-    counts = Counter(claim["verdict"] for claim in claims)
+    ]
+    counts = Counter(claim["verdict"] for _, _, claim in claims)
     total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", *COLUMNS))
-    return f"""# Claims ledger
-
-Every claim that a chapter states, with what theory or a paper expects and what the run of this
-book measured: {total}. {power_of(claims)}
-
-{{ref}}`verdicts` has the rule. A claim marked *must hold* stops the build when its verdict changes.
-
-```{{raw}} html
-<div class="claims-box"><table class="claims">
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>
-{FILTER}```
-"""
+    return render(
+        "ledger.md",
+        claims=claims,
+        heads=("Chapter", *COLUMNS),
+        total=total,
+        power=power_of([claim for _, _, claim in claims]),
+    )
 
 
 def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -122,160 +260,36 @@ def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _ledger_row(chapter: str, heading: str, claim: dict[str, Any]) -> str:
-    link = f"../notebooks/{html.escape(chapter)}.html#claim-{html.escape(claim['id'])}"
-    held = '<br><span class="claim-note">must hold</span>' if claim["expect"] else ""
-    return (
-        f'<tr data-chapter="{html.escape(heading)}" data-verdict="{claim["verdict"]}">'
-        f'<td><a href="{link}">{html.escape(heading)}</a>{held}</td>{cells(claim)}</tr>'
-    )
-
-
-def status_page(notebooks: Mapping[str, Notebook]) -> str:
+def status_page(project: Project, notebooks: Mapping[str, Notebook]) -> str:
     """What was executed when, how long it took, with which parameters and with what result."""
-    rows = "\n".join(_status_row(chapter, notebook) for chapter, notebook in notebooks.items())
-    seconds = sum(nb["metadata"]["collapse_book"]["seconds"] for nb in notebooks.values())
-    return f"""# Status of the run
-
-Each chapter of this site was executed with the default parameters, in a process of its own, in
-{seconds:.0f} s altogether. The colophon at the end of each chapter has versions and machine.
-
-| chapter | executed (UTC) | seconds | claims | parameters |
-| --- | --- | ---: | --- | --- |
-{rows}
-"""
-
-
-def colab_section(project: Project) -> str:
-    """A recorded run in an environment like Colab's, if there is one."""
-    path = project.recorded / "colab.json"
-    if not path.is_file():
-        return ""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    rows = "\n".join(
-        f"| {{doc}}`/notebooks/{chapter}` | {cost['seconds']:.0f} | {cost['megabytes']:,} |"
-        for chapter, cost in record["chapters"].items()
-        if chapter in project.chapters
-    )
-    machine = record["machine"]
-    return f"""
-## In an environment like Colab's
-
-A *recorded run*, not part of this build: all chapters with their defaults on
-{record["date"][:10]}, from a wheel of the library, with {versions}, on {machine["platform"]} with
-{machine["cores"]} cores and no accelerator. Colab's own machines were not measured.
-
-| chapter | seconds | peak memory (MB) |
-| --- | ---: | ---: |
-{rows}
-"""
-
-
-def speed_page(project: Project) -> str:
-    """What the benchmarks printed when they were last recorded."""
-    record = json.loads((project.recorded / "bench.json").read_text(encoding="utf-8"))
-    machine = record["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    sections = "\n".join(_speed_section(*item) for item in record["files"].items())
-    return f"""# How fast is it?
-
-The simulators of this book against what a reader would write instead: a plain NumPy loop, a loop
-over scikit-learn fits, `generate` and `Trainer` of transformers. Both sides of a ratio ran in the
-same process, one after the other, in one thread, and the time is processor time. The goals of the
-benchmarks are such ratios; the times beside them belong to the machine.
-
-This page is a *recorded run* of {record["date"][:10]}, not part of this build:
-{machine["processor"]}, {machine["platform"]}, {machine["cores"]} cores, {versions}. `make bench`
-repeats it on your machine.
-
-{sections}"""
-
-
-def _speed_section(path: str, entry: Mapping[str, Any]) -> str:
-    question, _, how = entry["question"].partition("? ")
-    about = "\n\n".join([how] * bool(how) + entry["about"])
-    tables = "\n\n".join(f"```text\n{table}\n```" for table in entry["tables"])
-    missed = "".join(f"\n\n**Goal missed.** `{what}`" for what in entry["missed"])
-    curves = f"\n\n{_growth_figure(entry['curves'])}" if "curves" in entry else ""
-    title = question + ("?" if how else "")
-    return f"## {title.rstrip('.')}\n\n{about}\n\n{tables}{curves}{missed}\n\nSource: `{path}`\n"
-
-
-def _growth_figure(curves: Sequence[Mapping[str, Any]]) -> str:
-    """Time against size on logarithmic axes, one panel for each of the sizes that grow."""
-    import matplotlib.pyplot as plt
-
-    from collapse_utils import figures, publishing
-
-    loops = list(dict.fromkeys(curve["loop"] for curve in curves))
-    grows = list(dict.fromkeys(curve["grows"] for curve in curves))
-    colours = dict(zip(loops, plt.colormaps["tab10"].colors, strict=False))
-    figures.use_theme()
-    fig, axes = plt.subplots(1, len(grows), figsize=(7.8, 3.8), sharey=True, squeeze=False)
-    for curve in curves:
-        ax = axes[0, grows.index(curve["grows"])]
-        colour = colours[curve["loop"]]
-        ax.plot("sizes", "seconds", "o-", data=curve, color=colour, label=curve["loop"])
-        ax.set(xscale="log", yscale="log", xlabel=curve["grows"].removeprefix("n_"))
-    axes[0, 0].set_ylabel("seconds")
-    fig.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
-    alt = (
-        f"{len(grows)} panels with logarithmic axes: processor time of loops against "
-        "samples, generations and replicates. The table above has the slopes."
-    )
-    return (
-        f'```{{raw}} html\n<figure class="collapse-figure">{publishing.variants(fig, alt=alt)}'
-        "<figcaption>Processor time in one thread. A line that falls behind another to the right "
-        "grows more slowly.</figcaption></figure>\n```"
+    rows = []
+    for chapter, notebook in notebooks.items():
+        counts = Counter(claim["verdict"] for claim in claims_of(notebook))
+        claims = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+        record = notebook["metadata"]["collapse_book"]
+        rows.append((chapter, record, claims or "none", _values(notebook)))
+    return render(
+        "status.md",
+        rows=rows,
+        seconds=sum(record["seconds"] for _, record, _, _ in rows),
+        revision=revision(project),
+        missing=[chapter for chapter in project.published if chapter not in notebooks],
+        colab=_recorded(project, "colab"),
+        known=notebooks,
     )
 
 
-def _status_row(chapter: str, notebook: Notebook) -> str:
-    record = notebook["metadata"]["collapse_book"]
-    parameters = ", ".join(
-        f"`{p.name} = {record['parameters'].get(p.name, p.default)!r}`"
-        for p in parameters_of(notebook)
-    )
-    counts = Counter(claim["verdict"] for claim in claims_of(notebook))
-    claims = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name]) or "none"
-    return (
-        f"| {{doc}}`/notebooks/{chapter}` | {when(record)} | {record['seconds']:.1f} "
-        f"| {claims} | {parameters} |"
-    )
+def _recorded(project: Project, name: str) -> Any:
+    """Numbers of a run that a build does not repeat, or None."""
+    path = project.recorded / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def parameters_page(notebooks: Mapping[str, Notebook]) -> str:
     """Every parameter of every chapter: name, type, default, what is allowed, meaning."""
-    sections = "\n".join(_parameters_section(*item) for item in notebooks.items())
-    return f"""# Parameters
-
-What you can change in each chapter, as its first cell of code declares it. The command under each
-table executes that chapter with a value of your own; a wrong name, type or value is refused in one
-line, before anything runs. {{doc}}`/sweeps` shows how to run a chapter over many values.
-
-{sections}"""
-
-
-def _parameters_section(chapter: str, notebook: Notebook) -> str:
-    parameters = parameters_of(notebook)
-    rows = "\n".join(
-        f"| `{p.name}` | {p.type} | `{p.default!r}` | {p.allowed} | {table_cell(p.help)} |"
-        for p in parameters
-    )
-    first = next((p for p in parameters if p.name == "seed"), parameters[0])
-    value = first.default + 1 if first.name == "seed" else first.default
-    return f"""## {title(notebook)}
-
-{{doc}}`/notebooks/{chapter}`
-
-| parameter | type | default | allowed | meaning |
-| --- | --- | --- | --- | --- |
-{rows}
-
-```bash
-collapse-book run {chapter} -p {first.name} {value}
-```
-"""
+    chapters = []
+    for chapter, notebook in notebooks.items():
+        parameters = parameters_of(notebook)
+        example = next((p for p in parameters if p.name == "seed"), parameters[0])
+        chapters.append((chapter, title(notebook), parameters, example))
+    return render("parameters.md", chapters=chapters)

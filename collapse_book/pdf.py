@@ -7,11 +7,14 @@ book leads to a page of the PDF. Needs the extra ``pdf``; nothing else of the pr
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import logging
+import os
 import posixpath
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,20 +24,82 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from collapse_book.browser import chromium, served
-from collapse_book.errors import BadInput, counted
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import read_yaml, write_atomic
 from collapse_book.notebooks import read_notebook
+from collapse_book.pages import revision, when
 from collapse_book.project import Project
-from collapse_book.stage import revision, when
+from collapse_book.site import build_site, content, is_current, pdf_path
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
-#: Pages that say nothing on paper: Sphinx's index has no page numbers.
-LEFT_OUT = ("genindex",)
 #: Attributes that hold ids of the same page.
 REFERENCES = ("aria-labelledby", "aria-describedby", "for")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: No sandbox, because containers have none to give; the pages are our own.
+FLAGS = ("--no-sandbox", "--disable-background-networking", "--no-first-run")
+#: A host that does not exist: the pages come from a folder, so no port is opened for them.
+HOST = "http://book.invalid/"
+
+
+def find_chromium() -> str:
+    """Path of the browser: what ``CHROMIUM`` says, or the first one on the path.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    given = os.environ.get("CHROMIUM")
+    found = next(filter(None, map(shutil.which, [given] if given else BROWSERS)), None)
+    if found is None:
+        what = f"CHROMIUM={given} is no program" if given else "no Chromium or Chrome found"
+        raise BadInput(f"{what}: install chromium, or set CHROMIUM to the path of one")
+    return found
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser, closed at the end.
+
+    Raises
+    ------
+    BadInput
+        If playwright or a browser is missing.
+    BuildFailed
+        If the browser does not start.
+    """
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        raise BadInput("playwright is not installed: pip install -e '.[pdf]'") from None
+    program = find_chromium()
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        except Error as error:
+            first = str(error).strip().splitlines()[0]
+            raise BuildFailed(f"{program} does not start: {first}") from None
+        with contextlib.closing(browser):
+            yield browser
+
+
+def show_folder(page: Page, folder: Path, refuse: Callable[[str], None]) -> None:
+    """Answer what a page asks ``HOST`` for from a folder; any other host is refused, and told."""
+
+    def answer(route: Any) -> None:
+        url = route.request.url
+        path = folder / unquote(urlsplit(url).path.removeprefix("/"))
+        if not url.startswith(HOST):
+            refuse(url)
+            route.abort()
+        elif path.is_file():
+            route.fulfill(path=path)
+        else:
+            route.fulfill(status=404, body="not found")
+
+    page.route("**/*", answer)
 
 
 @dataclass(frozen=True)
@@ -74,50 +139,49 @@ def print_book(
     except ImportError:
         raise BadInput("pypdf is not installed: pip install -e '.[pdf]'") from None
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium miscounts its objects, harmlessly
-    if not (project.html / "index.html").is_file():
-        raise BadInput("there is no site yet: run `collapse-book build`")
-    path = (output or project.build / f"{project.config.get('project', 'book')}.pdf").absolute()
+    path = (output or pdf_path(project)).absolute()
     if not path.parent.is_dir():
         raise BadInput(f"no folder {path.parent} to write {path.name} to")
-    leaves = list(reading_order(project))
-    say(f"binding {counted(len(leaves), 'page')} of the site")
-    write_atomic(project.build / "print.html", bound(project, leaves))
-    with chromium() as browser, served(project.build) as address:
-        page = browser.new_page()
-        page.route("**/*", lambda route: _own(route, address))
-        page.goto(f"{address}print.html", wait_until="load", timeout=300_000)
-        page.evaluate("async () => { await MathJax.startup.promise; await document.fonts.ready; }")
-        say("printing, to count pages")
-        draft = PdfReader(io.BytesIO(_printed(page)))
-        numbers = {
-            name.removeprefix("/"): draft.get_destination_page_number(place) + 1
-            for name, place in draft.named_destinations.items()
-        }
-        page.evaluate(
-            """(numbers) => {
-              for (const slot of document.querySelectorAll("[data-page-of]"))
-                slot.textContent = numbers[slot.dataset.pageOf] ?? "";
-            }""",
-            numbers,
-        )
-        say("printing, with the page numbers in the contents")
-        final = _printed(page)
-    writer = PdfWriter(clone_from=io.BytesIO(final))
-    writer.add_metadata(
-        {"/Title": project.config["title"], "/Author": project.config.get("author", "")}
-    )
-    written = io.BytesIO()
-    writer.write(written)
-    write_atomic(path, written.getvalue())
-    (project.build / "print.html").unlink()
+    with project.lock():
+        if not is_current(project):
+            raise BadInput("the site is not there or not up to date: run `collapse-book build`")
+        leaves = list(reading_order(project))
+        say(f"binding {counted(len(leaves), 'page')} of the site")
+        write_atomic(project.build / "print.html", bound(project, leaves))
+        with chromium() as browser:
+            page = browser.new_page()
+            show_folder(page, project.build, lambda url: None)
+            page.goto(f"{HOST}print.html", wait_until="load", timeout=300_000)
+            page.evaluate(
+                "async () => { await MathJax.startup.promise; await document.fonts.ready; }"
+            )
+            say("printing, to count pages")
+            draft = PdfReader(io.BytesIO(_printed(page)))
+            numbers = {
+                name.removeprefix("/"): draft.get_destination_page_number(place) + 1
+                for name, place in draft.named_destinations.items()
+            }
+            page.evaluate(
+                """(numbers) => {
+                  for (const slot of document.querySelectorAll("[data-page-of]"))
+                    slot.textContent = numbers[slot.dataset.pageOf] ?? "";
+                }""",
+                numbers,
+            )
+            say("printing, with the page numbers in the contents")
+            final = _printed(page)
+        (project.build / "print.html").unlink()
+        writer = PdfWriter(clone_from=io.BytesIO(final))
+        author = project.config.get("author", "")
+        writer.add_metadata({"/Title": project.config["title"], "/Author": author})
+        written = io.BytesIO()
+        writer.write(written)
+        write_atomic(path, written.getvalue())
+        if path == pdf_path(project).absolute():
+            say("linking it from the site")
+            write_atomic(project.build / "pdf.sha256", content(project))
+            build_site(project)
     return path, len(writer.pages)
-
-
-def _own(route: Any, address: str) -> None:
-    if route.request.url.startswith(address):
-        route.continue_()
-    else:
-        route.abort()
 
 
 def _printed(page: Page) -> bytes:
@@ -131,9 +195,8 @@ def reading_order(project: Project) -> Iterator[Leaf]:
     for part in contents.get("parts", [contents]):
         caption = part.get("caption")
         for chapter in part.get("chapters", []):
-            if chapter["file"] not in LEFT_OUT:
-                yield Leaf(chapter["file"], caption)
-                caption = None
+            yield Leaf(chapter["file"], caption)
+            caption = None
 
 
 def bound(project: Project, leaves: list[Leaf]) -> str:
@@ -189,7 +252,7 @@ def cover(project: Project) -> str:
     notebooks = [read_notebook(project.staged / f"{name}.ipynb") for name in project.published]
     ran = max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks)
     name, _, rest = project.config["title"].partition(": ")
-    address = project.address
+    github = project.repository and f"https://github.com/{project.repository}"
     picture = (project.html / "_static" / "cover.svg").is_file()
     image = '<img alt="" src="html/_static/cover.svg">' if picture else ""
     return f"""<header class="print-cover">
@@ -200,7 +263,7 @@ def cover(project: Project) -> str:
 <p class="print-imprint">Version {metadata.version("collapse-utils")},
 {html.escape(revision(project))}. The last chapter was executed at {ran} UTC;
 each says at its end when and on what it ran.<br>
-{html.escape(address)}<br>
+{html.escape(project.address or github or "")}<br>
 {html.escape(project.config.get("copyright", ""))}</p>
 </header>"""
 
@@ -230,7 +293,11 @@ def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
         for element in body.find_all(attrs={key: True}):
             element[key] = f"{leaf.name}--{element[key]}"
     for link in body.find_all("a", href=True):
-        link["href"] = _link(link["href"], leaf, inside, project.address)
+        target = _link(link["href"], leaf, inside, project.address)
+        if target:
+            link["href"] = target
+        else:
+            del link["href"]
     for loaded in body.find_all(src=True):
         _inside_html(loaded, leaf.document)
     body.name = "section"
@@ -240,8 +307,8 @@ def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
     return body
 
 
-def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str) -> str:
-    """Where a link leads on paper: into the PDF, or else to the published site."""
+def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str | None) -> str | None:
+    """Where a link leads on paper: into the PDF, or else to the published site, if there is one."""
     parts = urlsplit(url)
     if parts.scheme or parts.netloc:
         return url
@@ -250,7 +317,7 @@ def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str) -> str:
         folder = posixpath.dirname(leaf.document)
         target = posixpath.normpath(posixpath.join(folder, unquote(parts.path)))
         if target.removesuffix(".html") not in inside:
-            return f"{address}{target}"
+            return address and f"{address}{target}"
     name = inside[target.removesuffix(".html")]
     return f"#{name}--{parts.fragment}" if parts.fragment else f"#{name}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from collapse_book import lite
 from collapse_book.cache import (
     Store,
     code_inputs,
@@ -18,17 +19,16 @@ from collapse_book.cache import (
     values_of,
 )
 from collapse_book.closure import Library
-from collapse_book.errors import BuildFailed, counted
+from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import Options, Outcome, Task, execute
-from collapse_book.files import remove_parts, write_atomic
+from collapse_book.files import remove_parts, write_changed
 from collapse_book.gate import Finding, check_book
-from collapse_book.notebooks import Notebook, dump_notebook, parameters_of, read_notebook, title
-from collapse_book.pages import write_pages
+from collapse_book.notebooks import Notebook, dump_notebook, parameters_of, read_notebook
+from collapse_book.pages import merge, write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.scenarios import Scenario, what_ifs
 from collapse_book.site import build_site, is_current, recover
-from collapse_book.stage import merge, stage
 from collapse_book.what_if import what_if_page
 
 #: How many executed notebooks of a chapter stay in the store of the book.
@@ -252,9 +252,12 @@ def build_book(
             report.line(f"site not built: still to be executed: {', '.join(waiting)}")
             return None
         if wrong and published and not waiting:
-            missing = [name for name in project.published if name not in done]
+            reasons = failures | refused
+            missing = {n: reasons.get(n, n) for n in project.published if n not in done}
+            there = [s for s in scenarios if s.name in outcomes and not missing]
             try:
-                front = _preview(project, published, missing, scenarios, outcomes)
+                _stage(project, published, there, outcomes)
+                front = build_site(project, missing=missing)
                 report.line(f"preview of the pages that are there: {front}")
             except BuildFailed as error:
                 report.line(f"no preview: {error}")
@@ -286,13 +289,8 @@ def _stage(
     outcomes: Mapping[str, Notebook],
 ) -> None:
     """Write everything that Sphinx reads beside the book's own pages."""
-    for path in project.staged.glob("*.ipynb"):
-        if path.stem not in notebooks:
-            path.unlink()
-    for chapter, notebook in notebooks.items():
-        stage(project, chapter, notebook)
     write_pages(project, notebooks)
-    write_atomic(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
+    write_changed(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
 
 
 def press_site(
@@ -314,26 +312,22 @@ def press_site(
     return build_site(project)
 
 
-def _preview(
-    project: Project,
-    notebooks: Mapping[str, Notebook],
-    missing: Sequence[str],
-    scenarios: Sequence[Scenario],
-    outcomes: Mapping[str, Notebook],
-) -> Path:
-    """Build what there is beside the site; a page in the place of each chapter says it is not."""
-    there = [s for s in scenarios if s.name in outcomes and not set(s.chapters) & set(missing)]
-    _stage(project, notebooks, there, outcomes)
-    for chapter in missing:
-        text = (
-            f"# {title(read_notebook(project.notebook(chapter)))}\n\n```{{warning}}\nThis chapter "
-            "failed in this build. The pages of a preview are not checked, and what they quote "
-            "from here is missing.\n```\n"
-        )
-        cell = {"cell_type": "markdown", "id": "missing", "metadata": {}, "source": text}
-        page = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-        write_atomic(project.staged / f"{chapter}.ipynb", dump_notebook(page))
-    return build_site(project, preview=True)
+def build_lite(project: Project, report: Report) -> Path:
+    """Build JupyterLite, and the site again with the links to it.
+
+    Raises
+    ------
+    BadInput
+        If there is no site of these pages, or the extra ``lite`` is missing.
+    """
+    with project.lock():
+        if not is_current(project):
+            raise BadInput("the site is not there or not up to date: run `collapse-book build`")
+        report.line("building JupyterLite")
+        lite.build_lite(project)
+        chapters = lite.current_chapters(project)
+        report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
+        return build_site(project)
 
 
 def build_scenario(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +15,11 @@ from urllib.parse import urlsplit
 
 from collapse_book.errors import BadInput, suggestion
 from collapse_book.files import locked, read_yaml
+
+#: What `git remote get-url` says of a repository on GitHub.
+GITHUB = re.compile(
+    r"(?:https://(?:[^@/]+@)?|(?:ssh://)?git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?"
+)
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,6 @@ class Project:
         return self.build / "html"
 
     @property
-    def lite(self) -> Path:
-        """The notebooks that run in a browser; they go when the site is built again."""
-        return self.html / "lite"
-
-    @property
     def staged(self) -> Path:
         return self.book / "notebooks"
 
@@ -99,22 +102,69 @@ class Project:
         """The parsed ``_config.yml``."""
         return self._mapping(self.config_file)
 
-    @property
-    def address(self) -> str:
-        """Where the book is published, with a slash at the end; a single slash if unknown."""
-        return self.config.get("html", {}).get("baseurl", "").rstrip("/") + "/"
+    @cached_property
+    def repository(self) -> str | None:
+        """``OWNER/NAME`` on GitHub, from CI or else from the remote ``origin``; None without one.
+
+        It stands in no file, so that a fork never points to somebody else, nor to nobody.
+        """
+        if os.environ.get("GITHUB_SERVER_URL") == "https://github.com":
+            return os.environ.get("GITHUB_REPOSITORY")
+        if not (self.root / ".git").exists():
+            return None
+        command = ["git", "-C", str(self.root), "remote", "get-url", "origin"]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        found = GITHUB.fullmatch(said.strip())
+        return found[1] if found else None
+
+    @cached_property
+    def address(self) -> str | None:
+        """Where this build will be published, with a slash at the end; None if it will not be.
+
+        The workflow that publishes says so in ``BOOK_ADDRESS``.
+
+        Raises
+        ------
+        BadInput
+            If it is not the address of a site.
+        """
+        given = os.environ.get("BOOK_ADDRESS")
+        if not given:
+            return None
+        parts = urlsplit(given)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
+            raise BadInput(f"BOOK_ADDRESS={given} is not the address of a site: https://host/path/")
+        return given.rstrip("/") + "/"
 
     @property
     def prefix(self) -> str:
         """Path of the published book on its host, with slashes at both ends."""
-        return f"{urlsplit(self.address).path.rstrip('/')}/"
+        return urlsplit(self.address or "/").path
 
     @cached_property
     def chapters(self) -> list[str]:
         """Chapters that exist, in reading order: those the book publishes, then drafts by name."""
-        found = {path.stem for path in self.notebooks.glob("*.ipynb")}
+        found = self._notebooks.keys()
         published = [name for name in self.published if name in found]
         return published + sorted(found - set(published))
+
+    @cached_property
+    def _notebooks(self) -> dict[str, Path]:
+        """Every notebook by its chapter's name, whatever folder of ``notebooks/`` it lies in."""
+        found: dict[str, Path] = {}
+        for path in sorted(self.notebooks.rglob("*.ipynb")):
+            inside = path.relative_to(self.notebooks)
+            if any(part.startswith(".") for part in inside.parts):
+                continue
+            other = found.setdefault(path.stem, path)
+            if other != path:
+                raise BadInput(
+                    f"{self.relative(other)} and {self.relative(path)}: a chapter's name is unique"
+                )
+        return found
 
     @property
     def unwritten(self) -> list[str]:
@@ -151,7 +201,7 @@ class Project:
         if chapter not in self.chapters:
             hint = suggestion(chapter, self.chapters, "chapters")
             raise BadInput(f"no chapter {chapter!r}{hint}")
-        return self.notebooks / f"{chapter}.ipynb"
+        return self._notebooks[chapter]
 
     def relative(self, path: Path) -> str:
         """``path`` as the user sees it: relative to the book's root where it lies inside."""

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import html
 import json
 import os
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from collapse_book.errors import BadInput, BuildFailed, counted
-from collapse_book.files import write_atomic
+import yaml
+
+from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.files import write_atomic, write_changed
+from collapse_book.lite import add_lite, current_chapters
+from collapse_book.pages import write_stubs
 from collapse_book.project import Project
 
+#: The branch that readers are invited to edit; the workflows publish it.
+BRANCH = "main"
 CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
+DATA = re.compile(r'"data:[^"]*"')
+SCRIPT = re.compile(r"(<script\b[^>]*>).*?(?=</script)|<!--.*?-->", re.DOTALL | re.IGNORECASE)
+ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+ANCHOR = re.compile(r"""\s(?:id|name)="([^"]*)\"""")
+STYLE = re.compile(r"""<style[^>]*>(.*?)</style>|\sstyle=(?:"|')([^>]*)""", re.DOTALL)
 #: Says in the build folder what the site was built from.
 STAMP = "site.sha256"
 LOADS = {
@@ -36,6 +51,9 @@ LOADS = {
     "image": ("href", "xlink:href"),
     "use": ("href", "xlink:href"),
 }
+TAG = re.compile(
+    rf"""<({"|".join([*LOADS, "link", "a"])})\b((?:[^<>"']|"[^"]*"|'[^']*')*)>""", re.IGNORECASE
+)
 #: Relations of <link> that a browser loads by itself.
 LOADED_LINKS = {
     "stylesheet",
@@ -59,43 +77,118 @@ def vendor_mathjax(project: Project) -> None:
     name = Path(
         project.config.get("sphinx", {}).get("config", {}).get("mathjax_path", "tex-svg.js")
     ).name
-    target = project.vendor / "mathjax" / name
     try:
         package = metadata.distribution("sphinx-mathjax-offline")
     except metadata.PackageNotFoundError:
-        raise BadInput("sphinx-mathjax-offline is not installed: run `make .venv`") from None
+        raise BadInput("sphinx-mathjax-offline is not installed: run `make book`") from None
     found = [file for file in package.files or [] if file.name == name]
     if not found:
         raise BadInput(f"sphinx-mathjax-offline {package.version} has no file {name}")
-    content = Path(found[0].locate()).read_bytes()
-    if not target.is_file() or target.read_bytes() != content:
-        write_atomic(target, content)
+    write_changed(project.vendor / "mathjax" / name, Path(found[0].locate()).read_bytes())
 
 
-def is_current(project: Project) -> bool:
-    """Whether the site was built from these pages, by this press with these packages."""
-    stamp = project.build / STAMP
-    there = (project.html / "index.html").is_file() and stamp.is_file()
-    return there and stamp.read_text(encoding="utf-8") == _sources(project)
+@dataclass(frozen=True)
+class Extras:
+    """What stands beside the pages: chapters for the browser, and the printed book, if current."""
+
+    lite: list[str]
+    pdf: Path | None
+
+    @classmethod
+    def of(cls, project: Project) -> Extras:
+        """What there is for these pages."""
+        path, stamp = pdf_path(project), project.build / "pdf.sha256"
+        there = path.is_file() and stamp.is_file()
+        printed = there and stamp.read_text(encoding="utf-8") == content(project)
+        return cls(current_chapters(project), path if printed else None)
 
 
-def _sources(project: Project) -> str:
-    """One hash of everything that Sphinx reads."""
+def settings(project: Project, extras: Extras) -> dict[str, Any]:
+    """What ``_config.yml`` says, and what only this build knows: the addresses, and what is there.
+
+    ``published`` in that file holds settings of Sphinx for a site with an address.
+    """
+    config = copy.deepcopy(project.config)
+    published = config.pop("published", {})
+    sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
+    extensions = sphinx.setdefault("extensions", [])
+    if project.repository:
+        url = f"https://github.com/{project.repository}"
+        config["repository"] = {"url": url, "branch": BRANCH, "path_to_book": ""}
+        buttons = ("use_repository_button", "use_edit_page_button", "use_issues_button")
+        config.setdefault("html", {}).update(dict.fromkeys(buttons, True))
+        sources = {
+            f"notebooks/{name}.ipynb": project.notebook(name).relative_to(project.root).as_posix()
+            for name in project.chapters
+        }
+        sphinx.setdefault("html_context", {})["sources"] = sources
+    if project.address:
+        config.setdefault("html", {})["baseurl"] = project.address
+        extensions += published.pop("extensions", [])
+        sphinx |= published | {"ogp_site_url": project.address}
+    if "collapse_book.extension" in extensions:
+        sphinx["collapse_repository"] = project.repository or ""
+        sphinx["collapse_lite"] = extras.lite
+        sphinx["collapse_pdf"] = extras.pdf.name if extras.pdf else ""
+    return config
+
+
+def content(project: Project) -> str:
+    """One hash of the pages and of everything else that Sphinx reads."""
     vendor_mathjax(project)
+    return _hash(project, [path for path in project.book.rglob("*") if path.is_file()])
+
+
+def _frame(project: Project) -> str:
+    """The same without the text of the pages: when this changes, all of them are read again."""
+    files = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
+    names = hashlib.sha256("\n".join(map(str, files)).encode()).hexdigest()
+    changing = (".md", ".ipynb")
+    return names + _hash(
+        project,
+        [f for f in files if f.suffix not in changing and not f.is_relative_to(project.vendor)],
+    )
+
+
+def _hash(project: Project, files: Iterable[Path]) -> str:
+    """Hash of files of the book, of the settings, and of the press and the packages it uses."""
     packages = sorted(f"{d.name} {d.version}" for d in metadata.distributions())
-    whole = hashlib.sha256("\n".join(packages).encode())
-    press = Path(__file__).parent
-    for path in sorted({project.config_file, *project.book.rglob("*"), *press.rglob("*.py")}):
-        if path.is_file():
-            whole.update(f"\n{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    config = json.dumps(project.config, sort_keys=True, default=str)
+    whole = hashlib.sha256(f"{packages} {config} {project.repository} {project.address}".encode())
+    press = (path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2"))
+    for path in sorted({*files, *press}):
+        whole.update(f"\n{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
 
 
-def build_site(project: Project, *, preview: bool = False) -> Path:
+def is_current(project: Project) -> bool:
+    """Whether the site was built from these pages, with what is there to be added to it."""
+    stamp = project.build / STAMP
+    there = (project.html / "index.html").is_file() and stamp.is_file()
+    return there and stamp.read_text(encoding="utf-8") == _stamp(project, Extras.of(project))
+
+
+def pdf_path(project: Project) -> Path:
+    """Where the book is printed to, to be linked from the site."""
+    return project.build / f"{project.config.get('project', 'book')}.pdf"
+
+
+def _stamp(project: Project, extras: Extras) -> str:
+    return f"{content(project)} {extras}"
+
+
+def build_site(project: Project, *, missing: Mapping[str, str] | None = None) -> Path:
     """Build the site strictly, check it, and put it in place of the previous one.
 
-    Sphinx writes beside the previous site, which stays whole until the new one is. A preview has
-    a folder of its own and may lack what pages refer to.
+    Sphinx works in a folder of its own, which it keeps, so that the next build reads what changed.
+    The previous site stays whole until the new one is. A build that failed, that is published or
+    that lacks chapters starts from nothing.
+
+    Parameters
+    ----------
+    missing : mapping of str to str
+        Chapters that did not run, with the reason; not None asks for a preview. It goes into
+        ``_build/preview``, with a page for each of them, and what quotes them is no error.
 
     Returns
     -------
@@ -108,73 +201,47 @@ def build_site(project: Project, *, preview: bool = False) -> Path:
         If Sphinx warns, a page would load something from another host, or a link to a file of
         the site is broken.
     """
-    work = project.build / "site"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    sources = _sources(project)
+    preview = missing is not None
+    work = project.build / "sphinx"
+    frame = work / "frame.sha256"
+    write_stubs(project, missing or {})
+    extras = Extras.of(project)
+    stamp, wanted = _stamp(project, extras), _frame(project)
+    known = frame.read_text(encoding="utf-8") if frame.is_file() else ""
+    if known != wanted or preview or project.address:
+        shutil.rmtree(work, ignore_errors=True)
+    frame.unlink(missing_ok=True)
+    shutil.rmtree(work / "_build" / "html" / "_static", ignore_errors=True)  # all of it is copied
+    write_atomic(work / "config.yml", yaml.safe_dump(settings(project, extras), sort_keys=False))
     strict = () if preview else ("-W", "-n", "--keep-going")
-    result = _jupyter_book(project, work, "--all", *strict)
+    result = _jupyter_book(project, work, *strict)
     write_atomic(project.build / "site.log", result.stdout)
     if result.returncode:
         raise BuildFailed("\n".join(_warnings(project, result.stdout)))
-    built = work / "_build" / "html"
-    if preview:
-        swap(built, project.build / "preview")
-        return project.build / "preview" / "index.html"
-    problems = check_site(built, project.prefix)
+    new = project.build / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(work / "_build" / "html", new)
+    if extras.lite:
+        add_lite(project, extras.lite, new)
+    if extras.pdf:
+        shutil.copy(extras.pdf, new)
+    problems = [] if preview else check_site(new, project.prefix)
     if problems:
         raise BuildFailed("\n".join(problems))
-    swap(built, project.html)
-    write_atomic(project.build / STAMP, sources)
-    shutil.rmtree(work, ignore_errors=True)
-    return project.html / "index.html"
-
-
-def check_links(project: Project) -> int:
-    """Ask every external link of the staged pages whether it still leads somewhere.
-
-    Returns
-    -------
-    int
-        How many links were asked.
-
-    Raises
-    ------
-    BadInput
-        If the pages have not been staged yet.
-    BuildFailed
-        With one line for each broken link.
-    """
-    if not project.staged.is_dir():
-        raise BadInput("there are no pages yet: run `collapse-book build`")
-    with project.lock():
-        work = project.build / "linkcheck"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        result = _jupyter_book(project, work, "--builder", "linkcheck")
-        reports = list(work.rglob("output.json"))
-        if not reports:
-            raise BuildFailed("\n".join(_warnings(project, result.stdout)))
-        links = [json.loads(line) for line in reports[0].read_text(encoding="utf-8").splitlines()]
-        shutil.rmtree(work)
-    asked = {link["uri"]: link for link in links if is_remote(link["uri"])}
-    broken = [
-        f"{link['filename']}, line {link['lineno']}: {uri}: {' '.join(link['info'].split())}"
-        for uri, link in asked.items()
-        if link["status"] in ("broken", "timeout")
-    ]
-    if broken:
-        raise BuildFailed(
-            "\n".join([*broken, f"{len(broken)} of {counted(len(asked), 'link')} broken"])
-        )
-    return len(asked)
+    place = project.build / "preview" if preview else project.html
+    swap(new, place)
+    if not preview:
+        write_atomic(frame, wanted)
+        write_atomic(project.build / STAMP, stamp)
+    return place / "index.html"
 
 
 def _jupyter_book(project: Project, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run Jupyter Book on the staged pages; what it says goes into one text."""
     command = [
         *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
-        *("build", str(project.book), "--path-output", str(work), *options),
+        *("build", str(project.book), "--path-output", str(work)),
+        *("--config", str(work / "config.yml"), *options),
     ]
     return subprocess.run(
         command,
@@ -223,67 +290,67 @@ def recover(place: Path) -> None:
             old.rename(place)
 
 
-class _Links(HTMLParser):
+@dataclass(frozen=True)
+class _Page:
     """What a page loads by itself, where its links lead, and the anchors it offers."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.linked: list[str] = []
-        self.css: list[str] = []
-        self.anchors: set[str] = set()
-        self._in_style = False
+    loaded: list[str]
+    linked: list[str]
+    anchors: set[str]
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        for name in LOADS.get(tag, ()):
-            if values.get(name):
-                urls = values[name].split(",") if name == "srcset" else [values[name]]
-                self.loaded += [url.split()[0] for url in urls if url.strip()]
-        if tag == "link" and LOADED_LINKS & set(values.get("rel", "").lower().split()):
-            self.loaded.append(values.get("href", ""))
-        if tag == "a" and values.get("href"):
-            self.linked.append(values["href"])
-        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
-        self.css.append(values.get("style", ""))
-        self._in_style = tag == "style"
-
-    def handle_data(self, data: str) -> None:
-        if self._in_style:
-            self.css.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
+    @classmethod
+    def of(cls, text: str) -> _Page:
+        text, loaded, linked = DATA.sub('"data:"', text), [], []  # pictures are most of a page
+        for tag, content in TAG.findall(SCRIPT.sub(r"\1", text)):
+            values = {name: html.unescape(a or b) for name, a, b in ATTRIBUTE.findall(content)}
+            for name in LOADS.get(tag, ()):
+                urls = values.get(name, "").split("," if name == "srcset" else "\n")
+                loaded += [url.split()[0] for url in urls if url.strip()]
+            if tag == "link" and LOADED_LINKS & set(values.get("rel", "").lower().split()):
+                loaded.append(values.get("href", ""))
+            if tag == "a" and values.get("href"):
+                linked.append(values["href"])
+        styles = [a or b for a, b in STYLE.findall(text)]
+        loaded += [url for style in styles for url in css_urls(style)]
+        return cls(loaded, linked, {html.unescape(anchor) for anchor in ANCHOR.findall(text)})
 
 
-def check_site(html: Path, prefix: str = "/") -> list[str]:
+def check_site(site: Path, prefix: str = "/") -> list[str]:
     """Problems of a built site: requests to other hosts, and links that lead nowhere.
 
     Links from the root, which the page for unknown addresses has, must begin with ``prefix``.
     """
     problems: list[str] = []
-    pages: dict[Path, _Links] = {}
-    for path in sorted(html.rglob("*.html")):
-        if path.relative_to(html).parts[0] != "_static":  # templates of the theme
-            pages[path.resolve()] = parser = _Links()
-            parser.feed(path.read_text(encoding="utf-8"))
-    for path, parser in pages.items():
-        page = str(path.relative_to(html.resolve()))
-        loaded = [*parser.loaded, *(url for css in parser.css for url in css_urls(css))]
-        problems += [f"{page} loads {url} from another host" for url in loaded if is_remote(url)]
-        for url in dict.fromkeys([*loaded, *parser.linked]):
-            inside = url if is_remote(url) else url.removeprefix(prefix)
-            base = html.resolve() / "index.html" if inside != url else path
-            if not _leads_somewhere(inside, base, pages):
-                problems.append(f"{page} links to {url}, which is not there")
-    for path in sorted(html.rglob("*.css")):
-        for url in css_urls(path.read_text(encoding="utf-8")):
-            if is_remote(url):
-                problems.append(f"{path.relative_to(html)} loads {url} from another host")
+    files = {path.relative_to(site).as_posix() for path in site.rglob("*")} | {"."}
+    pages = {
+        name: _Page.of((site / name).read_text(encoding="utf-8"))
+        for name in sorted(files)
+        if name.endswith(".html") and not name.startswith(("_static/", "lite/"))
+    }
+    for name, page in pages.items():
+        problems += [
+            f"{name} loads {url} from another host" for url in page.loaded if is_remote(url)
+        ]
+        for url in dict.fromkeys([*page.loaded, *page.linked]):
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                continue
+            inside = parts.path.removeprefix(prefix)
+            folder = "" if inside != parts.path else posixpath.dirname(name)
+            target = posixpath.normpath(posixpath.join(folder, unquote(inside)))
+            target = target if parts.path else name
+            known = pages[target].anchors if target in pages else {parts.fragment}
+            if target not in files or (parts.fragment and unquote(parts.fragment) not in known):
+                problems.append(f"{name} links to {url}, which is not there")
+    for name in sorted(files):
+        if name.endswith(".css"):
+            for url in css_urls((site / name).read_text(encoding="utf-8")):
+                if is_remote(url):
+                    problems.append(f"{name} loads {url} from another host")
     return problems
 
 
-def css_urls(text: str) -> Iterable[str]:
+def css_urls(text: str) -> list[str]:
     """URLs that a style sheet loads."""
     return [found["url"] or found["import"] for found in CSS_URL.finditer(text)]
 
@@ -291,13 +358,3 @@ def css_urls(text: str) -> Iterable[str]:
 def is_remote(url: str) -> bool:
     """Whether a URL leads to another host."""
     return bool(urlsplit(url).netloc)
-
-
-def _leads_somewhere(url: str, page: Path, pages: Mapping[Path, _Links]) -> bool:
-    parts = urlsplit(url)
-    if parts.scheme or parts.netloc:
-        return True
-    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-    if parts.fragment and target in pages:
-        return unquote(parts.fragment) in pages[target].anchors
-    return target.exists()

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from collapse_book.errors import BuildFailed, counted, suggestion
 from collapse_book.gate import GLUE_PREFIX, claims_of, glue_key, outputs_of
 from collapse_book.notebooks import Notebook, joined, parameters_of
+from collapse_book.pages import table_cell
 from collapse_book.scenarios import Scenario
-from collapse_book.stage import table_cell
 
 
 def what_if_page(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from collapse_book.notebooks import install_cell
+from collapse_book.notebooks import INSTALL_CELL
 from collapse_book.project import Project
 
 PARAMETERS = """\
@@ -62,7 +62,7 @@ class Author:
             written.append(cell)
 
         add(f"md:# {title}\n\nA question.")
-        add(install_cell(self.project), ["colab-install", "remove-cell"])
+        add(INSTALL_CELL, ["colab-install", "remove-cell"])
         add(parameters, ["parameters"])
         add(USE)
         for cell in cells:
@@ -93,6 +93,13 @@ class Author:
         self.write("book/_toc.yml", f"format: jb-book\nroot: index\nchapters:\n{entries}")
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests run as in a clone that came from nowhere, also where CI names a repository."""
+    for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "BOOK_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def author(tmp_path: Path) -> Author:
     """An empty book: settings, a front page, a library of four modules."""
@@ -104,7 +111,6 @@ def author(tmp_path: Path) -> Author:
         only_build_toc_files: true
         exclude_patterns: [".*", "_build", "_vendor"]
         execute: {execute_notebooks: "off"}
-        repository: {url: https://github.com/example/miniature, branch: main, path_to_book: ""}
         sphinx:
           config:
             extensions: [myst_nb, jupyter_book, sphinx_external_toc, sphinx.ext.intersphinx,
@@ -118,10 +124,20 @@ def author(tmp_path: Path) -> Author:
     author.toc()
     author.write("constraints.txt", "numpy==2.0\n")
     author.write(
+        "pyproject.toml",
+        """
+        [project]
+        name = "collapse-utils"
+        requires-python = ">=3.11"
+        dependencies = ["numpy>=2.0"]
+        """,
+    )
+    author.write(
         "collapse_utils/__init__.py",
         """
         from importlib import import_module
 
+        __version__ = "0.1.0"
         _EXPORTS = {"recurse": "loop", "Replace": "workflows"}
         _MODULES = ("figures", "gaussian", "loop", "workflows")
 

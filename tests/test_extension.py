@@ -1,18 +1,18 @@
-"""What the press adds to Sphinx: row headers, linked terms, an index with chapters, a 404 page."""
+"""What the press adds to Sphinx: row headers, linked terms, launch buttons, a 404 page."""
 
 from __future__ import annotations
 
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-from collapse_book.extension import glossary_terms, root_links
+from collapse_book.extension import glossary_terms, offer, root_links
 
-TEMPLATES = Path(__file__).parents[1] / "book" / "_templates"
 GLOSSARY = """# Glossary
 
 ```{glossary}
@@ -48,13 +48,13 @@ def site(tmp_path_factory) -> Path:
     (source / "index.md").write_text(f"{PAGE}\n```{{toctree}}\nglossary\n```\n")
     out, warnings = source / "_out", io.StringIO()
     settings = {
-        "extensions": ["myst_parser", "notfound.extension", "collapse_book.extension"],
+        "extensions": ["myst_nb", "notfound.extension", "collapse_book.extension"],
         "exclude_patterns": ["_out"],
         "glossary_common": ["mix"],
         "html_baseurl": "https://example.org/mini/",
         "html_theme": "basic",
-        "notfound_urls_prefix": "/mini/",
-        "templates_path": [str(TEMPLATES)],
+        "html_use_index": False,
+        "nb_execution_mode": "off",
     }
     with docutils_namespace():
         app = Sphinx(
@@ -79,14 +79,6 @@ def test_first_use_in_prose_is_linked_once_and_common_words_are_not(site):
     assert links == [("term-model-collapse", "Model collapse"), ("term-lineage", "lineages")]
 
 
-def test_index_leads_to_the_glossary_and_to_the_first_use(site):
-    text = (site / "genindex.html").read_text()
-    assert '<a href="glossary.html#term-lineage">lineage</a>' in text
-    assert '<a href="index.html#use-lineage" aria-label="lineage, A page about lineages">' in text
-    assert 'id="use-lineage"' in (site / "index.html").read_text()
-    assert "<table" not in text
-
-
 def test_page_for_unknown_addresses_links_from_the_root(site):
     text = (site / "404.html").read_text()
     assert not re.search(r'(href|src|action)="(?!"|/mini/|#|https?:)', text)
@@ -100,3 +92,40 @@ def test_only_links_inside_the_site_are_moved_to_the_root():
 
 def test_without_a_glossary_there_are_no_terms(tmp_path):
     assert glossary_terms(tmp_path / "glossary.md") == {}
+
+
+def offered(page: str = "notebooks/one", **config: object) -> dict[str, dict[str, str]]:
+    """Addresses of the buttons of a page by group and text."""
+    settings = {"collapse_repository": "", "collapse_branch": "gh-pages"}
+    settings |= {"collapse_lite": [], "collapse_pdf": ""} | config
+    groups = [{"label": "download-buttons", "buttons": []}, {"label": "fullscreen-button"}]
+    context = {"header_buttons": groups, "pathto": lambda path, _: f"../{path}"}
+    app = SimpleNamespace(config=SimpleNamespace(**settings))
+    offer(app, page, "page.html", context, object())
+    return {
+        group["label"]: {button["text"]: button["url"] for button in group.get("buttons", [])}
+        for group in context["header_buttons"]
+    }
+
+
+NOTHING = {"download-buttons": {}, "fullscreen-button": {}}
+
+
+def test_without_an_address_no_button_leads_anywhere():
+    assert offered() == NOTHING
+
+
+def test_colab_opens_the_published_copy():
+    address = "https://colab.research.google.com/github/a/b/blob/gh-pages/download/one.ipynb"
+    assert offered(collapse_repository="a/b")["launch-buttons"] == {"Colab": address}
+    assert offered("glossary", collapse_repository="a/b") == NOTHING
+
+
+def test_browser_and_pdf_are_offered_where_they_are():
+    lite = offered(collapse_lite=["one"])["launch-buttons"]
+    assert lite == {
+        "This browser (loads tens of MB)": "../lite/notebooks/index.html?path=one.ipynb"
+    }
+    assert offered("notebooks/two", collapse_lite=["one"]) == NOTHING
+    pdf = offered("glossary", collapse_pdf="book.pdf")["download-buttons"]
+    assert pdf == {"The book as PDF": "../book.pdf"}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 
 import pytest
 from conftest import Author
 
-from collapse_book import browser, pdf
+from collapse_book import pdf
 from collapse_book.errors import BadInput
 
 PAGE = """<html><head><link rel="stylesheet" href="_static/a.css">
@@ -27,7 +28,6 @@ def built(author: Author) -> Author:
         title: "A miniature: in print"
         author: Nobody
         project: miniature
-        html: {baseurl: https://example.org/miniature/}
         """,
     )
     author.write(
@@ -40,8 +40,6 @@ def built(author: Author) -> Author:
             chapters:
               - file: notebooks/one
               - file: about
-          - chapters:
-              - file: genindex
         """,
     )
     author.write(
@@ -77,7 +75,10 @@ def test_book_is_bound_in_reading_order_with_parts(built: Author):
     assert "2026-01-02 03:04 UTC" in text
 
 
-def test_links_lead_into_the_book_or_to_the_published_site(built: Author):
+def test_links_lead_into_the_book_or_to_the_published_site(built: Author, monkeypatch):
+    alone = pdf.bound(built.project, list(pdf.reading_order(built.project)))
+    assert "<a>file</a>" in alone and "http" not in alone
+    monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/miniature/")
     text = pdf.bound(built.project, list(pdf.reading_order(built.project)))
     assert '<a href="#notebooks-one--part">one</a>' in text
     assert '<section id="notebooks-one--part">' in text
@@ -95,11 +96,14 @@ def test_paper_has_solutions_and_stills_but_no_plumbing_and_no_dark_figures(buil
         assert gone not in text
 
 
-def test_pdf_has_a_page_for_each_leaf_and_numbers_in_the_contents(built: Author, tmp_path):
+def test_pdf_has_a_page_for_each_leaf_and_numbers_in_the_contents(
+    built: Author, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pdf, "is_current", lambda project: True)
     if any(importlib.util.find_spec(name) is None for name in ("playwright", "pypdf")):
         pytest.skip("the extra `pdf` is not installed: nothing is printed")
     try:
-        browser.find_chromium()
+        pdf.find_chromium()
     except BadInput as error:
         pytest.skip(f"{error}: nothing is printed")
     from pypdf import PdfReader
@@ -131,3 +135,19 @@ def test_cover_shows_the_drawing_that_the_site_has(built: Author):
     built.write("_build/html/_static/cover.svg", "<svg/>")
     (source,) = re.findall(r'<img alt="" src="([^"]+)">', pdf.cover(built.project))
     assert (built.project.build / source).is_file()
+
+
+def test_without_a_current_site_nothing_is_printed(built: Author):
+    pytest.importorskip("pypdf")
+    with pytest.raises(BadInput, match="run `collapse-book build`"):
+        pdf.print_book(built.project, None, lambda line: None)
+
+
+def test_missing_browser_is_one_line(monkeypatch):
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    with pytest.raises(BadInput, match="CHROMIUM=/nowhere/chromium is no program: install"):
+        pdf.find_chromium()
+    monkeypatch.delenv("CHROMIUM")
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(BadInput, match="no Chromium or Chrome found: install chromium"):
+        pdf.find_chromium()

@@ -47,7 +47,7 @@ def test_prose_does_not_change_the_key(chapter: Author):
 
 def test_install_cell_does_not_change_the_key(chapter: Author):
     before = key(chapter)
-    edit(chapter, "notebooks/gaussian.ipynb", "example/miniature", "other/place")
+    edit(chapter, "notebooks/gaussian.ipynb", "library is missing", "library is gone")
     assert key(chapter) == before
 
 

@@ -1,4 +1,4 @@
-"""Staging: outputs merged into current prose, figures numbered, nothing private left."""
+"""Pages: outputs merged into current prose, figures numbered, nothing private left."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import pytest
 from conftest import Author
 from test_press_gate import claims, figure, glued
 
-from collapse_book.notebooks import read_notebook
+from collapse_book.notebooks import INSTALL_CELL, read_notebook
 from collapse_book.pages import (
-    colab_section,
+    colophon,
     front_figure,
     ledger_page,
-    speed_page,
+    merge,
+    page,
+    render,
     status_page,
+    write_pages,
 )
-from collapse_book.stage import citation, colophon, merge, page, stage
 from collapse_utils import Ledger
 
 RECORD = {
@@ -74,14 +76,14 @@ def test_other_code_than_was_executed_is_refused(notebook):
         merge(notebook, executed)
 
 
-def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(notebook):
+def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(author: Author, notebook):
     output = figure()
     output["data"]["text/html"] = [
         "<figure class='collapse-figure'><img alt='line chart'>",
         "<figcaption>A caption.\nIn two lines.</figcaption></figure>",
     ]
     merged = merge(notebook, executed_copy(notebook, [output, glued()]))
-    staged = page(merged)["cells"][-1]
+    staged = page(author.project, "gaussian", merged)["cells"][-2]
     assert staged["metadata"]["mystnb"] == {"figure": {"name": "fig-a", "caption": "A caption."}}
     assert staged["outputs"][0]["data"]["text/html"] == (
         "<figure class='collapse-figure'><img alt='line chart'></figure>"
@@ -89,21 +91,23 @@ def test_figure_gets_sphinx_name_and_caption_in_place_of_its_own(notebook):
     assert "figcaption" in "".join(merged["cells"][-1]["outputs"][0]["data"]["text/html"])
 
 
-def test_page_says_how_long_it_took_to_run(notebook):
+def test_page_says_how_long_it_took_to_run(author: Author, notebook):
     notebook["cells"][0]["source"] += "\n\n| | |\n|---|---|\n| **Time** | 20 minutes to read |"
-    staged = page(merge(notebook, executed_copy(notebook, [])))
+    staged = page(author.project, "gaussian", merge(notebook, executed_copy(notebook, [])))
     assert (
         "| 20 minutes to read, 2 s to run when this page was made |"
         in (staged["cells"][0]["source"])
     )
 
 
-def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebook):
-    text = colophon("gaussian", merge(notebook, executed_copy(notebook, [], {"n_samples": 5})))
+def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(author: Author, notebook):
+    merged = merge(notebook, executed_copy(notebook, [], {"n_samples": 5, "dataset": "a|b"}))
+    text = colophon(author.project, "gaussian", merged)
     for part in (
         "2026-01-02 03:04 UTC in 1.5 s with seed 1",
         "| `n_samples` | `5` | training-set size M per generation |",
         "| `rate` | `0.5` |",
+        "| `dataset` | `a\\|b` |",
         "python 3.11.7, numpy 2.4.6",
         "Linux x86_64, 2 cores",
         'href="../download/gaussian.ipynb"',
@@ -113,30 +117,54 @@ def test_colophon_says_when_how_long_seed_parameters_versions_and_machine(notebo
         assert part in text
 
 
-def test_page_can_be_cited_with_address_date_and_version(author: Author, notebook):
+def test_page_can_be_cited_with_date_version_and_the_address_there_is(
+    author: Author, notebook, monkeypatch
+):
     config = (author.root / "_config.yml").read_text()
-    author.write(
-        "_config.yml", f"{config}author: A. Nobody\nhtml: {{baseurl: https://a.b/book/}}\n"
-    )
-    text = citation(author.project, "gaussian", merge(notebook, executed_copy(notebook, [])))
+    author.write("_config.yml", f"{config}author: A. Nobody\n")
+    merged = merge(notebook, executed_copy(notebook, []))
+    text = colophon(author.project, "gaussian", merged)
     for part in (
         "@incollection{collapse-gaussian,",
         "title     = {{It} forgets}",
         "author    = {{A. Nobody}}",
         "year      = {2026}",
-        "url       = {https://a.b/book/notebooks/gaussian.html}",
-        "note      = {Executed 2026-01-02; version ",
+        "note      = {Executed 2026-01-02, version ",
     ):
         assert part in text
+    assert "url " not in text
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "a/b")
+    text = colophon(author.project, "gaussian", merged)
+    assert "url       = {https://github.com/a/b}" in text
+    monkeypatch.setenv("BOOK_ADDRESS", "https://a.example/b")
+    text = colophon(author.project, "gaussian", merged)
+    assert "url       = {https://a.example/b/notebooks/gaussian.html}" in text
 
 
-def test_staged_page_and_download(author: Author, notebook):
+def test_pages_and_downloads_are_written_once_and_go_with_their_chapter(author: Author, notebook):
     merged = merge(notebook, executed_copy(notebook, [figure()]))
-    stage(author.project, "gaussian", merged)
-    staged = read_notebook(author.root / "book/notebooks/gaussian.ipynb")
-    assert "Colophon" in staged["cells"][-1]["source"]
+    write_pages(author.project, {"gaussian": merged, "other": merged})
+    staged = author.root / "book/notebooks/gaussian.ipynb"
+    assert "Colophon" in read_notebook(staged)["cells"][-1]["source"]
     download = read_notebook(author.root / "book/_vendor/download/gaussian.ipynb")
+    install = download["cells"][1]
+    assert install["source"] != INSTALL_CELL and "WHEEL" in install["source"]
+    install |= {"source": INSTALL_CELL, "metadata": {"tags": install["metadata"]["tags"]}}
     assert download == read_notebook(author.root / "notebooks/gaussian.ipynb")
+    assert "[It forgets](notebooks/gaussian.html)" in (
+        author.root / "book/_vendor/llms.txt"
+    ).read_text("utf-8")
+
+    written = {path: path.stat().st_mtime_ns for path in author.project.book.rglob("*.*")}
+    write_pages(author.project, {"gaussian": merged})
+    left = {path: path.stat().st_mtime_ns for path in author.project.book.rglob("*.*")}
+    assert sorted(p.relative_to(author.root).as_posix() for p in written.keys() - left.keys()) == [
+        "book/_vendor/download/other.ipynb",
+        "book/notebooks/other.ipynb",
+    ]
+    changed = {path.name for path in left if left[path] != written[path]}
+    assert changed == {"status.md", "parameters.md", "llms.txt"}
 
 
 def test_ledger_holds_every_claim_and_links_back(notebook):
@@ -156,9 +184,11 @@ def test_ledger_holds_every_claim_and_links_back(notebook):
     assert "must hold" in text
 
 
-def test_status_has_seconds_date_parameters_and_counts(notebook):
+def test_status_has_seconds_date_parameters_counts_and_what_did_not_run(author: Author, notebook):
+    author.toc("gaussian", "late")
     merged = merge(notebook, executed_copy(notebook, [claims()]))
-    row = status_page({"gaussian": merged}).splitlines()[-1]
+    *_, row, missing = status_page(author.project, {"gaussian": merged}).splitlines()
+    assert missing == "| {doc}`/notebooks/late` | did not run | | | |"
     assert row.startswith(
         "| {doc}`/notebooks/gaussian` | 2026-01-02 03:04 | 1.5 | 1 reproduced | `s"
     )
@@ -167,7 +197,7 @@ def test_status_has_seconds_date_parameters_and_counts(notebook):
 
 def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
     merged = merge(notebook, executed_copy(notebook, [figure()]))
-    assert front_figure({"gaussian": merged}) == ""
+    assert front_figure({"gaussian": merged}).strip() == ""
     hero = figure(name="fig-hero", caption="Digits that fade.")
     hero["data"]["text/html"] += "<figcaption>Digits that fade.</figcaption>"
     merged = merge(notebook, executed_copy(notebook, [hero]))
@@ -181,8 +211,8 @@ MACHINE = {"platform": "Linux", "processor": "A chip", "cores": 2}
 
 
 def test_recorded_runs_say_that_they_are(author: Author, notebook):
-    project = author.project
-    assert colab_section(project) == ""
+    merged = {"gaussian": merge(notebook, executed_copy(notebook, []))}
+    assert "recorded run" not in status_page(author.project, merged)
     record = {
         "date": "2026-01-02T03:04:05+00:00",
         "machine": MACHINE,
@@ -190,23 +220,13 @@ def test_recorded_runs_say_that_they_are(author: Author, notebook):
         "chapters": {"gaussian": {"seconds": 12.3, "megabytes": 1234}, "gone": {}},
     }
     author.write("recorded/colab.json", json.dumps(record))
-    text = colab_section(project)
+    text = status_page(author.project, merged)
     assert "*recorded run*" in text and "numpy 2.0.2" in text
     assert text.endswith("| {doc}`/notebooks/gaussian` | 12 | 1,234 |\n")
 
     entry = {"question": "How fast? Process time.", "about": ["Two ways."]}
     entry |= {"tables": ["a 1x\nb 9x"], "missed": ["test_goal: below 10"]}
-    author.write("recorded/bench.json", json.dumps(record | {"files": {"bench_a.py": entry}}))
-    text = speed_page(project)
+    text = render("speed.md", **record, files={"bench_a.py": entry})
     assert "*recorded run* of 2026-01-02" in text
     assert "## How fast?\n\nProcess time.\n\nTwo ways.\n\n```text\na 1x\nb 9x\n```" in text
     assert "**Goal missed.** `test_goal: below 10`" in text
-    assert "<figure" not in text
-    entry["curves"] = [
-        {"loop": "fast", "grows": grows, "sizes": [1, 10], "seconds": [0.1, 1.0]}
-        for grows in ("n_samples", "n_replicates")
-    ]
-    author.write("recorded/bench.json", json.dumps(record | {"files": {"bench_a.py": entry}}))
-    text = speed_page(project)
-    assert text.count('<img class="only-') == 2
-    assert "2 panels with logarithmic axes: processor time of loops against" in text
