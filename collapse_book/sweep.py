@@ -20,11 +20,11 @@ from collapse_book.cache import cache_key, executed_sources
 from collapse_book.closure import Library
 from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import DaskEngine, Engine, InlineEngine, Outcome, Task, cores
-from collapse_book.grid import Grid, Point
 from collapse_book.notebooks import chapter_parameters, dump_notebook, read_notebook
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.results import AFTER, BEFORE, tidy
+from collapse_book.scenarios import Grid, Point
 from collapse_book.shelf import Shelf
 
 if TYPE_CHECKING:

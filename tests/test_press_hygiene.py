@@ -55,7 +55,7 @@ def test_clean_notebook_passes(author: Author):
         (set_cell(2, metadata={}), "parameters cell: needs one cell tagged 'parameters', has 0"),
         (set_cell(2, source="n: int = 1  # size"), "needs `seed: int"),
         (set_cell(2, source="seed: int = 1  # seed"), "needs `seed: int"),
-        (set_cell(2, source="seed = 1"), "parameters cell: line 1 must read"),
+        (set_cell(2, source="seed = 1"), "parameters cell: line 1: write"),
         (set_cell(3, source="print(seed)"), "parameter rate is never used"),
         (lambda nb: nb.update(nbformat_minor=4), "must be nbformat 4.5"),
         (lambda nb: nb["metadata"].update(kernelspec={"name": "conda"}), "kernelspec must be"),
