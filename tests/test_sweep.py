@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -238,12 +239,13 @@ def test_figure_shows_claims_measured_at_one_place_and_numbers_that_vary():
     results = pd.concat(frames, ignore_index=True)
     assert choose(results) == ["Z1", "share"]
     figure = draw(results, "walk", ("n_samples", "seed"), [])
-    panels = [ax.get_title() for ax in figure.axes]
-    assert panels[:2] == ["Z1: It is one.", "share"]
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["Z1: It is one.", "share"]
     assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["Z1", "Z2", "Z3"]
     assert {text.get_text() for text in figure.axes[2].texts} == {"4/4", "0/4"}
-    means = figure.axes[0].lines[1].get_xydata()
-    np.testing.assert_allclose(means, [[5, 1.15], [50, 1.15]])
+    mean, law = (line.get_xydata() for line in figure.axes[0].lines)
+    np.testing.assert_allclose(mean, [[5, 1.15], [50, 1.15]])
+    np.testing.assert_allclose(law, [[5, 1.0], [50, 1.0]])
+    assert len(figure.axes[0].collections[0].get_offsets()) == 8
     assert figure.get_suptitle() == "walk: 8 points over n_samples, seed"
     assert encode(figure).startswith(b"\x89PNG")
 
@@ -253,9 +255,51 @@ def test_figure_of_a_single_point_names_it_and_shows_a_text_as_such():
     results = tidy("key", parameters, executed(parameters, [claim("Z1", 1.02)]))
     figure = draw(results[results["kind"] != "run"], "walk", ("n_samples", "seed"), ["Z1", "word"])
     assert figure.get_suptitle() == "walk: 1 point, n_samples=50, seed=2"
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["50"]
-    assert figure.axes[0].get_legend() is None
-    assert [text.get_text() for text in figure.axes[1].texts] == ["no number: often"]
+    assert figure.axes[0].get_legend() is None or len(figure.axes[0].lines) == 2
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["often"]
+    assert encode(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("values", "colours", "kinds"),
+    [
+        ([3], None, "numbers"),
+        ([3], [1.0], "claims"),
+        (["digits"], [True], "words"),
+        ([3, 50], list("abcdef"), "constant"),
+        (list(range(2, 40)), [0.1, 0.2, 1e6], "claims"),
+        (["a", "b"], None, "far"),
+        ([True, False], [True, False], "claims"),
+        ([0, 100], None, "zero"),
+    ],
+)
+def test_whatever_was_varied_and_found_there_is_a_figure(values, colours, kinds):
+    rows = []
+    for n, (value, colour, seed) in enumerate(
+        itertools.product(values, colours or [0], (1, 2**63 - 1))
+    ):
+        point = {"point": str(n), "first": value, "second": colour, "seed": seed}
+        blank = dict.fromkeys(("se", "law", "points", "value"), math.nan)
+        result = {
+            **point,
+            **blank,
+            "kind": "number",
+            "name": "share",
+            "statement": "",
+            "text": "often",
+        }
+        measured = {"constant": 2.0, "words": math.nan, "far": 10.0 ** (n % 7 * 40), "zero": 0.0}
+        rows.append(result | {"value": measured.get(kinds, n)})
+        if kinds == "claims":
+            claim = {"kind": "claim", "law": 1.0, "statement": "It grows.", "points": 1}
+            verdicts = ("reproduced", "unresolved", "contradicted")
+            rows.append(result | claim | {"name": "Z1", "value": n / 7, "verdict": verdicts[n % 3]})
+    table = pd.DataFrame(rows).assign(verdict=lambda t: t.get("verdict", ""))
+    varied = ("first", "second", "seed") if colours else ("first", "seed")
+    figure = draw(table, "walk", varied, [])
+    assert len(figure.axes) == (3 if kinds == "claims" else 1)
+    for ax in figure.axes[: len(figure.axes) - (kinds == "claims")]:
+        assert len(ax.collections[0].get_offsets()) == table["point"].nunique()
     assert encode(figure).startswith(b"\x89PNG")
 
 
