@@ -11,8 +11,7 @@ import click
 
 from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import try_to_write, write_atomic
-from collapse_book.gate import check_book
-from collapse_book.hygiene import check_notebook, fix_notebook
+from collapse_book.gate import check_book, check_notebook, fix_notebook
 from collapse_book.notebooks import chapter_parameters, read_notebook, title
 from collapse_book.parameters import validate
 from collapse_book.project import Project

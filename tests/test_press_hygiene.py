@@ -8,7 +8,9 @@ import nbformat
 import pytest
 from conftest import Author
 
-from collapse_book.hygiene import check_notebook, fix_notebook
+from collapse_book.errors import BadInput
+from collapse_book.gate import check_notebook, fix_notebook
+from collapse_book.notebooks import chapter_parameters
 
 
 def findings(author: Author) -> list[str]:
@@ -110,6 +112,35 @@ def test_typed_measured_number_is_found(author: Author, sentence, found):
 def test_typed_run_time_is_found(author: Author, text, found):
     author.chapter("gaussian", f"md:A sentence before.\n\n{text}")
     assert ["types the time" in line for line in findings(author)] == [True] * found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a notebook: Expecting value"),
+        (b"{" * 100_000, "is not a notebook: "),
+        (b"[" * 100_000, "is not a notebook: maximum recursion depth"),
+        (b"\xff", "is not a notebook: 'utf-8' codec can't decode"),
+        (b"<<<<<<< HEAD\n{}", "is not a notebook: Expecting value"),
+        (b"[]", "is not a notebook: it lacks cells"),
+        (b'{"cells": {}, "metadata": {}}', "is not a notebook: it lacks cells"),
+        (b'{"cells": [3], "metadata": {}}', "is not a notebook: it lacks cells"),
+        (b'{"cells": [{"cell_type": "code"}], "metadata": {}}', "or a cell its source"),
+        (
+            b'{"cells": [{"cell_type": "code", "metadata": {}, "source": [1]}], "metadata": {}}',
+            "or a cell its source",
+        ),
+        (b'{"cells": [], "metadata": {"a": ' + b"9" * 5000 + b"}}", "is not a notebook: Exceeds"),
+    ],
+)
+def test_what_is_no_notebook_is_one_line(author: Author, content, message):
+    author.chapter("gaussian")
+    author.project.notebook("gaussian").write_bytes(content)
+    for look in (check_notebook, fix_notebook, chapter_parameters):
+        with pytest.raises(BadInput) as error:
+            look(author.project, "gaussian")
+        assert message in str(error.value) and "\n" not in str(error.value)
+        assert "gaussian.ipynb" in str(error.value)
 
 
 def test_fix_makes_an_executed_notebook_clean(author: Author):

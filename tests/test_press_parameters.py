@@ -30,6 +30,14 @@ def test_cell_is_read_with_types_ranges_and_help():
     assert (quick.type, quick.default) == ("bool", False)
 
 
+@pytest.mark.parametrize("end", ["[1]", "[Somebody 2024]", "[a]"])
+def test_brackets_at_the_end_of_a_help_are_allowed_values_only_if_they_name_several(end):
+    (n,) = read_cell(f"n: int = 3  # size, as in {end}")
+    assert (n.help, n.choices, n.low, n.high) == (f"size, as in {end}", (), None, None)
+    (n,) = read_cell(f"n: int = 3  # size, as in {end} [1|3]")
+    assert (n.help, n.choices) == (f"size, as in {end}", (1, 3))
+
+
 def test_hash_inside_text_is_not_a_comment():
     (colour,) = read_cell('colour: str = "#d55e00"  # colour of the model')
     assert (colour.default, colour.help) == ("#d55e00", "colour of the model")
@@ -44,6 +52,7 @@ def test_hash_inside_text_is_not_a_comment():
         ("n: int = 2 * m  # sample size", "literal"),
         ("n: int = 3", "needs a comment"),
         ("n: int = 3  # [1..]", "needs a comment"),
+        ("n: int = 3  # size [1|2]", "must be one of 1, 2, got 3"),
         ("n: int = 3  # size [4..]", "must be an integer >= 4, got 3"),
         ("n: int = 3.0  # size", "must be an integer, got 3.0"),
         ("n: int = 3  # size [5..4]", "lower end"),
