@@ -59,13 +59,17 @@ output = click.option(
 def executes(command: Command) -> Command:
     """Options of the commands that execute; they are the fields of `press.Options`."""
     for option in (
-        click.option("--jobs", "-j", type=click.IntRange(1), help="Worker processes [cores]."),
+        click.option(
+            "--jobs", "-j", type=click.IntRange(1, 10**4), help="Worker processes [cores]."
+        ),
         click.option(
             "--scheduler",
             metavar="ADDRESS",
             help="Run on the workers of this Dask scheduler, such as tcp://127.0.0.1:8786.",
         ),
-        click.option("--timeout", type=click.FloatRange(1), help="Seconds that one cell may take."),
+        click.option(
+            "--timeout", type=click.IntRange(1, 10**7), help="Seconds that one cell may take."
+        ),
         click.option("--force", is_flag=True, help="Execute even what has not changed."),
     ):
         command = option(command)
@@ -368,9 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(error.format_message())
         code = 2
     except click.ClickException as error:
-        code = _fail(error.format_message(), 2)
+        code = _fail(" ".join(error.format_message().splitlines()), 2)
     except BadInput as error:
-        code = _fail(str(error), 2)
+        code = _fail(" ".join(str(error).splitlines()), 2)
     except BuildFailed as error:
         code = _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):

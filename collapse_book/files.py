@@ -115,7 +115,7 @@ def read_yaml(path: Path, name: str) -> Any:
     try:
         with click.open_file(str(path), "rb") as handle:
             text = handle.read(LONGEST_FILE + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+    except (OSError, ValueError, RuntimeError) as error:  # a null in the name, no standard input
         raise BadInput(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
     if len(text) > LONGEST_FILE:
         raise BadInput(f"cannot read {name}: longer than {LONGEST_FILE:,} bytes")

@@ -88,6 +88,7 @@ def press(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("build nothing", "no chapter 'nothing'"),
         ("build --scenario smok", "no scenario 'smok'; did you mean 'smoke'?"),
         ("build --jobs 0", "0 is not in the range"),
+        ("build --timeout nan", "'nan' is not a valid integer"),
         ("bild", "No such command 'bild'"),
         ("--project / list", "no book in /: it needs"),
     ],
