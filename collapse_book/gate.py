@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,13 @@ DURATION = re.compile(
 )
 SENTENCES = re.compile(r"\n\s*\n|\n(?=\s*\|)|(?<=[.!?])\s+(?=[A-Z])")
 NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
+#: Where every sentence that begins a paragraph or an item is a statement, not an illustration.
+STATING = re.compile(r"^#+ .*(Takeaways|findings|Monday)", re.IGNORECASE)
+MONDAY = re.compile(r"[-* ]*\*\*[^*]*Monday")
+ITEM = re.compile(r"([-*]|\d+\.)\s")
+BLOCKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)|\n(?=#)")
+BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
+CLAIM = re.compile(r"\b[A-Z]+\d+[a-z]*\b")
 
 #: A message, and the number of the cell that it is about, counted from 1, or None.
 Problem = tuple[int | None, str]
@@ -296,6 +303,24 @@ def typed_durations(text: str) -> Iterator[str]:
                 f"types the time {' '.join(found[0].split())!r}: the page itself says how long its "
                 "run took; glue another time from the run, or cite its source in the sentence"
             )
+
+
+def unbacked_statements(text: str, claims: Collection[str]) -> Iterator[str]:
+    """Takeaways, findings, advice for Monday and rules in bold of a page that name no claim.
+
+    Bold of less than five words is a term or a label. `check_notebook` does not ask for it yet.
+    """
+    heading = ""
+    for block in BLOCKS.split(CODE_FENCE.sub("", text)):
+        block = block.strip()
+        if block.startswith("#"):
+            heading = block.splitlines()[0]
+        rules = [bold for bold in BOLD.findall(block) if len(bold.split()) >= 5]
+        states = (STATING.match(heading) and ITEM.match(block)) or MONDAY.match(block)
+        ruled = rules and "Exercise" not in heading and not block.startswith(("#", "|"))
+        if (states or ruled) and not set(CLAIM.findall(block)) & set(claims):
+            said = " ".join((rules or [block])[0].split())
+            yield f"states {said[:60]!r} and names no claim behind it"
 
 
 def _wrong_code(cell: Cell, used: set[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from conftest import Author
 
 from collapse_book.errors import BadInput
-from collapse_book.gate import check_notebook, fix_notebook
+from collapse_book.gate import check_notebook, fix_notebook, unbacked_statements
 from collapse_book.notebooks import chapter_parameters
 
 
@@ -141,6 +141,29 @@ def test_what_is_no_notebook_is_one_line(author: Author, content, message):
             look(author.project, "gaussian")
         assert message in str(error.value) and "\n" not in str(error.value)
         assert "gaussian.ipynb" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("## Takeaways\n\n- It falls (A1a).\n- It rises.\n- It stays, A9.\n\nFurther.", 2),
+        ("## Takeaways\n- It falls, `A1a`.", 0),
+        ("## Three findings\n\n1. **It falls.** And\n   more.\n2. It rises (B2).", 1),
+        ("# What to do on Monday\n\n1. Store it.", 1),
+        ("**On Monday.** Store it.", 1),
+        ("- **What to do on Monday.** Store it, as B2 says.", 0),
+        ("It is so: **every row counts\nonce and for all**.", 1),
+        ("It is so: **every row counts once and for all** (B2).", 0),
+        ("This is a **term of art**.", 0),
+        ("## Exercises\n\n**3. Find out how much it is.** Try.", 0),
+        ("| **every row counts once and for all** | x |", 0),
+        ("```\n**every row counts once and for all**\n```", 0),
+    ],
+)
+def test_statement_without_a_claim_is_found(text, found):
+    messages = list(unbacked_statements(text, {"A1a", "B2"}))
+    assert len(messages) == found
+    assert all(message.startswith("states '") for message in messages)
 
 
 def test_fix_makes_an_executed_notebook_clean(author: Author):
