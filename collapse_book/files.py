@@ -1,40 +1,116 @@
-"""Reading YAML strictly and writing files whole."""
+"""Reading YAML as its version 1.2 has it, and writing files whole."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from collapse_book.errors import BadInput, BuildFailed
 
+#: Nobody writes a longer file or number by hand, and some files (/dev/zero) have no end.
+LONGEST_FILE = 1_000_000
+LONGEST_NUMBER = 400
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice, where YAML would keep the last one silently."""
+#: The core schema of YAML 1.2, section 10.3.2: what is none of these is text.
+CORE_SCHEMA = (
+    (re.compile(r"|~|null|Null|NULL"), lambda text: None),
+    (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
+    (re.compile(r"[-+]?[0-9]+"), int),
+    (re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+"), lambda text: int(text, 0)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+    (
+        re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"),
+        lambda text: float(text.replace(".", "")),
+    ),
+)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is written twice", key_node.start_mark
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+
+def read_scalar(text: str) -> int | float | str | bool | None:
+    """Read a number, a truth value or nothing as YAML 1.2 does; other text stays text.
+
+    ``010`` is ten, ``1e-3`` a number; ``12:30``, ``1_000``, ``yes`` and ``2020-01-31`` are text.
+
+    Raises
+    ------
+    ValueError
+        If a number is longer than anybody writes.
+    """
+    for pattern, read in CORE_SCHEMA:
+        if pattern.fullmatch(text):
+            if len(text) > LONGEST_NUMBER:
+                raise ValueError(f"a number of {len(text):,} characters")
+            return read(text)
+    return text
+
+
+class _Loader(yaml.BaseLoader):
+    """Marks plain scalars, whose type their text decides; quoted ones are text."""
+
+    def resolve(self, kind: type, value: str, implicit: tuple[bool, bool]) -> str:
+        if kind is yaml.ScalarNode and implicit[0]:
+            return "plain"
+        return super().resolve(kind, value, implicit)
+
+
+def _build(node: yaml.Node, done: dict[int, Any]) -> Any:
+    """Data of a node. A node with aliases is built once, or aliases of aliases would explode."""
+    if id(node) not in done:
+        done[id(node)] = _build_new(node, done)
+    return done[id(node)]
+
+
+def _build_new(node: yaml.Node, done: dict[int, Any]) -> Any:
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if isinstance(node, yaml.MappingNode) and kind == "map":
+        return _build_mapping(node, done)
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return [_build(item, done) for item in node.value]
+    if isinstance(node, yaml.ScalarNode) and kind in ("plain", "str"):
+        try:
+            return read_scalar(node.value) if kind == "plain" else node.value
+        except ValueError as error:
+            raise _wrong(node, str(error)) from None
+    raise _wrong(node, f"the tag {node.tag!r} is not allowed")
+
+
+def _build_mapping(node: yaml.MappingNode, done: dict[int, Any]) -> dict[Any, Any]:
+    own: dict[Any, Any] = {}
+    merged: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        value = _build(value_node, done)
+        if key_node.tag == "plain" and key_node.value == "<<":
+            for base in value if isinstance(value, list) else [value]:
+                if not isinstance(base, dict):
+                    raise _wrong(value_node, "`<<` takes a mapping or a list of them")
+                merged = base | merged
+            continue
+        key = _build(key_node, done)
+        if not isinstance(key, Hashable):
+            raise _wrong(key_node, "a key must be a single value")
+        if key in own:
+            raise _wrong(key_node, f"{key!r} is written twice")
+        own[key] = value
+    return merged | own
+
+
+def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def read_yaml(path: Path, name: str) -> Any:
-    """Parse a YAML file; ``name`` is how messages call it.
+    """Parse a YAML file, or standard input if it is ``-``; ``name`` is how messages call it.
 
     Raises
     ------
@@ -42,19 +118,22 @@ def read_yaml(path: Path, name: str) -> Any:
         If it cannot be read or parsed; the message has the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{name} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadInput(f"cannot read {name}: {reason}") from None
+        with click.open_file(str(path), "rb") as handle:
+            text = handle.read(LONGEST_FILE + 1)
+    except (OSError, ValueError, RuntimeError) as error:  # a null in the name, no standard input
+        raise BadInput(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    if len(text) > LONGEST_FILE:
+        raise BadInput(f"cannot read {name}: longer than {LONGEST_FILE:,} bytes")
     try:
-        return yaml.load(text, _StrictLoader)  # yaml.SafeLoader with one more refusal
+        node = yaml.compose(text, _Loader)
+        return None if node is None else _build(node, {})
     except yaml.MarkedYAMLError as error:
         last = max(1, len(text.splitlines()))
         line = min(error.problem_mark.line + 1, last) if error.problem_mark else last
         raise BadInput(f"{name}, line {line}: broken YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise BadInput(f"{name}: broken YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise BadInput(f"{name}: broken YAML: {' '.join(str(error).split())}") from None
 
 
@@ -131,3 +210,23 @@ def locked(path: Path, busy: str) -> Iterator[None]:
                 file=sys.stderr,
             )
         yield
+
+
+def try_to_write(path: Path) -> None:
+    """Find out whether `write_atomic` could write a file; leaves nothing behind.
+
+    Raises
+    ------
+    BadInput
+        If not, with the reason that the operating system gives.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"cannot write {path}: it is no file")
+        name = f".{path.name}."
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=name, suffix=".part"):
+            pass
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None

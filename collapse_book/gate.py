@@ -1,19 +1,74 @@
-"""The gate between papermill and Sphinx: what may not reach the book."""
+"""What may not be in a notebook in git, and what may not be in an executed one in the book."""
 
 from __future__ import annotations
 
+import ast
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from collapse_book.notebooks import Cell, Notebook, first_line, is_code, joined
+from collapse_book.closure import MAGIC
+from collapse_book.files import write_atomic
+from collapse_book.notebooks import (
+    INSTALL_CELL,
+    INSTALL_TAG,
+    PARAMETERS_TAG,
+    Cell,
+    Notebook,
+    clean_copy,
+    dump_notebook,
+    first_line,
+    is_code,
+    joined,
+    parameters_of,
+    read_notebook,
+    tags,
+)
+from collapse_book.project import Project
 
 GLUE_ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
 GLUE_PREFIX = "application/papermill.record/"
 IMAGE_TAG = re.compile(r"<(?:img|svg)\b", re.IGNORECASE)
 CODE_FENCE = re.compile(r"^(`{3,}|~{3,})(?!\{).*?^\1\s*$", re.MULTILINE | re.DOTALL)
+
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: Modules that Colab lacks or that belong to the press.
+NOT_IN_CHAPTERS = {"collapse_book", "myst_nb", "papermill"}
+
+#: What is not a sentence of ours: code, mathematics, roles, links, table rows, headings.
+NOT_PROSE = re.compile(
+    r"^(`{3,}|~{3,}|:{3,}).*?^\1\s*$|\$\$.*?\$\$|\$[^$\n]+\$|\{[\w:]+\}`[^`]*`|`[^`]*`"
+    r"|\]\([^)]*\)|^\s*\|.*$|^#.*$",
+    re.MULTILINE | re.DOTALL,
+)
+MEASURED = re.compile(
+    r"\b(we (?:find|found|measured?|get|got|observed?|see|saw)|measured|this run|our run|in the run"
+    r"|the simulation|simulated|estimated?|standard errors?|replicates? (?:give|gave|end))\b|±",
+    re.IGNORECASE,
+)
+NUMBER = re.compile(r"(?<![\w.,/-])\d+\.\d+(?!\.?\d)(?:e[+-]?\d+)?\s?%?|±\s*\d")
+CITED = re.compile(r"\{cite")
+#: A duration. "A second" and "in an hour" are left alone, for they are also figures of speech.
+DURATION = re.compile(
+    r"\b(?:\d[\d.,]*|few|some|several|half an?|two|three|four|five|ten|fifteen|twenty|thirty)\s+"
+    r"(?:(?:milli|micro|nano)?seconds?|minutes?|hours?|days?)\b(?!\s+to\s+read)"
+    r"|(?<![\w.,/-])\d[\d.,]*\s(?:ms|s|min|h)\b(?!\.\w)"
+)
+SENTENCES = re.compile(r"\n\s*\n|\n(?=\s*\|)|(?<=[.!?])\s+(?=[A-Z])")
+NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
+#: Where every sentence that begins a paragraph or an item is a statement, not an illustration.
+STATING = re.compile(r"^#+ .*(Takeaways|findings|Monday)", re.IGNORECASE)
+MONDAY = re.compile(r"[-* ]*\*\*[^*]*Monday")
+ITEM = re.compile(r"([-*]|\d+\.)\s")
+BLOCKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)|\n(?=#)")
+BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
+CLAIM = re.compile(r"\b[A-Z]+\d+[a-z]*\b")
+
+#: A message, and the number of the cell that it is about, counted from 1, or None.
+Problem = tuple[int | None, str]
 
 
 @dataclass(frozen=True)
@@ -54,12 +109,23 @@ def glue_key(output: Mapping[str, Any]) -> str | None:
 
 def claims_of(notebook: Notebook) -> list[dict[str, Any]]:
     """Claims that the chapter's ledgers show."""
+    return [claim for _, _, output in outputs_of(notebook) for claim in _claims(output)]
+
+
+def _claims(output: Mapping[str, Any]) -> list[dict[str, Any]]:
+    data = collapse_data(output)
+    return data["claims"] if data.get("kind") == "claims" else []
+
+
+def _findings(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> list[Finding]:
+    cells = notebook["cells"]
     return [
-        claim
-        for _, _, output in outputs_of(notebook)
-        if collapse_data(output).get("kind") == "claims"
-        for claim in collapse_data(output)["claims"]
+        Finding(chapter, message, number, first_line(cells[number - 1]) if number else "")
+        for number, message in problems
     ]
+
+
+# ---------------------------------------------------------------- executed notebooks
 
 
 def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> list[Finding]:
@@ -73,55 +139,62 @@ def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> list[Findi
         The default parameters were used: a claim that is expected to be reproduced must be.
         Otherwise only the opposite verdict is refused, for a smaller run may leave it open.
     """
-    findings = [
-        finding
-        for chapter, notebook in notebooks.items()
-        for finding in check_chapter(chapter, notebook, strict=strict)
-    ]
+    findings: list[Finding] = []
+    for chapter, notebook in notebooks.items():
+        findings += check_chapter(chapter, notebook, strict=strict)
     owners: dict[str, str] = {}
     for chapter, notebook in notebooks.items():
         for identity in dict.fromkeys(claim["id"] for claim in claims_of(notebook)):
             if identity in owners:
-                findings.append(
-                    Finding(chapter, f"claim {identity} is also a claim of {owners[identity]}")
-                )
+                message = f"claim {identity} is also a claim of {owners[identity]}"
+                findings.append(Finding(chapter, message))
             owners.setdefault(identity, chapter)
     return findings
 
 
 def check_chapter(chapter: str, notebook: Notebook, *, strict: bool) -> list[Finding]:
     """Check one executed chapter; see `check_book`."""
-    findings: list[Finding] = []
+    return _findings(chapter, notebook, _executed_problems(notebook, strict))
 
-    def report(number: int, cell: Cell, message: str) -> None:
-        findings.append(Finding(chapter, message, number, first_line(cell)))
 
+def _executed_problems(notebook: Notebook, strict: bool) -> Iterator[Problem]:
     for number, cell in enumerate(notebook["cells"], start=1):
         if is_code(cell):
             if cell.get("execution_count") is None:
-                report(number, cell, "was not executed")
-            for message in _cell_messages(cell["outputs"], strict):
-                report(number, cell, message)
-    _check_unique(notebook, report)
-    _check_glue_roles(notebook, report)
-    return findings
+                yield number, "was not executed"
+            for message in _wrong_outputs(cell["outputs"], strict):
+                yield number, message
+    yield from _repeated_names(notebook)
+    keys = {glue_key(output) for _, _, output in outputs_of(notebook)}
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] == "markdown":
+            for target in GLUE_ROLE.findall(CODE_FENCE.sub("", cell["source"])):
+                key = target.split(":")[0]
+                # "page::key" belongs to another page: Sphinx checks it.
+                if "::" not in target and key not in keys:
+                    yield number, f"quotes {key!r}, which no cell glues"
 
 
-def _cell_messages(outputs: list[dict[str, Any]], strict: bool) -> Iterable[str]:
+def _wrong_outputs(outputs: list[dict[str, Any]], strict: bool) -> Iterator[str]:
     for output in outputs:
-        yield from _output_messages(output)
-        if collapse_data(output).get("kind") == "claims":
-            for claim in collapse_data(output)["claims"]:
-                yield from _claim_messages(claim, strict)
+        yield from _wrong_output(output)
+        for claim in _claims(output):
+            expected, verdict = claim.get("expect"), claim["verdict"]
+            fine = expected is None or verdict == expected
+            if not fine and (strict or verdict != "unresolved"):
+                yield (
+                    f"claim {claim['id']} is {verdict}, expected {expected}: "
+                    f"law {claim.get('expected')}, measured {claim.get('measured')}"
+                )
     visible = [output for output in outputs if _is_visible(output)]
-    figures = [output for output in visible if is_figure(output)]
-    if len(figures) > 1:
-        yield f"shows {len(figures)} figures: show one figure per cell"
+    figures = sum(is_figure(output) for output in visible)
+    if figures > 1:
+        yield f"shows {figures} figures: show one figure per cell"
     elif figures and len(visible) > 1:
         yield "shows a figure and other output: give the figure a cell of its own"
 
 
-def _output_messages(output: dict[str, Any]) -> Iterable[str]:
+def _wrong_output(output: dict[str, Any]) -> Iterator[str]:
     kind = output["output_type"]
     if kind == "error":
         yield f"{output['ename']}: {' '.join(str(output['evalue']).split())}"
@@ -140,45 +213,177 @@ def _output_messages(output: dict[str, Any]) -> Iterable[str]:
             yield "shows an image without caption and alt text: use show(fig, ...)"
 
 
-def _claim_messages(claim: dict[str, Any], strict: bool) -> Iterable[str]:
-    expected, verdict = claim.get("expect"), claim["verdict"]
-    if expected is None or verdict == expected or (verdict == "unresolved" and not strict):
-        return
-    yield (
-        f"claim {claim['id']} is {verdict}, expected {expected}: "
-        f"law {claim.get('expected')}, measured {claim.get('measured')}"
-    )
-
-
 def _is_visible(output: dict[str, Any]) -> bool:
     if output["output_type"] in ("display_data", "execute_result"):
         return any(not mime.startswith(GLUE_PREFIX) for mime in output["data"])
     return True
 
 
-def _check_unique(notebook: Notebook, report: Any) -> None:
-    kinds = {
-        "figure name": lambda output: [collapse_data(output).get("name")] * is_figure(output),
-        "glue key": lambda output: [glue_key(output)] if glue_key(output) else [],
-        "claim": lambda output: [
-            claim["id"] for claim in (collapse_data(output).get("claims") or [])
-        ],
-    }
-    for kind, names_in in kinds.items():
-        seen: Counter[str] = Counter()
-        for number, cell, output in outputs_of(notebook):
-            for name in names_in(output):
-                seen[name] += 1
-                if seen[name] == 2:
-                    report(number, cell, f"{kind} {name!r} is used twice")
+def _repeated_names(notebook: Notebook) -> Iterator[Problem]:
+    seen: set[tuple[str, str]] = set()
+    for number, _, output in outputs_of(notebook):
+        names = [("claim", claim["id"]) for claim in _claims(output)]
+        if is_figure(output):
+            names.append(("figure name", collapse_data(output).get("name")))
+        if key := glue_key(output):
+            names.append(("glue key", key))
+        for kind, name in names:
+            if (kind, name) in seen:
+                yield number, f"{kind} {name!r} is used twice"
+            seen.add((kind, name))
 
 
-def _check_glue_roles(notebook: Notebook, report: Any) -> None:
-    keys = {glue_key(output) for _, _, output in outputs_of(notebook)}
+# ---------------------------------------------------------------- notebooks in git
+
+
+def check_notebook(project: Project, chapter: str) -> list[Finding]:
+    """Findings about one notebook file, before anything is executed."""
+    notebook = read_notebook(project.notebook(chapter))
+    return _findings(chapter, notebook, _problems_in_git(project, chapter, notebook))
+
+
+def _problems_in_git(project: Project, chapter: str, notebook: Notebook) -> Iterator[Problem]:
+    if not NAME.fullmatch(chapter):
+        yield None, "the file name must be in snake_case"
+    if (notebook.get("nbformat"), notebook.get("nbformat_minor")) != (4, 5):
+        yield None, "must be nbformat 4.5"
+    metadata = notebook["metadata"]
+    if metadata.get("kernelspec", {}).get("name") != "python3":
+        yield None, "kernelspec must be python3"
+    for name in ("papermill", "widgets", "collapse_book"):
+        if name in metadata:
+            yield None, f"metadata holds {name!r}, which an execution left behind"
+    ids: set[str] = set()
+    used: set[str] = set()
     for number, cell in enumerate(notebook["cells"], start=1):
+        messages: Iterable[str] = ()
         if cell["cell_type"] == "markdown":
-            for target in GLUE_ROLE.findall(CODE_FENCE.sub("", cell["source"])):
-                key = target.split(":")[0]
-                # "page::key" belongs to another page: Sphinx checks it.
-                if "::" not in target and key not in keys:
-                    report(number, cell, f"quotes {key!r}, which no cell glues")
+            messages = [*_typed_numbers(cell["source"]), *typed_durations(cell["source"])]
+        elif cell["cell_type"] == "code":
+            messages = _wrong_code(cell, used)
+        for message in messages:
+            yield number, message
+        if not cell.get("id"):
+            yield number, "has no cell id"
+        elif cell["id"] in ids:
+            yield number, f"cell id {cell['id']!r} is used twice"
+        ids.add(cell.get("id"))
+    yield from _wrong_order(project, notebook["cells"])
+    try:
+        parameters = parameters_of(notebook)
+    except ValueError as error:
+        yield None, f"parameters cell: {error}"
+        return
+    if not any(p.name == "seed" and p.type == "int" and p.low == 0 for p in parameters):
+        yield None, "parameters cell: needs `seed: int = ...  # ... [0..]`"
+    for parameter in parameters:
+        if parameter.name not in used:
+            yield None, f"parameter {parameter.name} is never used"
+
+
+def _typed_numbers(source: str) -> Iterator[str]:
+    """Sentences that speak of a measurement and hold a typed decimal number."""
+    for paragraph in re.split(r"\n\s*\n", source):
+        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph):
+            prose = NOT_PROSE.sub(" ", sentence)
+            number = NUMBER.search(prose)
+            if number and MEASURED.search(prose) and not CITED.search(sentence):
+                yield (
+                    f"types the measured number {number[0].strip()!r}: glue it from the run, "
+                    "or cite its source in the sentence"
+                )
+
+
+def typed_durations(text: str) -> Iterator[str]:
+    """Sentences and table rows of Markdown that promise a time: a run takes what it takes."""
+    for sentence in SENTENCES.split(NOT_WORDS.sub(" ", CODE_FENCE.sub("", text))):
+        found = DURATION.search(sentence)
+        if found and not CITED.search(sentence):
+            yield (
+                f"types the time {' '.join(found[0].split())!r}: the page itself says how long its "
+                "run took; glue another time from the run, or cite its source in the sentence"
+            )
+
+
+def unbacked_statements(text: str, claims: Collection[str]) -> Iterator[str]:
+    """Takeaways, findings, advice for Monday and rules in bold of a page that name no claim.
+
+    Bold of less than five words is a term or a label. `check_notebook` does not ask for it yet.
+    """
+    heading = ""
+    for block in BLOCKS.split(CODE_FENCE.sub("", text)):
+        block = block.strip()
+        if block.startswith("#"):
+            heading = block.splitlines()[0]
+        rules = [bold for bold in BOLD.findall(block) if len(bold.split()) >= 5]
+        states = (STATING.match(heading) and ITEM.match(block)) or MONDAY.match(block)
+        ruled = rules and "Exercise" not in heading and not block.startswith(("#", "|"))
+        if (states or ruled) and not set(CLAIM.findall(block)) & set(claims):
+            said = " ".join((rules or [block])[0].split())
+            yield f"states {said[:60]!r} and names no claim behind it"
+
+
+def _wrong_code(cell: Cell, used: set[str]) -> Iterator[str]:
+    """What is wrong with a code cell; the names that it uses are added to ``used``."""
+    if cell.get("outputs") or cell.get("execution_count") is not None:
+        yield "holds outputs or an execution count; git keeps none"
+    if not cell["source"].strip():
+        yield "is an empty code cell"
+    try:
+        tree = ast.parse(MAGIC.sub(r"\1pass", cell["source"]))
+    except SyntaxError as error:
+        yield f"line {error.lineno} is not Python: {error.msg}"
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                modules = [alias.name for alias in names]
+            case ast.ImportFrom(module=module):
+                modules = [module or ""]
+            case _:
+                modules = []
+        for module in modules:
+            if module.split(".")[0] in NOT_IN_CHAPTERS:
+                yield f"imports {module}, which a reader on Colab does not have"
+        if isinstance(node, ast.Name) and PARAMETERS_TAG not in tags(cell):
+            used.add(node.id)
+
+
+def _wrong_order(project: Project, cells: list[Cell]) -> Iterator[Problem]:
+    first = cells[0] if cells else {"cell_type": "", "source": ""}
+    if first["cell_type"] != "markdown" or not first["source"].lstrip().startswith("# "):
+        yield None, "the first cell must begin with a heading `# Title`"
+    tagged = [number for number, cell in enumerate(cells) if INSTALL_TAG in tags(cell)]
+    if tagged != [1]:
+        yield None, f"the second cell, and no other, must have the tag {INSTALL_TAG!r}"
+    elif cells[1]["source"] != INSTALL_CELL or "remove-cell" not in tags(cells[1]):
+        yield 2, "the install cell is not the generated one: run `collapse-book check --fix`"
+
+
+def fix_notebook(project: Project, chapter: str) -> bool:
+    """Strip outputs, give ids, set the kernel, write the install cell; True if it changed."""
+    path = project.notebook(chapter)
+    notebook = clean_copy(read_notebook(path))
+    notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
+    notebook["metadata"] = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    ids: set[str] = set()
+    for cell in notebook["cells"]:
+        if not cell.get("id") or cell["id"] in ids:
+            cell["id"] = uuid.uuid4().hex[:8]
+        ids.add(cell["id"])
+        cell["metadata"] = {"tags": tags(cell)} if tags(cell) else {}
+    installs = [cell for cell in notebook["cells"] if INSTALL_TAG in tags(cell)]
+    others = [cell for cell in notebook["cells"] if INSTALL_TAG not in tags(cell)]
+    install = installs[0] if installs else {"cell_type": "code", "id": "colab-install"}
+    install |= {
+        "source": INSTALL_CELL,
+        "metadata": {"tags": [INSTALL_TAG, "remove-cell"]},
+        "outputs": [],
+        "execution_count": None,
+    }
+    notebook["cells"] = [*others[:1], install, *others[1:]]
+    after = dump_notebook(notebook)
+    if after == path.read_text(encoding="utf-8"):
+        return False
+    write_atomic(path, after)
+    return True

@@ -47,13 +47,23 @@ def read_notebook(path: Path) -> Notebook:
     """
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path.name} is not a notebook: {error}") from None
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
-        raise BadInput(f"{path.name} is not a notebook: it has no cells")
-    for cell in notebook["cells"]:
-        cell["source"] = joined(cell.get("source", ""))
-    return notebook
+    match notebook:
+        case {"cells": [*cells], "metadata": {}} if all(map(_is_cell, cells)):
+            for cell in cells:
+                cell["source"] = joined(cell["source"])
+            return notebook
+    raise BadInput(f"{path.name} is not a notebook: it lacks cells, or a cell its source")
+
+
+def _is_cell(cell: Any) -> bool:
+    match cell:
+        case {"cell_type": str(), "source": str(), "metadata": {}}:
+            return True
+        case {"cell_type": str(), "source": [*lines], "metadata": {}}:
+            return all(isinstance(line, str) for line in lines)
+    return False
 
 
 def dump_notebook(notebook: Notebook) -> str:

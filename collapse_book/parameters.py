@@ -7,12 +7,14 @@ import io
 import math
 import os
 import re
+import reprlib
 import tokenize
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from collapse_book.errors import BadInput, suggestion
+from collapse_book.files import read_scalar
 
 Value = int | float | str | bool
 
@@ -25,8 +27,15 @@ NOUNS = {
 }
 #: Text that is, or may be, a path: of something that is read, or of a folder that is written.
 PLACE = re.compile(r"\s*\[(path|folder)\]\s*$")
-RANGE = re.compile(r"\s*\[([^\[\]]*)\]\s*$")
-INTEGER = re.compile(r"[+-]?\d+(_\d+)*")
+RANGE = re.compile(r"\s*\[([^\[\]]*(?:\.\.|\|)[^\[\]]*)\]\s*$")
+#: Arrays and tables hold integers of 64 bits.
+LARGEST = 2**63 - 1
+#: Half of a character, which bytes that are not UTF-8 leave in an argument.
+HALF = re.compile("[\ud800-\udfff]")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = 60
+_short.maxlevel = 2
 
 
 @dataclass(frozen=True)
@@ -58,27 +67,33 @@ class Parameter:
             return f"{words} <= {_number(self.high)}"
         return words
 
-    def check(self, value: Any) -> Value:
-        """Return ``value`` in the declared type.
+    def check(self, given: Any) -> Value:
+        """Return ``given`` in the declared type.
 
         An integer is accepted for a float; nothing else is converted.
 
         Raises
         ------
         BadInput
-            If the type is wrong, the number is not finite, or the value is out of range.
+            If the type is wrong, the number is not finite or too large for the computer, the text
+            is not Unicode, or the value is out of range.
         """
-        if self.type == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        value = given
+        if self.type == "float" and type(given) is int and abs(given) < 10**308:
+            value = float(given)
         if type(value) is not TYPES[self.type]:
-            raise BadInput(self._refusal(value) + self._yaml_hint(value))
-        if self.type == "float" and not math.isfinite(value):
-            raise BadInput(self._refusal(value))
+            raise self._refusal(given)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._refusal(given)
+        if type(value) is int and abs(value) > LARGEST:
+            raise self._refusal(given, f" and at most {LARGEST:,} in size")
+        if isinstance(value, str) and HALF.search(value):
+            raise self._refusal(given, " in Unicode")
         outside = (self.low is not None and value < self.low) or (
             self.high is not None and value > self.high
         )
         if outside or (self.choices and value not in self.choices):
-            raise BadInput(self._refusal(value))
+            raise self._refusal(given)
         if self.place and value not in ("", self.default):
             # The kernel works elsewhere: a path counts from where the user stands.
             path = os.path.abspath(os.path.expanduser(value))
@@ -87,41 +102,19 @@ class Parameter:
         return value
 
     def cast(self, text: str) -> Value:
-        """Read command-line text by the declared type, then `check` it."""
-        value: Any = text
-        if self.type == "int" and INTEGER.fullmatch(text):
-            value = int(text)
-        elif self.type == "float":
-            try:
-                value = float(text)
-            except ValueError:
-                raise BadInput(self._refusal(text)) from None
-        elif self.type == "bool" and text.lower() in ("true", "false"):
-            value = text.lower() == "true"
-        return self.check(value)
-
-    def _refusal(self, value: Any) -> str:
-        return f"{self.name} must be {self.allowed}, got {value!r}"
-
-    def _yaml_hint(self, value: Any) -> str:
-        """YAML 1.1 reads 1e-3 as text: say how to write the number."""
-        if self.type != "float" or not isinstance(value, str):
-            return ""
+        """Read command-line text as a YAML file would have it, then `check` it."""
         try:
-            number = float(value)
-        except ValueError:
-            return ""
-        if not math.isfinite(number):
-            return ""
-        return f" (YAML reads {value} as text: write {yaml_float(value)})"
+            return self.check(text if self.type == "str" else read_scalar(text))
+        except ValueError as error:
+            raise BadInput(f"{self.name} must be {self.allowed}, got {error}") from None
+
+    def _refusal(self, given: Any, more: str = "") -> BadInput:
+        return BadInput(f"{self.name} must be {self.allowed}{more}, got {shown(given)}")
 
 
-def yaml_float(text: str) -> str:
-    """Spell a number so that YAML 1.1 reads a number: ``1e-3`` becomes ``1.0e-3``."""
-    mantissa, _, exponent = text.strip().lower().partition("e")
-    if "." not in mantissa:
-        mantissa += ".0"
-    return f"{mantissa}e{int(exponent):+d}" if exponent else mantissa
+def shown(given: Any) -> str:
+    """What was given, for a message: one line, however long or deep it is."""
+    return _short.repr(given)
 
 
 def _number(value: float) -> str:
@@ -137,78 +130,79 @@ def read_cell(source: str) -> list[Parameter]:
         If a line has another form, with the line in the message.
     """
     try:
-        tree = ast.parse(source)
+        lines = ast.parse(source).body
+        comments = {
+            token.start[0]: token.string.lstrip("#").strip()
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        }
     except SyntaxError as error:
         raise ValueError(f"line {error.lineno} is not Python: {error.msg}") from None
-    comments = {
-        token.start[0]: token.string.lstrip("#").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    parameters = [_read_line(node, comments.get(node.end_lineno or 0, "")) for node in tree.body]
-    names = [parameter.name for parameter in parameters]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name} is defined twice")
-    return parameters
+    except (tokenize.TokenError, RecursionError, MemoryError) as error:
+        raise ValueError(f"it is not Python: {error}") from None
+    parameters: dict[str, Parameter] = {}
+    for line in lines:
+        try:
+            parameter = _read_line(line, comments.get(line.end_lineno or 0, ""))
+        except (BadInput, ValueError) as error:
+            raise ValueError(f"line {line.lineno}: {error}") from None
+        if parameter.name in parameters:
+            raise ValueError(f"{parameter.name} is defined twice")
+        parameters[parameter.name] = parameter
+    return list(parameters.values())
 
 
-def _read_line(node: ast.stmt, comment: str) -> Parameter:
-    where = f"line {node.lineno}"
-    match node:
+def _read_line(line: ast.stmt, comment: str) -> Parameter:
+    match line:
         case ast.AnnAssign(
             target=ast.Name(id=name), annotation=ast.Name(id=kind), value=ast.expr() as expression
         ):
             pass
         case _:
-            raise ValueError(f"{where} must read `name: type = value  # help [range]`")
+            raise ValueError("write `name: type = value  # help [range]`")
     if kind not in TYPES:
-        raise ValueError(f"{where}: type of {name} must be one of {', '.join(TYPES)}, got {kind}")
+        raise ValueError(f"type of {name} must be one of {', '.join(TYPES)}, got {kind}")
     try:
         default = ast.literal_eval(expression)
-    except ValueError:
-        raise ValueError(f"{where}: {name} must be a literal, not a derived value") from None
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise ValueError(f"{name} must be a literal, not a derived value") from None
     place = PLACE.search(comment) if kind == "str" else None
     comment = PLACE.sub("", comment) if place else comment
-    found = RANGE.search(comment)
     help_text = RANGE.sub("", comment)
     if not help_text:
-        raise ValueError(f"{where}: {name} needs a comment that says what it is")
-    low = high = None
-    choices: tuple[Value, ...] = ()
-    if found:
-        if kind == "bool":
-            raise ValueError(f"{where}: {name} is a bool and takes no range")
+        raise ValueError(f"{name} needs a comment that says what it is")
+    parameter = Parameter(name, kind, default, help_text, place=place[1] if place else "")
+    if found := RANGE.search(comment):
         try:
-            low, high, choices = _read_range(found[1], kind)
-        except ValueError as error:
-            raise ValueError(f"{where}: range [{found[1]}] of {name}: {error}") from None
-    parameter = Parameter(name, kind, default, help_text, low, high, choices)
+            parameter = _with_range(parameter, found[1])
+        except (BadInput, ValueError) as error:
+            raise ValueError(f"range [{found[1]}] of {name}: {error}") from None
     try:
-        default = parameter.check(default)
+        return replace(parameter, default=parameter.check(default))
     except BadInput as error:
-        raise ValueError(f"{where}: default of {error}") from None
-    return Parameter(name, kind, default, help_text, low, high, choices, place[1] if place else "")
+        raise ValueError(f"default of {error}") from None
 
 
-def _read_range(text: str, kind: str) -> tuple[float | None, float | None, tuple[Value, ...]]:
-    if ".." in text:
-        if kind == "str":
-            raise ValueError("text takes choices [a|b], not an interval")
-        ends = text.split("..")
-        if len(ends) != 2 or not any(end.strip() for end in ends):
-            raise ValueError("write [low..high], [low..] or [..high]")
-        read = TYPES[kind]
-        low, high = (read(end) if end.strip() else None for end in ends)
-        if low is not None and high is not None and low > high:
-            raise ValueError("the lower end is above the upper end")
-        return low, high, ()
-    read = TYPES[kind]
-    return None, None, tuple(read(choice.strip()) for choice in text.split("|"))
+def _with_range(parameter: Parameter, text: str) -> Parameter:
+    """The same parameter with ``low..high`` or ``this|that``."""
+    if parameter.type == "bool":
+        raise ValueError("a bool takes no range")
+    if ".." not in text:
+        choices = tuple(parameter.cast(choice.strip()) for choice in text.split("|"))
+        return replace(parameter, choices=choices)
+    if parameter.type == "str":
+        raise ValueError("text takes choices [a|b], not an interval")
+    ends = [end.strip() for end in text.split("..")]
+    if len(ends) != 2 or not any(ends):
+        raise ValueError("write [low..high], [low..] or [..high]")
+    low, high = (parameter.cast(end) if end else None for end in ends)
+    if low is not None and high is not None and low > high:
+        raise ValueError("the lower end is above the upper end")
+    return replace(parameter, low=low, high=high)
 
 
 def validate(
-    parameters: Iterable[Parameter], given: Mapping[str, Any], *, cast: bool = False
+    parameters: Iterable[Parameter], given: Mapping[Any, Any], *, cast: bool = False
 ) -> dict[str, Value]:
     """Check given values against a chapter's parameters.
 
@@ -228,8 +222,7 @@ def validate(
     checked: dict[str, Value] = {}
     for name, value in given.items():
         if name not in known:
-            raise BadInput(
-                f"unknown parameter {name!r}" + suggestion(str(name), known, "parameters")
-            )
+            hint = suggestion(str(name), known, "parameters")
+            raise BadInput(f"unknown parameter {shown(name)}{hint}")
         checked[name] = known[name].cast(value) if cast else known[name].check(value)
     return checked

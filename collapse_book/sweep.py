@@ -11,11 +11,11 @@ from collapse_book.cache import Store
 from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import Options
 from collapse_book.gate import GLUE_PREFIX, claims_of, collapse_data, glue_key, outputs_of
-from collapse_book.grid import Grid
 from collapse_book.notebooks import Notebook, chapter_parameters, joined
 from collapse_book.press import Run, Runs
 from collapse_book.project import Project
 from collapse_book.report import Report
+from collapse_book.scenarios import Grid
 
 if TYPE_CHECKING:
     import pandas as pd

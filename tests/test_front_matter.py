@@ -9,7 +9,7 @@ import yaml
 
 import collapse_utils
 from collapse_book.cli import app
-from collapse_book.hygiene import typed_durations
+from collapse_book.gate import typed_durations
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))

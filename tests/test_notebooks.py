@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_book.hygiene import check_notebook
+from collapse_book.gate import check_notebook
 from collapse_book.notebooks import chapter_parameters, read_notebook
 from collapse_book.project import Project
 from collapse_book.scenarios import check_scenarios, named_scenario, scenario_names

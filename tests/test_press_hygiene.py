@@ -8,7 +8,9 @@ import nbformat
 import pytest
 from conftest import Author
 
-from collapse_book.hygiene import check_notebook, fix_notebook
+from collapse_book.errors import BadInput
+from collapse_book.gate import check_notebook, fix_notebook, unbacked_statements
+from collapse_book.notebooks import chapter_parameters
 
 
 def findings(author: Author) -> list[str]:
@@ -55,7 +57,7 @@ def test_clean_notebook_passes(author: Author):
         (set_cell(2, metadata={}), "parameters cell: needs one cell tagged 'parameters', has 0"),
         (set_cell(2, source="n: int = 1  # size"), "needs `seed: int"),
         (set_cell(2, source="seed: int = 1  # seed"), "needs `seed: int"),
-        (set_cell(2, source="seed = 1"), "parameters cell: line 1 must read"),
+        (set_cell(2, source="seed = 1"), "parameters cell: line 1: write"),
         (set_cell(3, source="print(seed)"), "parameter rate is never used"),
         (lambda nb: nb.update(nbformat_minor=4), "must be nbformat 4.5"),
         (lambda nb: nb["metadata"].update(kernelspec={"name": "conda"}), "kernelspec must be"),
@@ -110,6 +112,58 @@ def test_typed_measured_number_is_found(author: Author, sentence, found):
 def test_typed_run_time_is_found(author: Author, text, found):
     author.chapter("gaussian", f"md:A sentence before.\n\n{text}")
     assert ["types the time" in line for line in findings(author)] == [True] * found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a notebook: Expecting value"),
+        (b"{" * 100_000, "is not a notebook: "),
+        (b"[" * 100_000, "is not a notebook: maximum recursion depth"),
+        (b"\xff", "is not a notebook: 'utf-8' codec can't decode"),
+        (b"<<<<<<< HEAD\n{}", "is not a notebook: Expecting value"),
+        (b"[]", "is not a notebook: it lacks cells"),
+        (b'{"cells": {}, "metadata": {}}', "is not a notebook: it lacks cells"),
+        (b'{"cells": [3], "metadata": {}}', "is not a notebook: it lacks cells"),
+        (b'{"cells": [{"cell_type": "code"}], "metadata": {}}', "or a cell its source"),
+        (
+            b'{"cells": [{"cell_type": "code", "metadata": {}, "source": [1]}], "metadata": {}}',
+            "or a cell its source",
+        ),
+        (b'{"cells": [], "metadata": {"a": ' + b"9" * 5000 + b"}}", "is not a notebook: Exceeds"),
+    ],
+)
+def test_what_is_no_notebook_is_one_line(author: Author, content, message):
+    author.chapter("gaussian")
+    author.project.notebook("gaussian").write_bytes(content)
+    for look in (check_notebook, fix_notebook, chapter_parameters):
+        with pytest.raises(BadInput) as error:
+            look(author.project, "gaussian")
+        assert message in str(error.value) and "\n" not in str(error.value)
+        assert "gaussian.ipynb" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("## Takeaways\n\n- It falls (A1a).\n- It rises.\n- It stays, A9.\n\nFurther.", 2),
+        ("## Takeaways\n- It falls, `A1a`.", 0),
+        ("## Three findings\n\n1. **It falls.** And\n   more.\n2. It rises (B2).", 1),
+        ("# What to do on Monday\n\n1. Store it.", 1),
+        ("**On Monday.** Store it.", 1),
+        ("- **What to do on Monday.** Store it, as B2 says.", 0),
+        ("It is so: **every row counts\nonce and for all**.", 1),
+        ("It is so: **every row counts once and for all** (B2).", 0),
+        ("This is a **term of art**.", 0),
+        ("## Exercises\n\n**3. Find out how much it is.** Try.", 0),
+        ("| **every row counts once and for all** | x |", 0),
+        ("```\n**every row counts once and for all**\n```", 0),
+    ],
+)
+def test_statement_without_a_claim_is_found(text, found):
+    messages = list(unbacked_statements(text, {"A1a", "B2"}))
+    assert len(messages) == found
+    assert all(message.startswith("states '") for message in messages)
 
 
 def test_fix_makes_an_executed_notebook_clean(author: Author):

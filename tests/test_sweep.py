@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -21,10 +22,10 @@ from collapse_book import press as pressing
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import Options, Outcome, Task
 from collapse_book.files import locked
-from collapse_book.grid import read_grid
 from collapse_book.notebooks import Notebook
 from collapse_book.parameters import read_cell
 from collapse_book.report import Report
+from collapse_book.scenarios import read_grid
 from collapse_book.summary import choose, draw, encode
 from collapse_book.sweep import frame, result_rows, run_sweep
 from collapse_utils import Ledger
@@ -153,18 +154,25 @@ def test_list_of_mappings_is_all_of_their_points_once(author: Author):
         ("n_samples: [5, 1]", "n_samples must be an integer from 2 to 1,000,000, got 1"),
         ("n_samples: [5, x]", "n_samples must be an integer from 2 to 1,000,000, got 'x'"),
         ("n_samples: 1..5", "n_samples must be an integer from 2 to 1,000,000, got 1"),
-        ("n_samples: 5..2", "n_samples: 5..2 must go up"),
+        ("n_samples: 5..2", "n_samples: '5..2' must go up"),
+        (
+            f"n_samples: 5..{'9' * 5000}",
+            "n_samples must be an integer from 2 to 1,000,000, got a number",
+        ),
+        ("seed: 2020-99-99", "seed must be an integer >= 0, got '2020-99-99'"),
+        ("seed: [1, 18446744073709551616]", "at most 9,223,372,036,854,775,807 in size, got 18446"),
         ("n_samples: []", "n_samples must have at least one value, got []"),
         ("n_samples: [[5]]", "n_samples must be an integer"),
-        ("rate: [1e-3]", "write 1.0e-3"),
+        ("rate: [1e3]", "rate must be a finite number from 0 to 1, got 1000.0"),
         ("rate: 0..1", "rate must be a finite number from 0 to 1, got '0..1'"),
         ("dataset: [digits, cifar]", "dataset must be one of digits, mnist, got 'cifar'"),
         ("seed: [1]\nseed: [2]", "line 2: broken YAML: 'seed' is written twice"),
         ("- 5", "must map parameters to lists of values"),
         ("[]", "must map parameters to lists of values"),
         ("{}", "must map parameters to lists of values"),
-        ("seed: 0..999\nn_samples: 2..102", "101,000 points; at most 100,000 are allowed"),
-        ("seed: 0..999999", "over at most 100,000 values"),
+        ("seed: 0..999\nn_samples: 2..102", "grid.yml: it has more than 100,000 points"),
+        ("seed: 0..9223372036854775807", "grid.yml: it has more than 100,000 points"),
+        ("- &a {seed: 0..99999}" + "\n- *a" * 10_000, "it has more than 100,000 points"),
     ],
 )
 def test_wrong_grid_is_refused_in_one_line(author: Author, text, message):
@@ -207,12 +215,13 @@ def test_figure_shows_claims_measured_at_one_place_and_numbers_that_vary():
     results = frame(rows)
     assert choose(results) == ["Z1", "share"]
     figure = draw(results, "walk", ("n_samples", "seed"), [])
-    panels = [ax.get_title() for ax in figure.axes]
-    assert panels[:2] == ["Z1: It is one.", "share"]
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["Z1: It is one.", "share"]
     assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["Z1", "Z2", "Z3"]
     assert {text.get_text() for text in figure.axes[2].texts} == {"4/4", "0/4"}
-    means = figure.axes[0].lines[1].get_xydata()
-    np.testing.assert_allclose(means, [[5, 1.15], [50, 1.15]])
+    mean, law = (line.get_xydata() for line in figure.axes[0].lines)
+    np.testing.assert_allclose(mean, [[5, 1.15], [50, 1.15]])
+    np.testing.assert_allclose(law, [[5, 1.0], [50, 1.0]])
+    assert len(figure.axes[0].collections[0].get_offsets()) == 8
     assert figure.get_suptitle() == "walk: 8 points over n_samples, seed"
     assert encode(figure).startswith(b"\x89PNG")
 
@@ -222,9 +231,51 @@ def test_figure_of_a_single_point_names_it_and_shows_a_text_as_such():
     results = frame(rows_of("key", parameters, [claim("Z1", 1.02)]))
     figure = draw(results, "walk", ("n_samples", "seed"), ["Z1", "word"])
     assert figure.get_suptitle() == "walk: 1 point, n_samples=50, seed=2"
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["50"]
-    assert figure.axes[0].get_legend() is None
-    assert [text.get_text() for text in figure.axes[1].texts] == ["no number: often"]
+    assert figure.axes[0].get_legend() is None or len(figure.axes[0].lines) == 2
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["often"]
+    assert encode(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("values", "colours", "kinds"),
+    [
+        ([3], None, "numbers"),
+        ([3], [1.0], "claims"),
+        (["digits"], [True], "words"),
+        ([3, 50], list("abcdef"), "constant"),
+        (list(range(2, 40)), [0.1, 0.2, 1e6], "claims"),
+        (["a", "b"], None, "far"),
+        ([True, False], [True, False], "claims"),
+        ([0, 100], None, "zero"),
+    ],
+)
+def test_whatever_was_varied_and_found_there_is_a_figure(values, colours, kinds):
+    rows = []
+    for n, (value, colour, seed) in enumerate(
+        itertools.product(values, colours or [0], (1, 2**63 - 1))
+    ):
+        point = {"point": str(n), "first": value, "second": colour, "seed": seed}
+        blank = dict.fromkeys(("se", "law", "points", "value"), math.nan)
+        result = {
+            **point,
+            **blank,
+            "kind": "number",
+            "name": "share",
+            "statement": "",
+            "text": "often",
+        }
+        measured = {"constant": 2.0, "words": math.nan, "far": 10.0 ** (n % 7 * 40), "zero": 0.0}
+        rows.append(result | {"value": measured.get(kinds, n)})
+        if kinds == "claims":
+            claim = {"kind": "claim", "law": 1.0, "statement": "It grows.", "points": 1}
+            verdicts = ("reproduced", "unresolved", "contradicted")
+            rows.append(result | claim | {"name": "Z1", "value": n / 7, "verdict": verdicts[n % 3]})
+    table = pd.DataFrame(rows).assign(verdict=lambda t: t.get("verdict", ""))
+    varied = ("first", "second", "seed") if colours else ("first", "seed")
+    figure = draw(table, "walk", varied, [])
+    assert len(figure.axes) == (3 if kinds == "claims" else 1)
+    for ax in figure.axes[: len(figure.axes) - (kinds == "claims")]:
+        assert len(ax.collections[0].get_offsets()) == table["point"].nunique()
     assert encode(figure).startswith(b"\x89PNG")
 
 
@@ -436,7 +487,7 @@ def test_log_names_each_point(walk: Author, stub: Stub, tmp_path, capsys):
     [
         ("sweep walk --out out", "Missing option '--grid'"),
         ("sweep walk --grid good.yml", "Missing option '--out'"),
-        ("sweep walk --grid none.yml --out out", "no file none.yml"),
+        ("sweep walk --grid none.yml --out out", "cannot read none.yml: No such file"),
         ("sweep walk --grid bad.yml --out out", "bad.yml: n_samples must be an integer from 2"),
         ("sweep wolk --grid good.yml --out out", "no chapter 'wolk'; did you mean 'walk'?"),
         ("sweep walk --grid good.yml --out s4://x", "--out s4://x: Protocol not known"),
@@ -455,19 +506,6 @@ def test_bad_input_is_one_line_and_exit_2(walk: Author, arguments, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(walk.root.glob("out/executed/*"))
-
-
-def test_help_of_a_chapter_shows_its_parameters(walk: Author):
-    for command in ("run", "sweep"):
-        done = press(walk.root, command, "walk", "--help")
-        assert done.returncode == 0
-        assert "Parameters of walk:" in done.stdout
-        assert "n_samples: int = 100" in done.stdout
-        text = " ".join(done.stdout.split())
-        assert "training-set size M per generation (an integer from 2 to 1,000,000)" in text
-        assert "Parameters of" not in press(walk.root, command, "--help").stdout
-    done = press(walk.root, "run", "wolk", "--help")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_points_that_take_too_long_are_one_line_each(walk: Author):
