@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from collapse_book.pages import merge
 
 from collapse_book.gate import check_chapter
 from collapse_book.kernel import execute_notebook
 from collapse_book.notebooks import chapter_parameters, dump_notebook, joined, read_notebook
+from collapse_book.pages import merge
 from collapse_book.project import Project
 
 PROJECT = Project(Path(__file__).resolve().parents[1])
