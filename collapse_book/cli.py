@@ -264,7 +264,7 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
     problems += check_scenarios(project)
     problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
     if not problems:
-        book = press.chapter_runs(project)
+        book = press.book_runs(project)
         merged = {chapter: book.executed(chapter) for chapter in names}
         done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
         problems += [str(finding) for finding in check_book(done, strict=True)]

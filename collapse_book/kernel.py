@@ -60,16 +60,10 @@ VERSIONS = (
     *("torch", "transformers", "ipykernel", "papermill"),
 )
 
-logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs, it raises
-logging.getLogger("traitlets").setLevel(logging.CRITICAL)
-
-
-def _not_left_waiting(record: logging.LogRecord) -> bool:
-    """Whether a message is not about the task that nbclient leaves when a cell takes too long."""
-    return "_async_poll_output_msg" not in record.getMessage()
-
-
-logging.getLogger("asyncio").addFilter(_not_left_waiting)
+# What papermill and traitlets log, they raise; asyncio tells of what nbclient leaves undone when a
+# cell takes too long.
+for name in ("papermill", "traitlets", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Kernels:
@@ -83,23 +77,20 @@ class Kernels:
     def add(self, group: int) -> None:
         with self._lock:
             self._groups.add(group)
-            if self.stopped:
-                self._kill(group)
+        if self.stopped:
+            self.stop()
 
-    def discard(self, group: int | None) -> None:
+    def discard(self, group: int) -> None:
         with self._lock:
-            self._groups.discard(group or 0)
+            self._groups.discard(group)
 
     def stop(self) -> None:
         """Kill all, and every one that is just being started."""
+        self.stopped = True
         with self._lock:
-            self.stopped = True
             for group in self._groups:
-                self._kill(group)
-
-    def _kill(self, group: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
 
 
 def execute_notebook(
@@ -258,6 +249,8 @@ def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelMan
         changes["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
 
     class PrivateKernel(AsyncKernelManager):
+        group = 0
+
         def __init__(self, **options: Any) -> None:
             options |= {"transport": "ipc", "connection_file": str(folder / "k.json")}
             super().__init__(**options)
@@ -276,7 +269,7 @@ def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelMan
             kernels.add(self.group)
 
         async def cleanup_resources(self, restart: bool = False) -> None:
-            kernels.discard(getattr(self, "group", None))
+            kernels.discard(self.group)
             await self._async_cleanup_resources(restart)
 
     return PrivateKernel

@@ -184,30 +184,26 @@ class Runs:
         return f"{outcome.name}, {error} (notebook as far as it ran: {where})"
 
 
-def book_runs(project: Project, runs: Iterable[Run]) -> Runs:
-    """Runs in the store of the book."""
-    return Runs(project, Store(project.build, keep=KEEP), runs)
-
-
-def chapter_runs(
-    project: Project, parameters: Mapping[str, Mapping[str, Any]] | None = None
+def book_runs(
+    project: Project,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    questions: Iterable[Scenario] = (),
 ) -> Runs:
-    """One run of each chapter, with its defaults where nothing else is given."""
+    """One run of each chapter and one of each what-if, in the store of the book.
+
+    Parameters
+    ----------
+    parameters : mapping, optional
+        What chapters have in the place of their defaults.
+    questions : iterable of Scenario
+        Each names one chapter; its run is called ``what_if/NAME``.
+    """
     given = parameters or {}
-    return book_runs(
-        project, [Run(chapter, chapter, given.get(chapter, {})) for chapter in project.chapters]
-    )
-
-
-def what_if_runs(project: Project, scenarios: Sequence[Scenario]) -> Runs:
-    """The what-ifs: one run each, named after the scenario."""
-    return book_runs(
-        project,
-        [
-            Run(scenario.name, *next(iter(scenario.chapters.items())))  # there is one chapter
-            for scenario in scenarios
-        ],
-    )
+    runs = [Run(chapter, chapter, given.get(chapter, {})) for chapter in project.chapters]
+    for question in questions:
+        ((chapter, values),) = question.chapters.items()
+        runs.append(Run(f"what_if/{question.name}", chapter, values))
+    return Runs(project, Store(project.build, keep=KEEP), runs)
 
 
 def build_book(
@@ -233,64 +229,49 @@ def build_book(
         if project.unwritten:
             names = ", ".join(project.unwritten)
             raise BuildFailed(f"book/_toc.yml names notebooks that do not exist: {names}")
-        scenarios = what_ifs(project)
-        book = chapter_runs(project)
-        failures = book.execute(chapters or project.published, options, report)
-        wanted = dict.fromkeys([*project.published, *chapters])
-        done, refused = _gated(book, [name for name in wanted if name not in failures], True)
-        waiting = [name for name in project.published
-                   if name not in {**done, **failures, **refused}]  # fmt: skip
-        outcomes: dict[str, Notebook] = {}
-        if scenarios and not (failures or refused or waiting):
-            report.line(f"what if? {counted(len(scenarios), 'scenario')}")
-            runs = what_if_runs(project, scenarios)
-            failures = runs.execute(list(runs.runs), options, report)
-            outcomes, refused = _gated(runs, [n for n in runs.runs if n not in failures], False)
-        wrong = "\n".join([*failures.values(), *refused.values()])
-        published = {name: done[name] for name in project.published if name in done}
-        if waiting and not wrong:
+        questions = {f"what_if/{question.name}": question for question in what_ifs(project)}
+        runs = book_runs(project, questions=questions.values())
+        names = list(chapters or project.published)
+        others = [name for name in project.published if name not in names]
+        waiting = [name for name in others if name not in runs.finished(others)]
+        if not waiting:
+            names += questions
+        failures = runs.execute(names, options, report)
+        done, refused = _gated(runs, [name for name in names + others if name not in failures])
+        failures |= refused
+        if waiting and not failures:
             report.line(f"site not built: still to be executed: {', '.join(waiting)}")
             return None
-        if wrong and published and not waiting:
-            reasons = failures | refused
-            missing = {n: reasons.get(n, n) for n in project.published if n not in done}
-            there = [s for s in scenarios if s.name in outcomes and not missing]
+        notebooks = {name: done[name] for name in project.published if name in done}
+        outcomes = {question.name: done[name] for name, question in questions.items()
+                    if name in done and next(iter(question.chapters)) in done}  # fmt: skip
+        asked = [question for question in questions.values() if question.name in outcomes]
+        missing = {name: failures[name] for name in project.published if name in failures}
+        if not failures:
+            return press_site(project, notebooks, asked, outcomes, report)
+        if notebooks and not waiting:
             try:
-                _stage(project, published, there, outcomes)
-                front = build_site(project, missing=missing)
+                front = press_site(project, notebooks, asked, outcomes, report, missing)
                 report.line(f"preview of the pages that are there: {front}")
             except BuildFailed as error:
                 report.line(f"no preview: {error}")
-        if wrong:
-            raise BuildFailed(wrong)
-        return press_site(project, published, scenarios, outcomes, report)
+        raise BuildFailed("\n".join(failures.values()))
 
 
-def _gated(
-    runs: Runs, names: Iterable[str], strict: bool
-) -> tuple[dict[str, Notebook], dict[str, str]]:
-    """Executed notebooks that may reach the book, and findings about those that may not."""
+def _gated(runs: Runs, names: Iterable[str]) -> tuple[dict[str, Notebook], dict[str, str]]:
+    """Executed notebooks that may reach the book, and the findings about those that may not."""
     merged = {name: runs.executed(name) for name in names}
     there = {name: notebook for name, notebook in merged.items() if notebook is not None}
-    # Claim ids are unique in the book, while a what-if repeats those of its chapter.
-    groups = [there] if strict else [{name: notebook} for name, notebook in there.items()]
-    found = [finding for group in groups for finding in check_book(group, strict=strict)]
-    refused = {
-        name: "\n".join(str(finding) for finding in found if finding.chapter == name)
-        for name in dict.fromkeys(finding.chapter for finding in found)
-    }
+    chapters = {name: notebook for name, notebook in there.items() if runs.is_default(name)}
+    # Claims are unique among the chapters; another run of a chapter states the same ones.
+    findings = check_book(chapters, strict=True)
+    for name in there.keys() - chapters.keys():
+        findings += check_book({name: there[name]}, strict=False)
+    refused: dict[str, str] = {}
+    for finding in findings:
+        before = refused.get(finding.chapter)
+        refused[finding.chapter] = f"{before}\n{finding}" if before else str(finding)
     return {name: nb for name, nb in there.items() if name not in refused}, refused
-
-
-def _stage(
-    project: Project,
-    notebooks: Mapping[str, Notebook],
-    scenarios: Sequence[Scenario],
-    outcomes: Mapping[str, Notebook],
-) -> None:
-    """Write everything that Sphinx reads beside the book's own pages."""
-    write_pages(project, notebooks)
-    write_changed(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
 
 
 def press_site(
@@ -299,17 +280,20 @@ def press_site(
     scenarios: Sequence[Scenario],
     outcomes: Mapping[str, Notebook],
     report: Report,
+    missing: Mapping[str, str] | None = None,
 ) -> Path:
     """Stage executed chapters and build the site from them, and from what the what-ifs gave.
 
-    A site that was built from the same pages stays as it is.
+    A site that was built from the same pages stays as it is. With chapters that are missing, or
+    an empty mapping of them, it is a preview.
     """
-    _stage(project, notebooks, scenarios, outcomes)
-    if is_current(project):
+    write_pages(project, notebooks)
+    write_changed(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
+    if missing is None and is_current(project):
         report.line("the site is up to date")
         return project.html / "index.html"
     report.line("building the site")
-    return build_site(project)
+    return build_site(project, missing=missing)
 
 
 def build_lite(project: Project, report: Report) -> Path:
@@ -347,11 +331,11 @@ def build_scenario(
     with project.lock():
         tidy(project)
         names = chapters or [name for name in project.chapters if name in scenario.chapters]
-        runs = chapter_runs(project, scenario.chapters)
+        runs = book_runs(project, scenario.chapters)
         failures = runs.execute(names, options, report)
-        _, refused = _gated(runs, [name for name in names if name not in failures], False)
-        if failures or refused:
-            raise BuildFailed("\n".join([*failures.values(), *refused.values()]))
+        failures |= _gated(runs, [name for name in names if name not in failures])[1]
+        if failures:
+            raise BuildFailed("\n".join(failures.values()))
         return project.build / "executed"
 
 
@@ -374,7 +358,7 @@ def run_chapter(
     """
     with project.lock():
         tidy(project)
-        runs = chapter_runs(project, {chapter: parameters})
+        runs = book_runs(project, {chapter: parameters})
         failures = runs.execute([chapter], options, report)
         if failures:
             raise BuildFailed(failures[chapter])

@@ -18,12 +18,12 @@ from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import Options, Outcome
 from collapse_book.files import locked, write_atomic
 from collapse_book.notebooks import parameters_of, read_notebook
-from collapse_book.press import Run, Runs, chapter_runs
+from collapse_book.press import Run, Runs, book_runs
 from collapse_book.report import Report
 
 
 def key(author: Author, chapter: str = "gaussian", **parameters) -> str:
-    return chapter_runs(author.project, {chapter: parameters}).key(chapter)
+    return book_runs(author.project, {chapter: parameters}).key(chapter)
 
 
 def edit(author: Author, name: str, before: str, after: str) -> None:
@@ -208,7 +208,7 @@ def test_data_that_a_run_fetches_becomes_part_of_its_key(author: Author, tmp_pat
     monkeypatch.setattr(press, "execute", stub)
 
     def execute() -> dict[str, str]:
-        runs = chapter_runs(author.project, {"digits": {"dataset": "mnist"}})
+        runs = book_runs(author.project, {"digits": {"dataset": "mnist"}})
         return runs.execute(["digits"], Options(), Report())
 
     assert execute() == {}
@@ -226,7 +226,7 @@ def test_data_that_a_run_fetches_becomes_part_of_its_key(author: Author, tmp_pat
 def test_library_that_is_edited_during_a_run_makes_it_worthless(chapter: Author, monkeypatch, name):
     edit_it = Stub(lambda: chapter.write(f"collapse_utils/{name}", "edited = True\n"))
     monkeypatch.setattr(press, "execute", edit_it)
-    runs = chapter_runs(chapter.project)
+    runs = book_runs(chapter.project)
     (message,) = runs.execute(["gaussian"], Options(), Report()).values()
     assert f"collapse_utils/{name} was edited while the notebook ran: run it again" in message
     assert runs.raw("gaussian") is None
@@ -238,7 +238,7 @@ def test_full_disk_is_one_line(chapter: Author, monkeypatch):
 
     monkeypatch.setattr(press, "execute", Stub())
     monkeypatch.setattr(os, "fsync", fail)
-    runs = chapter_runs(chapter.project)
+    runs = book_runs(chapter.project)
     with pytest.raises(BuildFailed) as error:
         runs.execute(["gaussian"], Options(), Report())
     path = runs.place("gaussian")

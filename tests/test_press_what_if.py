@@ -6,7 +6,7 @@ import pytest
 from conftest import Author
 
 from collapse_book.errors import BadInput, BuildFailed
-from collapse_book.press import Options, build_book, chapter_runs, what_if_runs
+from collapse_book.press import Options, book_runs, build_book
 from collapse_book.report import Report
 from collapse_book.scenarios import check_scenarios, what_ifs
 from collapse_book.what_if import what_if_page
@@ -35,26 +35,25 @@ def test_a_number_stands_beside_its_default(line: Author):
     assert check_scenarios(project) == []
     scenarios = what_ifs(project)
     options, report = Options(jobs=1), Report()
-    book, runs = chapter_runs(project), what_if_runs(project, scenarios)
-    book.execute(["line"], options, report)
-    runs.execute(["large"], options, report)
+    runs = book_runs(project, questions=scenarios)
+    assert runs.execute(["line", "what_if/large"], options, report) == {}
     page = what_if_page(
-        {"line": book.executed("line")}, scenarios, {"large": runs.executed("large")}
+        {"line": runs.executed("line")}, scenarios, {"large": runs.executed("what_if/large")}
     )
     assert "## What if the rate is larger?\n\nThen half of it is larger too." in page
     assert "`rate = 0.8` instead of `0.5`" in page
     assert "| half of the rate | 0.25 \\| of it | 0.40 \\| of it |" in page
     assert "collapse-book run line -f scenarios/what_if/large.yml" in page
-    assert runs.finished(["large"]) == {"large"}  # kept for the next build
+    assert len(runs.finished(runs.runs)) == 2  # kept for the next build
 
     line.write("scenarios/what_if/large.yml", LARGE.replace("{half:", "{hafl:"))
     with pytest.raises(
         BuildFailed, match="compares 'hafl', which line does not glue; did you mean"
     ):
         what_if_page(
-            {"line": book.executed("line")},
+            {"line": runs.executed("line")},
             what_ifs(project),
-            {"large": runs.executed("large")},
+            {"large": runs.executed("what_if/large")},
         )
 
 
