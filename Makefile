@@ -25,20 +25,23 @@ chapter: $(VENV)/.installed ## execute one chapter: make chapter NAME=gaussian A
 	@test -n "$(NAME)" || { echo "say which: make chapter NAME=gaussian" >&2; exit 2; }
 	$(BIN)/collapse-book run $(NAME) $(ARGS)
 
-serve: $(VENV)/.installed ## serve the built site on this machine
-	$(BIN)/collapse-book serve
+serve: $(VENV)/.installed ## after make book: show the site to this machine only; PORT=8000
+	@test -d _build/html || { echo "there is no site yet: make book" >&2; exit 2; }
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(or $(PORT),8000)
 
-audit: $(VENV)/.browser ## open every page of the site in Chromium: requests, errors, accessibility
-	$(BIN)/collapse-book audit
+audit: $(VENV)/.browser ## after make book: every page in Chromium: requests, errors, accessibility
+	$(BIN)/python -m pytest tests/audit_site.py $(ARGS)
 
-pdf: $(VENV)/.browser ## print the site to _build/model-collapse.pdf with Chromium
+pdf: $(VENV)/.browser ## after make book: print the site to one PDF with Chromium, and link it
 	$(BIN)/collapse-book pdf
 
 lite: $(VENV)/.lite ## after make book: add the chapters that run in a browser (JupyterLite)
 	$(BIN)/collapse-book lite
 
-linkcheck: $(VENV)/.installed ## ask every external link of the site (needs a network)
-	$(BIN)/collapse-book linkcheck
+linkcheck: $(VENV)/.installed ## after make book: ask every external link (needs a network)
+	@test -f _build/sphinx/config.yml || { echo "there is no site yet: make book" >&2; exit 2; }
+	$(BIN)/jupyter-book build book --builder linkcheck --config _build/sphinx/config.yml \
+		--path-output _build/linkcheck
 
 bench: $(VENV)/.installed ## time the simulators; ARGS=--record keeps the tables for the book
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

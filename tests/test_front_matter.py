@@ -1,8 +1,8 @@
 """README, citation, licences, bibliography and style: what must agree with the settings."""
 
 import re
+import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -12,25 +12,51 @@ from collapse_book.cli import app
 from collapse_book.gate import typed_durations
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-OWNER, NAME = urlsplit(CONFIG["repository"]["url"]).path.strip("/").split("/")
-
 #: What people read that is no notebook.
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"book/{p.name}" for p in ROOT.glob("book/*.md"))]
 
-#: Everything that names the repository: its pages, its site, and its launch links.
-ADDRESSES = re.compile(
-    r"https://github\.com/([^/\s)]+)/([^/\s)\"]+)"
-    r"|https://([^./\s]+)\.github\.io/([^/\s)]+)"
-    r"|(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([^/\s]+)/([^/\s]+)"
+#: Whatever would name an owner of a repository or of its pages; a `$` or `{` stands for any.
+OWNERS = re.compile(
+    r"github\.com[/:][\w.-]+/[\w-]|[\w-]+\.github\.io|codeberg\.org/\w|gitlab\.com/\w"
+    r"|mybinder\.org|colab\.research\.google\.com/(?:github|gist)/\w"
 )
+#: Files that must spell such addresses out: the tests of this rule.
+SPELT_OUT = {
+    f"tests/test_{name}.py" for name in ("extension", "front_matter", "press_site", "press_stage")
+}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CITATION.cff", "_config.yml"])
-def test_every_address_is_the_repository_of_the_settings(name):
-    found = ADDRESSES.findall((ROOT / name).read_text(encoding="utf-8"))
-    assert found, f"{name} names the repository nowhere"
-    assert {tuple(filter(None, groups)) for groups in found} == {(OWNER, NAME)}
+def test_no_file_names_an_owner():
+    """Whoever registered a name that stands here could run code in every reader's Colab."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    assert len(names) > 100
+    found = [
+        f"{name}: {owner}"
+        for name in set(names) - SPELT_OUT
+        for owner in OWNERS.findall((ROOT / name).read_bytes().decode("utf-8", "ignore"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://github.com/some-one/book",
+        "git+ssh://git@github.com:some-one/book",
+        "https://some-one.github.io/book/",
+        "https://mybinder.org/v2/gh/some-one/book/main",
+        "https://colab.research.google.com/github/some-one/book/blob/main/notebooks/a.ipynb",
+    ],
+)
+def test_the_rule_sees_an_owner(text):
+    assert OWNERS.search(text)
 
 
 def test_citation_has_the_version_and_licences_of_the_package():

@@ -180,11 +180,11 @@ def test_check_reports_every_finding_and_fix_repairs(author: Author):
     author.chapter("gaussian")
     author.write("scenarios/smoke.yml", "description: x\nchapters: {gaussian: {}}\n")
     author.toc("gaussian")
-    config = (author.root / "_config.yml").read_text()
-    author.write("_config.yml", config.replace("example/miniature", "other/place"))
+    path = author.root / "notebooks/gaussian.ipynb"
+    path.write_text(path.read_text().replace("library is missing", "library is gone"))
     done = press(author.root, "check")
     assert done.returncode == 1
-    assert "gaussian, cell 2 (# On Colab" in done.stderr
+    assert "gaussian, cell 2 (# Stops" in done.stderr
     assert press(author.root, "check", "--fix").returncode == 0
     done = press(author.root, "check")
     assert done.returncode == 0
