@@ -132,8 +132,8 @@ def test_regressions_forget_by_the_exact_law(n):
 def test_regressions_that_replay_forget_nothing():
     d, r = 10, 200
     errors = neighbours.forget_regression(d, d // 2, r, np.random.default_rng(0), replay=True)
-    # What a solver leaves of the labels X w is d roundings of X X' times its solution, which is at
-    # most |w| = 1 over the smallest singular value: some of ten rows in ten dimensions nearly agree.
+    # What a solver leaves of the labels X w is d roundings of X X' times its solution, at most
+    # |w| = 1 over the smallest singular value: some of ten rows in ten dimensions nearly agree.
     rows = np.concatenate(np.random.default_rng(0).standard_normal((2, r, d // 2, d)), axis=1)
     left = bound(4 * d, np.linalg.cond(rows)) * np.linalg.norm(rows, 2, axis=(1, 2))
     assert_within(errors, 0, left**2)

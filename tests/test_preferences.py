@@ -34,7 +34,7 @@ def brute_force(p, reward, k):
     return np.array([math.fsum(terms) for terms in won])
 
 
-def factor_error(k, n_symbols=len(P), span=R.max()):
+def factor_error(k, n_symbols=4, span=2.0):
     """Relative rounding of the factor for `k` candidates whose rewards span so much.
 
     One sum over the nodes of the quadrature, the (k - 1)-th power of a sum over the symbols, and

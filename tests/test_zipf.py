@@ -52,8 +52,8 @@ def test_growth_laws_are_limits():
         # The tail at the median of the largest rank leaves one half.
         m = 10**6
         r = law.median_largest(m)
-        # tail(r) is c r^(1-b) / (b-1) less (b-1) / (2 r) of it; (1 - t)^m is exp(-m t) less m t^2 / 2
-        # of it; the last tenth is for the orders after these.
+        # tail(r) is c r^(1-b) / (b-1) less (b-1) / (2 r) of it; (1 - t)^m is exp(-m t) less
+        # m t^2 / 2 of it; the last tenth is for the orders after these.
         next_order = np.log(2) * (b - 1) / (2 * r) + np.log(2) ** 2 / (2 * m)
         assert_within((1 - law.tail(r)) ** m, 0.5, 0.5 * (1.1 * next_order + bound(m + CALL)))
 
