@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := book
-.PHONY: book test chapter serve audit pdf lite linkcheck bench seconds lint clean help
+.PHONY: book test chapter serve audit pdf lite linkcheck bench kernels seconds lint clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,9 @@ linkcheck: $(VENV)/.installed ## after make book: ask every external link (needs
 bench: $(VENV)/.installed ## time the simulators; ARGS=--record keeps the tables for the book
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -rP --benchmark-disable-gc $(ARGS)
+
+kernels: $(VENV)/.installed ## chapters with the numerical kernels of older processors: does a verdict change?
+	$(BIN)/python benchmarks/kernels.py $(ARGS)
 
 seconds: ## after make book: record how long chapters take, so that a fresh clone starts with the longest
 	cp _build/executed/seconds.json recorded/seconds.json

@@ -262,7 +262,11 @@ def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def status_page(project: Project, notebooks: Mapping[str, Notebook]) -> str:
     """What was executed when, how long it took, with which parameters and with what result."""
-    rows = []
+    rows, kernels = [], _recorded(project, "kernels")
+    if kernels:  # one row a chapter: the run with its defaults, if there is one
+        runs = sorted(kernels["runs"], key=lambda run: run["parameters"] == "defaults")
+        found = {run["chapter"]: run for run in runs}
+        kernels["runs"] = [found[chapter] for chapter in notebooks if chapter in found]
     for chapter, notebook in notebooks.items():
         counts = Counter(claim["verdict"] for claim in claims_of(notebook))
         claims = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
@@ -274,6 +278,7 @@ def status_page(project: Project, notebooks: Mapping[str, Notebook]) -> str:
         seconds=sum(record["seconds"] for _, record, _, _ in rows),
         revision=revision(project),
         missing=[chapter for chapter in project.published if chapter not in notebooks],
+        kernels=kernels,
         colab=_recorded(project, "colab"),
         known=notebooks,
     )

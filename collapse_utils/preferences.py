@@ -124,7 +124,8 @@ def winner_factor(
     if math.isinf(k):
         w = np.exp(log_w)
         return w / (p @ w)[..., None]
-    log_u = np.arange(_EARLY, _LATE - log_w.min(), _STEP)
+    # arange would add the step to the start and lose digits of it
+    log_u = _STEP * np.arange(_EARLY / _STEP, (_LATE - log_w.min()) / _STEP)
     rate = np.exp(np.minimum(log_w[:, None] + log_u, _LATE + 1))
     silent = np.exp(-rate)
     rings = rate * silent * _STEP
@@ -252,7 +253,7 @@ def best_of_normal(n_candidates: int) -> tuple[float, float]:
     k = checks.integer("n_candidates", n_candidates, 1)
     from scipy.stats import norm
 
-    x = np.arange(-12.0, 12.0, 0.01)
+    x = 0.01 * np.arange(-1200, 1200)
     density = k * norm.pdf(x) * norm.cdf(x) ** (k - 1) * 0.01
     mean = float(density @ x)
     return mean, float(density @ (x - mean) ** 2)

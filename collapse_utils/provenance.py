@@ -240,8 +240,8 @@ def _unit(name: str, x: ArrayLike) -> Array:
 def stationary_diversity(real_share: ArrayLike, n_samples: ArrayLike) -> Array:
     """H*/H_0 where each of M rows is real with probability m, for ever.
 
-    1 - (1/M) / (1 - (1 - m)^2 (1 - 1/M)), about 2Mm / (1 + 2Mm): the fixed point of
-    :func:`expected_diversity`.
+    1 - (1/M) / (1 - (1 - m)^2 (1 - 1/M)), which is g / (1/M + g) with g = (1 - 1/M) m (2 - m),
+    about 2Mm / (1 + 2Mm): the fixed point of :func:`expected_diversity`.
 
     Parameters
     ----------
@@ -256,7 +256,8 @@ def stationary_diversity(real_share: ArrayLike, n_samples: ArrayLike) -> Array:
     size = np.asarray(n_samples, dtype=float)
     if not (size >= 1).all():
         raise ValueError(f"n_samples must be >= 1, got {n_samples!r}")
-    return 1 - (1 / size) / (1 - (1 - m) ** 2 * (1 - 1 / size))
+    gain = (1 - 1 / size) * m * (2 - m)
+    return gain / (1 / size + gain)
 
 
 def expected_diversity(real_share: Rate, n_samples: int, n_generations: int) -> Array:

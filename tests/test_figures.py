@@ -4,6 +4,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from rounding import assert_within, bound
+from scipy import stats
 
 from collapse_utils import Accumulate, Replace, figures, mean_se, recurse
 
@@ -61,7 +63,7 @@ def test_dots_have_bars_of_two_standard_errors(ax):
     (bars,) = ax.containers
     np.testing.assert_array_equal(bars.lines[0].get_ydata(), mean)
     ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
-    np.testing.assert_allclose(ends, np.transpose([mean - 2 * se, mean + 2 * se]))
+    np.testing.assert_array_equal(ends, np.transpose([mean - 2 * se, mean + 2 * se]))
 
 
 def test_a_ribbon_is_the_median_and_the_middle_eighty_percent(ax):
@@ -177,13 +179,13 @@ def test_a_history_is_drawn_by_workflow(ax):
     figures.over_generations(ax, seen, "sd", law={"replace": law}, yscale="log")
     solid = [line for line in ax.lines if line.get_linestyle() == "-"]
     for line, name in zip(solid, ("replace", "accumulate"), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), np.median(seen.array("sd", name), axis=1))
-        np.testing.assert_allclose(words(ax)[name].xy, line.get_xydata()[-1])
+        np.testing.assert_array_equal(line.get_ydata(), np.median(seen.array("sd", name), axis=1))
+        np.testing.assert_array_equal(words(ax)[name].xy, line.get_xydata()[-1])
         assert words(ax)[name].get_color() == line.get_color()
     (dashed,) = (line for line in ax.lines if line.get_linestyle() == "--")
     np.testing.assert_array_equal(dashed.get_ydata(), law)
     low, high = np.quantile(seen.array("sd", "replace"), (0.1, 0.9), axis=1)
-    assert edges(ax.collections[0]) == pytest.approx((low.min(), high.max()))
+    assert edges(ax.collections[0]) == (low.min(), high.max())
     assert (ax.get_ylabel(), ax.get_xlabel(), ax.get_yscale()) == ("sd", "generation", "log")
     with pytest.raises(ValueError, match="metric must be one of sd, got 'mean'"):
         figures.over_generations(ax, seen, "mean")
@@ -243,10 +245,20 @@ def test_ticks_are_these_numbers_written_out(ax):
 def test_bells_have_their_means_spreads_and_unit_area(ax):
     for line, mean, sd in zip(figures.bells(ax, [0, 3], [1, 0.1]), (0, 3), (1, 0.1), strict=True):
         x, y = line.get_data()
+        # Drawn from -z to z; the trapezoid rule adds h^2 / 12 times the difference of the slopes.
+        z = (x[-1] - mean) / sd
+        inside, slope = (
+            1 - 2 * stats.norm.sf(z),
+            (2 * z / (len(x) - 1)) ** 2 / 6 * stats.norm.pdf(z),
+        )
         area = np.trapezoid(y, x)
-        assert area == pytest.approx(1, abs=2e-3)
-        assert np.trapezoid(x * y, x) == pytest.approx(mean * area, abs=1e-9)
-        assert np.trapezoid((x - mean) ** 2 * y, x) == pytest.approx(sd**2, rel=0.02)
+        assert_within(area, inside, z * slope + bound(2 * len(x)))
+        assert_within(np.trapezoid(x * y, x), mean * area, bound(4 * len(x), abs(mean) + sd))
+        spread = inside - 2 * z * stats.norm.pdf(z)
+        square = np.trapezoid((x - mean) ** 2 * y, x) / sd**2
+        assert_within(
+            square, spread, (z**3 - 2 * z) * slope + bound(4 * len(x), 1 + abs(mean) / sd)
+        )
     assert len(figures.bells(ax, 0, 1)) == 1
 
 

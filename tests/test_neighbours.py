@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from intervals import ALARM, assert_mean
+from rounding import CALL, assert_within, bound
 from scipy import stats
 
 from collapse_utils import FreshData, Replace, categorical, metrics, neighbours, recurse
@@ -19,7 +20,8 @@ WORLD = neighbours.zipf_world(4)
 ATTACKED = Recipe(real=0.9, planted=0.1)
 RUN = {"n_samples": 40, "n_generations": 12, "n_replicates": 2000, "rate": 0.4}
 
-first_axis = partial(assert_mean, axis=0, rounding=1e-12)
+# A mean of up to 8000 numbers below one, which a point that does not vary must meet.
+first_axis = partial(assert_mean, axis=0, rounding=bound(8000))
 
 
 def error(path, world=WORLD):
@@ -50,15 +52,17 @@ def test_mean_and_error_follow_the_exact_law(name):
 def test_closed_forms_of_the_law():
     run = {"n_samples": 50, "n_generations": 30, "rate": 0.3}
     h, n = 1 - WORLD.truth @ WORLD.truth, np.arange(1, 31)
+    # A dozen roundings and two sums over the symbols a generation, in units of one.
+    error = bound((12 + 2 * len(WORLD.truth)) * n + CALL)
     lost = neighbours.expected(WORLD, COLLAPSE, **run)[1][1:]
-    np.testing.assert_allclose(lost, h * (1 - (1 - 1 / 50) * (1 - 0.09 / 50) ** (n - 1)))
+    assert_within(lost, h * (1 - (1 - 1 / 50) * (1 - 0.09 / 50) ** (n - 1)), error)
     mean = neighbours.expected(WORLD, FORGETTING, **run)[0][1:]
-    np.testing.assert_allclose(mean[:, ~WORLD.task].sum(axis=1), 0.5 * 0.7 ** (n - 1))
+    assert_within(mean[:, ~WORLD.task].sum(axis=1), 0.5 * 0.7 ** (n - 1), error)
     target = WORLD.truth[WORLD.target]
     fresh = neighbours.expected(WORLD, ATTACKED, **run)[0][1:, WORLD.target]
-    np.testing.assert_allclose(fresh, target + 0.1 * (1 - target) * (1 - 0.7 ** (n - 1)))
+    assert_within(fresh, target + 0.1 * (1 - target) * (1 - 0.7 ** (n - 1)), error)
     closed = neighbours.expected(WORLD, Recipe(own=0.9, planted=0.1), **run)[0][1:, WORLD.target]
-    np.testing.assert_allclose(closed, 1 - (1 - target) * (1 - 0.3 * 0.1) ** (n - 1))
+    assert_within(closed, 1 - (1 - target) * (1 - 0.3 * 0.1) ** (n - 1), error)
 
 
 def test_rate_one_is_the_wright_fisher_loop():
@@ -105,7 +109,7 @@ def test_a_short_memory_ends_with_the_old_task_gone():
     old = path[:, :, ~WORLD.task].sum(axis=2)
     assert (old[2:4] > 0.3).all()
     assert (old[4:] == 0).all()
-    np.testing.assert_allclose(path.sum(axis=2), 1)
+    assert_within(path.sum(axis=2), 1, bound(2 * path.shape[2]))
 
 
 def test_trimming_throws_an_attacker_out():
@@ -116,7 +120,7 @@ def test_trimming_throws_an_attacker_out():
     assert (neighbours.simulate(world, ATTACKED, rng=rng, **run)[2:, :, 3] == 0.1).all()
     cured = neighbours.simulate(world, ATTACKED, rng=rng, n_sources=10, trim=0.1, **run)
     assert (cured[2:, :, 3] == 0).all()
-    np.testing.assert_allclose(cured.sum(axis=2), 1)
+    assert_within(cured.sum(axis=2), 1, bound(2 * cured.shape[2]))
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])
@@ -126,9 +130,13 @@ def test_regressions_forget_by_the_exact_law(n):
 
 
 def test_regressions_that_replay_forget_nothing():
-    errors = neighbours.forget_regression(10, 5, 200, np.random.default_rng(0), replay=True)
-    # ten rows in ten dimensions: some systems are ill-conditioned, none leaves an error
-    assert np.quantile(errors, 0.99) < 1e-12
+    d, r = 10, 200
+    errors = neighbours.forget_regression(d, d // 2, r, np.random.default_rng(0), replay=True)
+    # What a solver leaves of the labels X w is d roundings of X X' times its solution, at most
+    # |w| = 1 over the smallest singular value: some of ten rows in ten dimensions nearly agree.
+    rows = np.concatenate(np.random.default_rng(0).standard_normal((2, r, d // 2, d)), axis=1)
+    left = bound(4 * d, np.linalg.cond(rows)) * np.linalg.norm(rows, 2, axis=(1, 2))
+    assert_within(errors, 0, left**2)
 
 
 def test_forgetting_is_seen_by_least_squares_too():
@@ -141,7 +149,8 @@ def test_forgetting_is_seen_by_least_squares_too():
     w = np.linalg.lstsq(first, first @ target, rcond=None)[0]
     w = w + np.linalg.lstsq(second, second @ (target - w), rcond=None)[0]
     ours = neighbours.fit_in_turn([first, second], target[:, None])
-    np.testing.assert_allclose(ours[:, 0], w)
+    condition = np.linalg.cond(first) ** 2 + np.linalg.cond(second) ** 2  # we solve with X X'
+    assert_within(ours[:, 0], w, bound(4 * d, condition))  # of weights of length one
 
 
 def test_workflows_compose_what_they_promise():

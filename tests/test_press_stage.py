@@ -207,6 +207,30 @@ def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
     assert "figcaption" not in text
 
 
+def test_what_other_kernels_change_stands_in_a_row_a_chapter(author: Author, notebook):
+    merged = {"gaussian": merge(notebook, executed_copy(notebook, []))}
+    assert "kernels" not in status_page(author.project, merged)
+    run = {"chapter": "gaussian", "parameters": "defaults", "date": "2026-01-02T03:04:05+00:00"}
+    run |= {"commit": "commit abc", "settings": ["avx2"], "claims": 3, "verdicts": ["A1: a, b"]}
+    run |= {"numbers": 9, "changed": ["w2", "sd"], "digits": 2, "standard_errors": 0.125}
+    same = run | {"verdicts": [], "changed": [], "digits": None, "parameters": "smoke"}
+    gone = run | {"chapter": "gone"}
+    record = {"machine": "A chip", "settings": {"avx2": "OpenBLAS Haswell"}}
+    for runs, row in (
+        (
+            [run, same, gone],
+            "defaults | avx2 | 1 of 3 | 2 of 9 | 2 | 0.12 | 2026-01-02, commit abc |",
+        ),
+        ([same], "smoke | avx2 | 0 of 3 | 0 of 9 | all | 0.12 | 2026-01-02, commit abc |"),
+    ):
+        author.write("recorded/kernels.json", json.dumps(record | {"runs": runs}))
+        text = status_page(author.project, merged)
+        assert [line for line in text.splitlines() if "commit abc" in line] == [
+            f"| {{doc}}`/notebooks/gaussian` | {row}"
+        ]
+        assert "On A chip; *avx2*: OpenBLAS Haswell." in text
+
+
 MACHINE = {"platform": "Linux", "processor": "A chip", "cores": 2}
 
 

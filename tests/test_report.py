@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from rounding import CALL as FUNCTION
+from rounding import assert_within, bound
 from scipy import stats
 
 from collapse_utils import Accumulate, FreshData, History, Replace, recurse
@@ -26,12 +28,18 @@ def yardstick(real: np.ndarray, **options) -> Yardstick:
 # ---------------------------------------------------------------- measures
 
 
+def summed(real: np.ndarray) -> float:
+    """Rounding of two means over the rows, of numbers whose mean size is below one."""
+    return bound(2 * len(real))
+
+
 def test_real_rows_measure_as_real():
     real = rows(500)
     found = yardstick(real)(real)
-    assert found == pytest.approx(
-        {"distance": 0, "spread": 1, "tails": 1, "centre": 0, "coverage": 1, "rows": 500}
-    )
+    assert found["coverage"] == 1 and found["rows"] == 500
+    assert set(found) == {*MEASURES, "rows"}
+    measures = [found[name] for name in ("distance", "centre", "spread", "tails")]
+    assert_within(measures, [0, 0, 1, 1], summed(real))
 
 
 def test_each_measure_sees_its_own_change():
@@ -39,11 +47,11 @@ def test_each_measure_sees_its_own_change():
     measure = yardstick(real)
     sd = real.std(0)
     shifted = measure(real + 0.5 * sd)
-    assert shifted["centre"] == pytest.approx(0.5)
-    assert (shifted["spread"], shifted["tails"]) == pytest.approx((1, 1))
+    shifted = [shifted[name] for name in ("centre", "spread", "tails")]
+    assert_within(shifted, [0.5, 1, 1], summed(real))
     shrunk = measure(real.mean(0) + (real - real.mean(0)) / 3)
-    assert shrunk["spread"] == pytest.approx(1 / 3)
-    assert (shrunk["centre"], shrunk["tails"]) == pytest.approx((0, 1), abs=1e-12)
+    shrunk = [shrunk[name] for name in ("centre", "spread", "tails")]
+    assert_within(shrunk, [0, 1 / 3, 1], summed(real))
     z = (real - real.mean(0)) / sd
     clipped = measure(real[np.linalg.norm(z, axis=1) < 1.5])
     assert clipped["tails"] < 0.8
@@ -57,13 +65,15 @@ def test_distance_on_the_line_is_wasserstein_in_standard_deviations():
     rng = np.random.default_rng(2)
     real, fake = rng.gumbel(size=300), rng.normal(size=211)
     expected = stats.wasserstein_distance(real, fake) / real.std()
-    assert yardstick(real)(fake)["distance"] == pytest.approx(expected, rel=1e-12)
+    # Shares that are sums of up to 511 steps, over the whole range.
+    error = bound(2 * 511, np.ptp([*real, *fake]) / real.std())
+    assert_within(yardstick(real)(fake)["distance"], expected, error)
 
 
 def test_features_turn_anything_into_numbers():
     words = np.array(["a", "bb", "ccc", "dddd"] * 10)
     measure = yardstick(words, features=lambda texts: np.char.str_len(texts))
-    assert measure(words)["distance"] == pytest.approx(0, abs=1e-12)
+    assert_within(measure(words)["distance"], 0, summed(words))
     assert measure(np.array(["dddd"] * 10))["spread"] == 0
     with pytest.raises(ValueError, match=r"must be numbers, got <U4: give features\(rows\)"):
         yardstick(words)
@@ -133,14 +143,17 @@ def test_change_and_pace_are_those_of_the_curves():
     spread = np.exp(rates * np.arange(8)[:, None])
     report = diagnose(history(replace={"spread": spread, "distance": noisy(1, 7, 10)}))
     speed = report.speed.iloc[0]
-    assert speed["rate"] == pytest.approx(-0.15)
-    assert speed["se"] == pytest.approx(rates.std(ddof=1) / math.sqrt(10))
-    assert speed["half_life"] == pytest.approx(math.log(2) / 0.15)
+    # The slope of logarithms up to 1.4 of exponentials, averaged over ten.
+    error = bound(4 * FUNCTION + 2 * 10, 1.4)
+    assert_within(speed["rate"], -0.15, error)
+    assert_within(speed["se"], rates.std(ddof=1) / math.sqrt(10), error)
+    assert_within(speed["half_life"], math.log(2) / 0.15, math.log(2) / 0.15**2 * 2 * error)
     row = report.changes[report.changes["measure"] == "spread"].iloc[0]
     differences = spread[7] - spread[1]
-    assert row["change"] == pytest.approx(differences.mean())
-    assert row["se"] == pytest.approx(differences.std(ddof=1) / math.sqrt(10))
-    assert row["first_model"] == pytest.approx((spread[1] - spread[0]).mean())
+    error = bound(2 * 10 + 4)  # means of ten numbers below one
+    assert_within(row["change"], differences.mean(), error)
+    assert_within(row["se"], differences.std(ddof=1) / math.sqrt(10), error)
+    assert_within(row["first_model"], (spread[1] - spread[0]).mean(), error)
     assert report.collapses()
     assert report.kinds() == ["loss of variance"]
     assert "Kind: loss of variance." in str(report)
@@ -157,7 +170,7 @@ def test_vanished_spread_has_a_pace_until_it_vanishes():
     spread = np.exp(-np.arange(8.0)[:, None] * np.linspace(0.4, 0.6, 5))
     spread[5:] = 0
     speed = diagnose(history(replace={"spread": spread})).speed.iloc[0]
-    assert speed["rate"] == pytest.approx(-0.5)
+    assert_within(speed["rate"], -0.5, bound(4 * FUNCTION + 2 * 5, 2.4))  # logarithms up to 2.4
 
 
 def test_each_remedy_has_its_verdict():
