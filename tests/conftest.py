@@ -120,7 +120,7 @@ def author(tmp_path: Path) -> Author:
             mathjax_path: ../mathjax/tex-svg.js
         """,
     )
-    author.write("book/index.md", "# Front\n\nWelcome.\n")
+    author.write("book/index.md", "(verdicts)=\n# Front\n\nWelcome.\n")
     author.toc()
     author.write("constraints.txt", "numpy==2.0\n")
     author.write(

@@ -110,7 +110,7 @@ def test_failing_notebook_is_named_and_the_others_are_kept(author: Author):
     preview = author.root / "_build/preview"
     assert f"preview of the pages that are there: {preview}/index.html" in done.stdout
     assert "A question." in (preview / "notebooks/good.html").read_text()
-    assert "This chapter failed in this build" in (preview / "notebooks/bad.html").read_text()
+    assert "ZeroDivisionError: division by zero" in (preview / "notebooks/bad.html").read_text()
     assert not (author.root / "_build/html").exists()
 
     author.chapter("bad", "x = 1")
@@ -177,7 +177,6 @@ def test_scenario_builds_no_site_and_shares_its_runs(author: Author):
     author.write("scenarios/smoke.yml", "description: tiny\nchapters: {one: {n_samples: 5}}\n")
     done = press(author.root, "build", "--scenario", "smoke")
     assert done.returncode == 0, done
-    assert "scenario smoke: tiny" in done.stdout
     assert not (author.root / "_build/html").exists()
     done = press(author.root, "run", "one", "-p", "n_samples", "5")
     assert "nothing to execute: 1 notebook unchanged" in done.stdout

@@ -231,7 +231,7 @@ def pressed(author: Author, number: str = "0.5", **missing: str) -> Path:
         notebook = read_notebook(project.notebook(name))
         notebooks[name] = merge(notebook, executed_copy(notebook, [glued("half", number)]))
     write_pages(project, notebooks)
-    return build_site(project, missing=missing).parent
+    return build_site(project, missing=missing or None).parent
 
 
 def edit(author: Author, name: str, before: str, after: str) -> None:
