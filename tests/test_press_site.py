@@ -211,7 +211,7 @@ def small(author: Author) -> Author:
     )
     author.write("book/references.bib", "@misc{a, title={A}, author={B, C}, year={2001}}\n")
     quote = "The other page has {glue:text}`notebooks/one.ipynb::half:s`, see {eq}`eq-one`."
-    author.write("book/index.md", f"# Front\n\n{quote} {{doc}}`notebooks/one`\n")
+    author.write("book/index.md", f"(verdicts)=\n# Front\n\n{quote} {{doc}}`notebooks/one`\n")
     author.write("book/references.md", "# References\n\n```{bibliography}\n:filter: cited\n```\n")
     author.write("book/glossary.md", "# Terms\n\n```{glossary}\nlineage\n  One run.\n```\n")
     author.chapter("one", "1", "md:Of a lineage.\n\n$$\nx\n$$ (eq-one)\n", title="One")
