@@ -96,7 +96,7 @@ def panels(
     sharey: bool = False,
     **axes: Any,
 ) -> tuple[Figure, Any]:
-    """A figure with one panel per title.
+    """A figure with one panel per title, or with one panel that needs none.
 
     Parameters
     ----------
@@ -114,8 +114,7 @@ def panels(
     -------
     Figure, and its axes (one, or an array in reading order)
     """
-    if not titles:
-        raise ValueError("titles must name at least one panel, got none")
+    titles = titles or ("",)
     columns = -(-len(titles) // checks.integer("rows", rows, 1, len(titles)))
     size = size or (7.2 + 0.3 * (columns > 2), 3.6 if rows == 1 else 2.7 * rows)
     fig, grid = plt.subplots(

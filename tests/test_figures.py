@@ -202,8 +202,11 @@ def test_panels_have_titles_and_shared_labels_outside_only():
     assert [ax.get_ylabel() for ax in axes] == ["y", "", "y"]
     assert not fig.axes[3].axison
     plt.close(fig)
-    with pytest.raises(ValueError, match="titles must"):
-        figures.panels()
+    fig, ax = figures.panels(xlabel="x")
+    assert (ax.get_title(), ax.get_xlabel()) == ("", "x")
+    plt.close(fig)
+    with pytest.raises(ValueError, match="rows must be an integer between 1 and 2, got 3"):
+        figures.panels("a", "b", rows=3)
 
 
 def test_marks_name_places_on_both_axes(ax):
