@@ -44,7 +44,7 @@ HOWS = ("band", "dots", "ribbon", "lines")
 #: Points between the names at the ends of two curves.
 _GAP = 11
 
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.8, 256)))
+_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
 
 def use_theme() -> None:
@@ -78,7 +78,7 @@ def use_theme() -> None:
 
 
 def generation_colours(n: int) -> list[str]:
-    """`n` colours from early to late (viridis without its darkest and lightest fifths)."""
+    """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
     n = checks.integer("n", n, 1)
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
