@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -43,6 +44,8 @@ CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
 HOWS = ("band", "dots", "ribbon", "lines")
 #: Points between the names at the ends of two curves.
 _GAP = 11
+#: Names at the ends of curves, by axes: end, colour and text.
+_NAMED: WeakKeyDictionary[Axes, dict[str, tuple]] = WeakKeyDictionary()
 
 _GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
@@ -263,7 +266,15 @@ def _draw(ax: Axes, x: NDArray, values: NDArray, how: str, color: str, name: str
 def _name_ends(
     ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]
 ) -> None:
-    """Write names beside the ends of curves, moved apart where they would overlap."""
+    """Write names beside the ends of curves, moved apart where they would overlap.
+
+    Names that an earlier call gave to the same axes are placed anew with the others.
+    """
+    known = _NAMED.setdefault(ax, {})
+    for *_, text in known.values():
+        text.remove()
+    ends = {name: end for name, (end, *_) in known.items()} | dict(ends)
+    colours = {name: colour for name, (_, colour, _) in known.items()} | dict(colours)
     points = ax.bbox.height * 72 / ax.figure.dpi
     heights = {name: ax.transLimits.transform(ax.transScale.transform(end))[1] * points
                for name, end in ends.items()}  # fmt: skip
@@ -276,10 +287,11 @@ def _name_ends(
                 placed[i - 1] -= need / 2
                 placed[i] += need / 2
     for name, height in zip(order, placed, strict=True):
-        ax.annotate(
+        text = ax.annotate(
             name, ends[name], xytext=(5, height - heights[name]), textcoords="offset points",
             va="center", color=colours[name], fontsize=9, annotation_clip=False,
         )  # fmt: skip
+        known[name] = ends[name], colours[name], text
 
 
 def over_generations(
