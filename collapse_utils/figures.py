@@ -224,7 +224,8 @@ def curves(
             at = _places(name, places, len(law))
             own = {} if name in runs else {"color": color, "label": name}
             ax.plot(at, law, **THEORY | own, zorder=2.5)
-            ends.setdefault(name, (at[-1], law[-1]))
+            if name not in runs or at[-1] > ends[name][0]:
+                ends[name] = at[-1], law[-1]
     ax.set(**axes)
     if names == "legend":
         ax.legend()
