@@ -322,7 +322,8 @@ class Ledger:
         """Compare a whole distribution with a law by the Kolmogorov-Smirnov test.
 
         The measurement is D, the largest distance between the distribution functions of sample
-        and law. What is noticed is a bound (triangle inequality).
+        and law. What is noticed is a bound: D is at least the deviation at one place, where the
+        share of the sample has a standard error of at most ``1 / (2 sqrt(n))``.
 
         Parameters
         ----------
@@ -345,7 +346,7 @@ class Ledger:
             expected = np.searchsorted(drawn, x, side="right") / len(drawn)
         found = stats.kstest(x, law)
         apart = float(np.abs(law(x) - expected).max())
-        level, slack = stats.kstwobign.isf([LEVEL, 1 - POWER])
+        level, slack = stats.kstwobign.isf(LEVEL), stats.norm.isf(1 - POWER) / 2
         noticed = float(level + slack) / math.sqrt(len(x))
         point = Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
         return self._add(

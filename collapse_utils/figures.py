@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -43,8 +44,10 @@ CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
 HOWS = ("band", "dots", "ribbon", "lines")
 #: Points between the names at the ends of two curves.
 _GAP = 11
+#: Names at the ends of curves, by axes: end, colour and text.
+_NAMED: WeakKeyDictionary[Axes, dict[str, tuple]] = WeakKeyDictionary()
 
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.8, 256)))
+_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
 
 def use_theme() -> None:
@@ -78,7 +81,7 @@ def use_theme() -> None:
 
 
 def generation_colours(n: int) -> list[str]:
-    """`n` colours from early to late (viridis without its darkest and lightest fifths)."""
+    """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
     n = checks.integer("n", n, 1)
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
@@ -96,7 +99,7 @@ def panels(
     sharey: bool = False,
     **axes: Any,
 ) -> tuple[Figure, Any]:
-    """A figure with one panel per title.
+    """A figure with one panel per title, or with one panel that needs none.
 
     Parameters
     ----------
@@ -114,8 +117,7 @@ def panels(
     -------
     Figure, and its axes (one, or an array in reading order)
     """
-    if not titles:
-        raise ValueError("titles must name at least one panel, got none")
+    titles = titles or ("",)
     columns = -(-len(titles) // checks.integer("rows", rows, 1, len(titles)))
     size = size or (7.2 + 0.3 * (columns > 2), 3.6 if rows == 1 else 2.7 * rows)
     fig, grid = plt.subplots(
@@ -222,7 +224,8 @@ def curves(
             at = _places(name, places, len(law))
             own = {} if name in runs else {"color": color, "label": name}
             ax.plot(at, law, **THEORY | own, zorder=2.5)
-            ends.setdefault(name, (at[-1], law[-1]))
+            if name not in runs or at[-1] > ends[name][0]:
+                ends[name] = at[-1], law[-1]
     ax.set(**axes)
     if names == "legend":
         ax.legend()
@@ -264,7 +267,15 @@ def _draw(ax: Axes, x: NDArray, values: NDArray, how: str, color: str, name: str
 def _name_ends(
     ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]
 ) -> None:
-    """Write names beside the ends of curves, moved apart where they would overlap."""
+    """Write names beside the ends of curves, moved apart where they would overlap.
+
+    Names that an earlier call gave to the same axes are placed anew with the others.
+    """
+    known = _NAMED.setdefault(ax, {})
+    for *_, text in known.values():
+        text.remove()
+    ends = {name: end for name, (end, *_) in known.items()} | dict(ends)
+    colours = {name: colour for name, (_, colour, _) in known.items()} | dict(colours)
     points = ax.bbox.height * 72 / ax.figure.dpi
     heights = {name: ax.transLimits.transform(ax.transScale.transform(end))[1] * points
                for name, end in ends.items()}  # fmt: skip
@@ -277,10 +288,11 @@ def _name_ends(
                 placed[i - 1] -= need / 2
                 placed[i] += need / 2
     for name, height in zip(order, placed, strict=True):
-        ax.annotate(
+        text = ax.annotate(
             name, ends[name], xytext=(5, height - heights[name]), textcoords="offset points",
             va="center", color=colours[name], fontsize=9, annotation_clip=False,
         )  # fmt: skip
+        known[name] = ends[name], colours[name], text
 
 
 def over_generations(

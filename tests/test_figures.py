@@ -125,6 +125,15 @@ def test_names_stand_at_the_ends_and_apart(ax, scale):
     assert abs(words(ax)["d"].get_position()[1]) < 1e-6  # who has room stays
 
 
+def test_names_of_two_calls_keep_apart(ax):
+    figures.curves(ax, {"a": [1, 5]}, ylim=(0, 10))
+    assert words(ax)["a"].get_position()[1] == pytest.approx(0)
+    figures.curves(ax, {}, {"b": [2, 5.01]}, colours=[figures.THIRD])
+    shift = {name: text.get_position()[1] for name, text in words(ax).items()}
+    assert len(ax.texts) == 2 and shift["a"] < -5 < 5 < shift["b"]
+    assert words(ax)["a"].get_color() == figures.MODEL
+
+
 def test_names_may_be_a_legend_or_left_out(ax):
     figures.curves(ax, {"a": RUNS}, {"b": RUNS[:, 0]}, names="legend")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
@@ -204,8 +213,11 @@ def test_panels_have_titles_and_shared_labels_outside_only():
     assert [ax.get_ylabel() for ax in axes] == ["y", "", "y"]
     assert not fig.axes[3].axison
     plt.close(fig)
-    with pytest.raises(ValueError, match="titles must"):
-        figures.panels()
+    fig, ax = figures.panels(xlabel="x")
+    assert (ax.get_title(), ax.get_xlabel()) == ("", "x")
+    plt.close(fig)
+    with pytest.raises(ValueError, match="rows must be an integer between 1 and 2, got 3"):
+        figures.panels("a", "b", rows=3)
 
 
 def test_marks_name_places_on_both_axes(ax):
