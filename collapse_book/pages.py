@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from collapse_book.copies import FOLDER, brings_library, copy_with, library_wheel
 from collapse_book.files import write_changed
 from collapse_book.gate import claims_of, collapse_data, is_figure, outputs_of
 from collapse_book.notebooks import (
@@ -31,7 +32,6 @@ from collapse_book.notebooks import (
 )
 from collapse_book.parameters import Parameter
 from collapse_book.project import Project
-from collapse_book.wheel import FOLDER, brings_library, copy_with, library_wheel
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: An author types how long a chapter takes to read; how long it takes to run, its run knows.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collapse_book import lite
+from collapse_book import copies
 from collapse_book.cache import (
     Store,
     code_inputs,
@@ -308,8 +308,8 @@ def build_lite(project: Project, report: Report) -> Path:
         if not is_current(project):
             raise BadInput("the site is not there or not up to date: run `collapse-book build`")
         report.line("building JupyterLite")
-        lite.build_lite(project)
-        chapters = lite.current_chapters(project)
+        copies.build_lite(project)
+        chapters = copies.current_chapters(project)
         report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
         return build_site(project)
 
