@@ -61,6 +61,10 @@ class Library:
 
     def packages(self, sources: Iterable[str]) -> set[str]:
         """Packages of others that code cells import, themselves or through the library."""
+        return self.imported(sources) - sys.stdlib_module_names
+
+    def imported(self, sources: Iterable[str]) -> set[str]:
+        """The same with modules of the standard library, by the first part of their names."""
         sources = list(sources)
         code = [path for path in self.files_for(sources) if path.suffix == ".py"]
         names: set[str] = set()
@@ -69,7 +73,7 @@ class Library:
                 names |= {module.partition(".")[0] for module, _ in imports(source)}
             except SyntaxError:  # the run will say so
                 continue
-        return names - sys.stdlib_module_names - {self.package, ""}
+        return names - {self.package, ""}
 
     def digest(self, path: Path) -> str:
         """Hash of a file; of ``__init__.py`` without its tables of lazy names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -14,8 +15,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from collapse_book.copies import FOLDER, brings_library, copy_with, library_wheel
+from collapse_book.errors import BuildFailed, counted, suggestion
 from collapse_book.files import write_changed
-from collapse_book.gate import claims_of, collapse_data, is_figure, outputs_of
+from collapse_book.gate import (
+    GLUE_PREFIX,
+    claims_of,
+    collapse_data,
+    glue_key,
+    is_figure,
+    outputs_of,
+)
 from collapse_book.notebooks import (
     INJECTED_TAG,
     INSTALL_TAG,
@@ -31,7 +41,7 @@ from collapse_book.notebooks import (
 )
 from collapse_book.parameters import Parameter
 from collapse_book.project import Project
-from collapse_book.wheel import FOLDER, brings_library, copy_with, library_wheel
+from collapse_book.scenarios import Scenario
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: An author types how long a chapter takes to read; how long it takes to run, its run knows.
@@ -298,3 +308,67 @@ def parameters_page(notebooks: Mapping[str, Notebook]) -> str:
         example = next((p for p in parameters if p.name == "seed"), parameters[0])
         chapters.append((chapter, title(notebook), parameters, example))
     return render("parameters.md", chapters=chapters)
+
+
+def what_if_page(
+    notebooks: Mapping[str, Notebook],
+    scenarios: Sequence[Scenario],
+    outcomes: Mapping[str, Notebook],
+) -> str:
+    """Scenarios with what they changed and what came of it, beside what the default gave.
+
+    Parameters
+    ----------
+    notebooks : mapping of chapter to executed notebook
+        With the default parameters.
+    scenarios : sequence of Scenario
+    outcomes : mapping of scenario name to executed notebook
+
+    Raises
+    ------
+    BuildFailed
+        If a scenario compares a number that its chapter does not glue.
+    """
+    questions = []
+    for scenario in scenarios:
+        (chapter, changed), *_ = scenario.chapters.items()
+        default, outcome = notebooks[chapter], outcomes[scenario.name]
+        values = {p.name: p.default for p in parameters_of(default)}
+        before, after = _glued(default), _glued(outcome)
+        for key in scenario.compare:
+            if key not in before or key not in after:
+                raise BuildFailed(
+                    f"scenarios/what_if/{scenario.name}.yml compares {key!r}, which {chapter} does "
+                    f"not glue{suggestion(key, before, 'numbers')}"
+                )
+        verdicts = {claim["id"]: claim["verdict"] for claim in claims_of(default)}
+        there = {claim["id"]: claim["verdict"] for claim in claims_of(outcome)}
+        title, _, story = scenario.description.partition("?")
+        questions.append(
+            {
+                "name": scenario.name,
+                "chapter": chapter,
+                "title": title.strip(),
+                "story": story.strip(),
+                "changed": [(name, value, values[name]) for name, value in changed.items()],
+                "rows": [
+                    (meaning, before[key], after[key]) for key, meaning in scenario.compare.items()
+                ],
+                "verdicts": counted(len(verdicts), "verdict"),
+                "moved": [
+                    f"{name} from {verdict} to {there[name]}"
+                    for name, verdict in verdicts.items()
+                    if there.get(name, verdict) != verdict
+                ],
+            }
+        )
+    return render("what_if.md", questions=questions)
+
+
+def _glued(notebook: Notebook) -> dict[str, str]:
+    """What a notebook glues, as the page shows it."""
+    return {
+        key: str(ast.literal_eval(joined(output["data"][f"{GLUE_PREFIX}text/plain"])))
+        for _, _, output in outputs_of(notebook)
+        if (key := glue_key(output)) is not None
+    }

@@ -8,12 +8,10 @@ book leads to a page of the PDF. Needs the extra ``pdf``; nothing else of the pr
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 import logging
 import os
 import posixpath
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from bs4 import BeautifulSoup, Tag
 from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import read_yaml, write_atomic
 from collapse_book.notebooks import read_notebook
-from collapse_book.pages import revision, when
+from collapse_book.pages import render, revision, when
 from collapse_book.project import Project
 from collapse_book.site import build_site, content, is_current, pdf_path
 
@@ -102,17 +100,24 @@ def show_folder(page: Page, folder: Path, refuse: Callable[[str], None]) -> None
     page.route("**/*", answer)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Leaf:
-    """One page of the site in reading order, with the caption of the part that it opens."""
+    """One page of the site, made fit for a document that holds them all."""
 
     document: str
-    part: str | None = None
+    part: str | None  # caption of the part that it opens
+    title: str = ""
+    body: Tag | None = None
 
     @property
     def name(self) -> str:
         """What its ids begin with."""
         return self.document.replace("/", "-").replace("_", "-")
+
+    @property
+    def running(self) -> str:
+        """The title as a style sheet can hold it, for the head of each page."""
+        return self.title.replace("\\", "").replace('"', "'")
 
 
 def print_book(
@@ -145,9 +150,9 @@ def print_book(
     with project.lock():
         if not is_current(project):
             raise BadInput("the site is not there or not up to date: run `collapse-book build`")
-        leaves = list(reading_order(project))
-        say(f"binding {counted(len(leaves), 'page')} of the site")
-        write_atomic(project.build / "print.html", bound(project, leaves))
+        say("binding the pages of the site")
+        whole, count = bound(project)
+        write_atomic(project.build / "print.html", whole)
         with chromium() as browser:
             page = browser.new_page()
             show_folder(page, project.build, lambda url: None)
@@ -155,7 +160,7 @@ def print_book(
             page.evaluate(
                 "async () => { await MathJax.startup.promise; await document.fonts.ready; }"
             )
-            say("printing, to count pages")
+            say(f"printing {counted(count, 'page')} of the site, to count those of the paper")
             draft = PdfReader(io.BytesIO(_printed(page)))
             numbers = {
                 name.removeprefix("/"): draft.get_destination_page_number(place) + 1
@@ -191,7 +196,7 @@ def _printed(page: Page) -> bytes:
 def reading_order(project: Project) -> Iterator[Leaf]:
     """The pages of the table of contents, the front page first."""
     contents = read_yaml(project.toc_file, project.relative(project.toc_file))
-    yield Leaf(contents["root"])
+    yield Leaf(contents["root"], None)
     for part in contents.get("parts", [contents]):
         caption = part.get("caption")
         for chapter in part.get("chapters", []):
@@ -199,80 +204,48 @@ def reading_order(project: Project) -> Iterator[Leaf]:
             caption = None
 
 
-def bound(project: Project, leaves: list[Leaf]) -> str:
-    """One HTML document that holds cover, contents and the article of every leaf."""
+def bound(project: Project) -> tuple[str, int]:
+    """One HTML document that holds cover, contents and every article, and how many there are."""
+    leaves = list(reading_order(project))
     inside = {leaf.document: leaf.name for leaf in leaves}
-    articles = [(leaf, article(project, leaf, inside)) for leaf in leaves]
-    entries, sheets = [], []
-    for leaf, body in articles:
-        heading = body.find("h1")
-        title = heading.get_text(" ", strip=True) if heading else leaf.document
-        title = re.sub(r"\s+", " ", title)
-        if leaf.part:
-            entries.append(f'<li class="print-part">{html.escape(leaf.part)}</li>')
-        entries.append(
-            f'<li><a href="#{leaf.name}">{html.escape(title)}</a>'
-            f'<span class="print-dots"></span><span data-page-of="{leaf.name}"></span></li>'
-        )
-        running = title.replace("\\", "").replace('"', "'")
-        sheets.append(f'@page {leaf.name} {{ @top-right {{ content: "{running}"; }} }}')
-        sheets.append(f"#{leaf.name} {{ page: {leaf.name}; }}")
-    front = BeautifulSoup((project.html / "index.html").read_text(encoding="utf-8"), "html.parser")
-    head = "\n".join(
-        str(_inside_html(link, "index")) for link in front.find_all("link", rel="stylesheet")
-    )
-    settings = next(s for s in front.find_all("script") if "window.MathJax" in s.text)
-    mathjax = next(s for s in front.find_all("script", src=True) if "mathjax" in s["src"])
-    bodies = "\n".join(str(body) for _, body in articles)
-    return f"""<!DOCTYPE html>
-<html lang="en" data-theme="light" data-mode="light" class="book-print">
-<head>
-<meta charset="utf-8">
-<title>{html.escape(project.config["title"])}</title>
-{head}
-{settings}
-{_inside_html(mathjax, "index")}
-<style>{" ".join(sheets)}</style>
-</head>
-<body>
-{cover(project)}
-<nav class="print-contents"><h1 id="print-contents">Contents</h1><ol>{"".join(entries)}</ol>
-<p>Code that only draws figures or fills tables is left out on paper; it stands on the site and in
-the notebooks.</p></nav>
-<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
-{bodies}
-</div></div></main>
-</body>
-</html>
-"""
-
-
-def cover(project: Project) -> str:
-    """Title, author, when the chapters were run, version and address."""
+    for leaf in leaves:
+        bind(project, leaf, inside)
+    front = _soup(project, "index")
+    head = [
+        *front.find_all("link", rel="stylesheet"),
+        next(s for s in front.find_all("script") if "window.MathJax" in s.text),
+        next(s for s in front.find_all("script", src=True) if "mathjax" in s["src"]),
+    ]
     notebooks = [read_notebook(project.staged / f"{name}.ipynb") for name in project.published]
-    ran = max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks)
-    name, _, rest = project.config["title"].partition(": ")
     github = project.repository and f"https://github.com/{project.repository}"
-    picture = (project.html / "_static" / "cover.svg").is_file()
-    image = '<img alt="" src="html/_static/cover.svg">' if picture else ""
-    return f"""<header class="print-cover">
-<p class="print-title">{html.escape(name)}</p>
-<p class="print-subtitle">{html.escape(rest)}</p>
-{image}
-<p>{html.escape(project.config.get("author", ""))}</p>
-<p class="print-imprint">Version {metadata.version("collapse-utils")},
-{html.escape(revision(project))}. The last chapter was executed at {ran} UTC;
-each says at its end when and on what it ran.<br>
-{html.escape(project.address or github or "")}<br>
-{html.escape(project.config.get("copyright", ""))}</p>
-</header>"""
+    picture = "html/_static/cover.svg"
+    page = render(
+        "print.html",
+        title=project.config["title"],
+        author=project.config.get("author", ""),
+        copyright=project.config.get("copyright", ""),
+        head="\n".join(str(_inside_html(tag, "index")) for tag in head),
+        leaves=leaves,
+        picture=picture if (project.build / picture).is_file() else None,
+        version=metadata.version("collapse-utils"),
+        revision=revision(project),
+        executed=max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks),
+        address=project.address or github or "",
+    )
+    return page, len(leaves)
 
 
-def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
-    """The article of a page, made fit for a document that holds them all."""
-    path = project.html / f"{leaf.document}.html"
-    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-    body = soup.find("article")
+def _soup(project: Project, document: str) -> BeautifulSoup:
+    text = (project.html / f"{document}.html").read_text(encoding="utf-8")
+    return BeautifulSoup(text, "html.parser")
+
+
+def bind(project: Project, leaf: Leaf, inside: dict[str, str]) -> None:
+    """Take the article of a page: open what is folded, and keep its links inside the book."""
+    body = _soup(project, leaf.document).find("article")
+    heading = body.find("h1")
+    title = heading.get_text(" ", strip=True).removesuffix("#") if heading else leaf.document
+    leaf.title = " ".join(title.split())
     for gone in body.select(".headerlink, .only-dark, script:not([type^=math]), .collapse-cite"):
         gone.decompose()
     for details in body.find_all("details"):
@@ -304,7 +277,7 @@ def article(project: Project, leaf: Leaf, inside: dict[str, str]) -> Tag:
     body["class"] = ["bd-article", "print-leaf"]
     body["id"] = leaf.name
     body.attrs.pop("role", None)
-    return body
+    leaf.body = body
 
 
 def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str | None) -> str | None:
@@ -323,9 +296,9 @@ def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str | None) -> 
 
 
 def _inside_html(tag: Tag, document: str) -> Tag:
-    """Let a tag of a page load its file from the folder of the site."""
+    """Let a tag of a page load its file, if it does, from the folder of the site."""
     key = "href" if tag.name == "link" else "src"
-    url = tag[key]
-    if not urlsplit(url).scheme:
+    url = tag.get(key)
+    if url and not urlsplit(url).scheme:
         tag[key] = posixpath.normpath(posixpath.join("html", posixpath.dirname(document), url))
     return tag

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collapse_book import lite
+from collapse_book import copies
 from collapse_book.cache import (
     Store,
     code_inputs,
@@ -24,12 +24,11 @@ from collapse_book.execute import Options, Outcome, Task, execute
 from collapse_book.files import remove_parts, write_changed
 from collapse_book.gate import Finding, check_book
 from collapse_book.notebooks import Notebook, dump_notebook, parameters_of, read_notebook
-from collapse_book.pages import merge, write_pages
+from collapse_book.pages import merge, what_if_page, write_pages
 from collapse_book.project import Project
 from collapse_book.report import Report
 from collapse_book.scenarios import Scenario, what_ifs
 from collapse_book.site import build_site, is_current, recover
-from collapse_book.what_if import what_if_page
 
 #: How many executed notebooks of a chapter stay in the store of the book.
 KEEP = 20
@@ -308,8 +307,8 @@ def build_lite(project: Project, report: Report) -> Path:
         if not is_current(project):
             raise BadInput("the site is not there or not up to date: run `collapse-book build`")
         report.line("building JupyterLite")
-        lite.build_lite(project)
-        chapters = lite.current_chapters(project)
+        copies.build_lite(project)
+        chapters = copies.current_chapters(project)
         report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
         return build_site(project)
 

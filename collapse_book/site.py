@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from collapse_book.copies import add_lite, current_chapters
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.files import write_atomic, write_changed
-from collapse_book.lite import add_lite, current_chapters
 from collapse_book.pages import write_stubs
 from collapse_book.project import Project
 
@@ -37,33 +37,15 @@ ANCHOR = re.compile(r"""\s(?:id|name)="([^"]*)\"""")
 STYLE = re.compile(r"""<style[^>]*>(.*?)</style>|\sstyle=(?:"|')([^>]*)""", re.DOTALL)
 #: Says in the build folder what the site was built from.
 STAMP = "site.sha256"
-LOADS = {
-    "script": ("src",),
-    "img": ("src", "srcset"),
-    "source": ("src", "srcset"),
-    "iframe": ("src",),
-    "embed": ("src",),
-    "object": ("data",),
-    "audio": ("src",),
-    "video": ("src", "poster"),
-    "track": ("src",),
-    "input": ("src",),
-    "image": ("href", "xlink:href"),
-    "use": ("href", "xlink:href"),
-}
+#: Elements that load or link to something, by any of these attributes.
 TAG = re.compile(
-    rf"""<({"|".join([*LOADS, "link", "a"])})\b((?:[^<>"']|"[^"]*"|'[^']*')*)>""", re.IGNORECASE
+    r"<(script|img|source|iframe|embed|object|audio|video|track|input|image|use|link|a)\b"
+    r"""((?:[^<>"']|"[^"]*"|'[^']*')*)>""",
+    re.IGNORECASE,
 )
+LOADS = ("src", "data", "poster", "href", "xlink:href")
 #: Relations of <link> that a browser loads by itself.
-LOADED_LINKS = {
-    "stylesheet",
-    "preload",
-    "prefetch",
-    "modulepreload",
-    "icon",
-    "manifest",
-    "preconnect",
-}
+LOADED_LINK = re.compile("stylesheet|preload|prefetch|icon|manifest|preconnect", re.IGNORECASE)
 
 
 def vendor_mathjax(project: Project) -> None:
@@ -303,13 +285,13 @@ class _Page:
         text, loaded, linked = DATA.sub('"data:"', text), [], []  # pictures are most of a page
         for tag, content in TAG.findall(SCRIPT.sub(r"\1", text)):
             values = {name: html.unescape(a or b) for name, a, b in ATTRIBUTE.findall(content)}
-            for name in LOADS.get(tag, ()):
-                urls = values.get(name, "").split("," if name == "srcset" else "\n")
-                loaded += [url.split()[0] for url in urls if url.strip()]
-            if tag == "link" and LOADED_LINKS & set(values.get("rel", "").lower().split()):
-                loaded.append(values.get("href", ""))
-            if tag == "a" and values.get("href"):
-                linked.append(values["href"])
+            urls = [values[name] for name in LOADS if values.get(name)]
+            choices = values.get("srcset", "").split(",")
+            urls += [choice.split()[0] for choice in choices if choice.strip()]
+            if tag == "a":
+                linked += urls
+            elif tag != "link" or LOADED_LINK.search(values.get("rel", "")):
+                loaded += urls
         styles = [a or b for a, b in STYLE.findall(text)]
         loaded += [url for style in styles for url in css_urls(style)]
         return cls(loaded, linked, {html.unescape(anchor) for anchor in ANCHOR.findall(text)})

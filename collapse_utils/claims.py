@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
 
 from . import checks
 from .metrics import mean_se
@@ -136,7 +136,7 @@ def half_width(
     ndarray
         ``t_df(1 - LEVEL / (sides * points)) * se``.
     """
-    return stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
+    return scipy.stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
 
 
 def noticeable(
@@ -147,9 +147,9 @@ def noticeable(
     By the non-central t law with the estimated standard error in place of the true one.
     """
     df = np.asarray(df, dtype=float)
-    t = stats.t.isf(LEVEL / (sides * points), df)
-    normal = t + stats.norm.isf(1 - POWER)
-    shift = np.where(np.isinf(df), normal, special.nctdtrinc(df, 1 - POWER, t))
+    t = scipy.stats.t.isf(LEVEL / (sides * points), df)
+    normal = t + scipy.stats.norm.isf(1 - POWER)
+    shift = np.where(np.isinf(df), normal, scipy.special.nctdtrinc(df, 1 - POWER, t))
     return shift * np.asarray(se, dtype=float)
 
 
@@ -339,14 +339,14 @@ class Ledger:
         x = _sorted(id, "sample", sample)
         (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)
         if callable(rival):
-            other, expected = stats.kstest(x, rival), rival(x)
+            other, expected = scipy.stats.kstest(x, rival), rival(x)
         else:
             drawn = _sorted(id, "rival", rival)
-            other = stats.ks_2samp(x, drawn, method="asymp")
+            other = scipy.stats.ks_2samp(x, drawn, method="asymp")
             expected = np.searchsorted(drawn, x, side="right") / len(drawn)
-        found = stats.kstest(x, law)
+        found = scipy.stats.kstest(x, law)
         apart = float(np.abs(law(x) - expected).max())
-        level, slack = stats.kstwobign.isf(LEVEL), stats.norm.isf(1 - POWER) / 2
+        level, slack = scipy.stats.kstwobign.isf(LEVEL), scipy.stats.norm.isf(1 - POWER) / 2
         noticed = float(level + slack) / math.sqrt(len(x))
         point = Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
         return self._add(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Author
 
-from collapse_book import lite, press
+from collapse_book import copies, press
 from collapse_book.closure import Library
 from collapse_book.errors import BadInput
 from collapse_book.notebooks import read_notebook
@@ -22,7 +22,7 @@ BOOK = Project(Path(__file__).parents[1])
 def found(author: Author, *cells: str) -> set[str]:
     project = author.project
     notebook = read_notebook(author.chapter("one", *cells))
-    return lite.obstacles(Library(project.package), notebook)
+    return copies.obstacles(Library(project.package), notebook)
 
 
 @pytest.mark.parametrize(
@@ -53,18 +53,18 @@ def test_the_cell_that_installs_is_no_obstacle(author: Author):
     path = author.chapter("one")
     notebook = json.loads(path.read_text())
     notebook["cells"][1]["source"] = "import torch"
-    assert lite.obstacles(Library(author.project.package), notebook) == set()
+    assert copies.obstacles(Library(author.project.package), notebook) == set()
 
 
 def test_only_published_chapters_in_their_order(author: Author):
     for name in ("last", "first", "heavy", "draft"):
         author.chapter(name, "import torch" if name == "heavy" else "import numpy")
     author.toc("first", "heavy", "last", "unwritten")
-    assert lite.browser_chapters(author.project) == ["first", "last"]
+    assert copies.browser_chapters(author.project) == ["first", "last"]
 
 
 def test_the_book_offers_what_needs_no_torch():
-    offered = set(lite.browser_chapters(BOOK))
+    offered = set(copies.browser_chapters(BOOK))
     assert {"gaussian", "words", "scaling"} <= offered
     assert not {"digits", "language", "provenance", "your_own_model"} & offered
 
@@ -73,7 +73,7 @@ def test_the_copy_installs_the_wheel_and_has_no_outputs(author: Author):
     path = author.chapter("one", "1 + 1")
     notebook = read_notebook(path)
     notebook["cells"][-1] |= {"outputs": [{"output_type": "stream"}], "execution_count": 3}
-    copy = lite.browser_copy(notebook)
+    copy = copies.browser_copy(notebook)
     assert copy["cells"][1]["source"].endswith("%pip install -q collapse-utils")
     assert copy["cells"][-1]["outputs"] == [] and copy["cells"][-1]["execution_count"] is None
     assert copy["metadata"]["kernelspec"]["name"] == "python"
@@ -86,9 +86,9 @@ def test_without_a_site_or_jupyterlite_one_line_says_what_to_do(author: Author, 
     author.chapter("one")
     with pytest.raises(BadInput, match="collapse-book build"):
         press.build_lite(author.project, Report())
-    monkeypatch.setattr(lite.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(copies.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"\[lite\]"):
-        lite.build_lite(author.project)
+        copies.build_lite(author.project)
 
 
 def test_the_site_holds_notebooks_wheels_and_asks_no_index(author: Author, tmp_path):
@@ -97,10 +97,10 @@ def test_the_site_holds_notebooks_wheels_and_asks_no_index(author: Author, tmp_p
     author.chapter("light", "import numpy")
     author.chapter("heavy", "import torch")
     author.toc("light", "heavy")
-    assert lite.current_chapters(author.project) == []
-    lite.build_lite(author.project)
-    assert lite.current_chapters(author.project) == ["light"]
-    lite.add_lite(author.project, ["light"], tmp_path)
+    assert copies.current_chapters(author.project) == []
+    copies.build_lite(author.project)
+    assert copies.current_chapters(author.project) == ["light"]
+    copies.add_lite(author.project, ["light"], tmp_path)
     site = tmp_path / "lite"
     files = [path for path in site.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25e6
@@ -109,16 +109,16 @@ def test_the_site_holds_notebooks_wheels_and_asks_no_index(author: Author, tmp_p
     assert [entry["path"] for entry in listing["content"]] == ["light.ipynb"]
     assert (site / "notebooks/index.html").is_file()
     settings = json.loads((site / "jupyter-lite.json").read_text())["jupyter-config-data"]
-    kernel = settings["litePluginSettings"][f"{lite.KERNEL}:kernel"]
+    kernel = settings["litePluginSettings"][f"{copies.KERNEL}:kernel"]
     assert kernel["disablePyPIFallback"] is True and "pyodideUrl" not in kernel
     own = next(url for url in kernel["pipliteUrls"] if url.startswith("./pypi/all.json"))
     index = json.loads((site / own.partition("?")[0]).read_text())
-    assert set(index) == {"collapse-utils", *lite.WHEELS}
-    assert [entry["name"] for entry in settings["federated_extensions"]] == [lite.KERNEL]
+    assert set(index) == {"collapse-utils", *copies.WHEELS}
+    assert [entry["name"] for entry in settings["federated_extensions"]] == [copies.KERNEL]
     assert (site / settings["appUrl"] / "index.html").is_file()
     assert (site / settings["faviconUrl"]).is_file()
     assert not [path for path in files if path.suffix == ".map"]
     assert not [line for line in check_site(site) if "another host" in line]
 
     author.write("collapse_utils/workflows.py", "class Replace: pass\n")
-    assert lite.current_chapters(author.project) == []  # its wheel is another one's
+    assert copies.current_chapters(author.project) == []  # its wheel is another one's

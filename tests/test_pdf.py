@@ -61,13 +61,10 @@ def built(author: Author) -> Author:
 
 
 def test_book_is_bound_in_reading_order_with_parts(built: Author):
-    leaves = list(pdf.reading_order(built.project))
-    assert leaves == [
-        pdf.Leaf("index"),
-        pdf.Leaf("notebooks/one", "First part"),
-        pdf.Leaf("about"),
-    ]
-    text = pdf.bound(built.project, leaves)
+    leaves = [(leaf.document, leaf.part) for leaf in pdf.reading_order(built.project)]
+    assert leaves == [("index", None), ("notebooks/one", "First part"), ("about", None)]
+    text, count = pdf.bound(built.project)
+    assert count == 3
     places = [text.index(f'id="{name}"') for name in ("index", "notebooks-one", "about")]
     assert places == sorted(places)
     assert '<li class="print-part">First part</li>' in text
@@ -76,10 +73,10 @@ def test_book_is_bound_in_reading_order_with_parts(built: Author):
 
 
 def test_links_lead_into_the_book_or_to_the_published_site(built: Author, monkeypatch):
-    alone = pdf.bound(built.project, list(pdf.reading_order(built.project)))
+    alone, _ = pdf.bound(built.project)
     assert "<a>file</a>" in alone and "http" not in alone
     monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/miniature/")
-    text = pdf.bound(built.project, list(pdf.reading_order(built.project)))
+    text, _ = pdf.bound(built.project)
     assert '<a href="#notebooks-one--part">one</a>' in text
     assert '<section id="notebooks-one--part">' in text
     assert '<a href="#about">about</a>' in text
@@ -88,7 +85,7 @@ def test_links_lead_into_the_book_or_to_the_published_site(built: Author, monkey
 
 
 def test_paper_has_solutions_and_stills_but_no_plumbing_and_no_dark_figures(built: Author):
-    text = pdf.bound(built.project, list(pdf.reading_order(built.project)))
+    text, _ = pdf.bound(built.project)
     assert "solution" in text
     assert '<div class="player-strip">stills' in text
     assert 'id="fig-a-letter"' in text and 'xlink:href="#fig-a-letter"' in text
@@ -131,9 +128,9 @@ def test_output_without_a_folder_is_refused(built: Author, tmp_path):
 
 
 def test_cover_shows_the_drawing_that_the_site_has(built: Author):
-    assert "<img" not in pdf.cover(built.project)
+    assert 'alt=""' not in pdf.bound(built.project)[0]
     built.write("_build/html/_static/cover.svg", "<svg/>")
-    (source,) = re.findall(r'<img alt="" src="([^"]+)">', pdf.cover(built.project))
+    (source,) = re.findall(r'<img alt="" src="([^"]+)">', pdf.bound(built.project)[0])
     assert (built.project.build / source).is_file()
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import Author
 from test_press_stage import executed_copy
 
+from collapse_book.copies import library_wheel
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import merge, write_pages
@@ -23,7 +24,6 @@ from collapse_book.site import (
     swap,
     vendor_mathjax,
 )
-from collapse_book.wheel import library_wheel
 
 
 @pytest.mark.parametrize(

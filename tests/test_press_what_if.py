@@ -6,10 +6,10 @@ import pytest
 from conftest import Author
 
 from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.pages import what_if_page
 from collapse_book.press import Options, book_runs, build_book
 from collapse_book.report import Report
 from collapse_book.scenarios import check_scenarios, what_ifs
-from collapse_book.what_if import what_if_page
 
 NUMBER = 'from collapse_utils import glue\nglue("half", f"{rate / 2:.2f} | of it")'
 SMOKE = "description: All small.\nchapters: {line: {}}\n"

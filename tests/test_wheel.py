@@ -6,18 +6,18 @@ import hashlib
 import io
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import IPython
 import pytest
 from conftest import Author
 
+from collapse_book.copies import brings_library, installed_wheel, library_wheel
 from collapse_book.errors import BadInput
 from collapse_book.notebooks import INSTALL_CELL
 from collapse_book.project import Project
-from collapse_book.wheel import brings_library, installed_wheel, library_wheel
 
 BOOK = Project(Path(__file__).parents[1])
 #: Runs a cell as a notebook would, in a Python that knows the packages and not this clone.
@@ -31,7 +31,7 @@ sys.exit(not shell.run_cell(sys.stdin.read()).success)
 
 
 def elsewhere(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
-    packages = sysconfig.get_path("purelib")
+    packages = Path(IPython.__file__).parents[1]
     command = [sys.executable, "-I", "-S", "-c", ELSEWHERE, packages]
     return subprocess.run(command, input=source, cwd=folder, capture_output=True, text=True)
 
