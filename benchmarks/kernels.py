@@ -77,7 +77,8 @@ def execute(
         else:
             shutil.copy2(source, folder)
     # A network that is pre-trained once is part of what the kernels decide.
-    environment = settings()[setting] | {"COLLAPSE_CACHE_DIR": str(folder / "cache")}
+    own = {"COLLAPSE_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(project.root)}
+    environment = settings()[setting] | own
     given = ["-f", f"scenarios/{scenario}.yml"] if scenario else []
     found = {}
     for chapter in chapters:
