@@ -32,7 +32,10 @@ from collapse_book.notebooks import joined, read_notebook
 from collapse_book.pages import revision
 from collapse_book.project import Project
 
-COPIED = ("_config.yml", "constraints.txt", "book", "collapse_utils", "notebooks", "scenarios")
+COPIED = (
+    *("_config.yml", "constraints.txt", "book", "notebooks", "scenarios"),
+    *("collapse_book", "collapse_utils"),
+)
 NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-−+]?\d+)?")
 VARIABLES = (
     *("OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"),
@@ -76,8 +79,10 @@ def execute(
             shutil.copytree(source, folder / source.name, dirs_exist_ok=True)
         else:
             shutil.copy2(source, folder)
-    # A network that is pre-trained once is part of what the kernels decide.
-    environment = settings()[setting] | {"COLLAPSE_CACHE_DIR": str(folder / "cache")}
+    # The copy is what runs, whatever happens here meanwhile; a network that is pre-trained once is
+    # part of what the kernels decide.
+    own = {"COLLAPSE_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(folder)}
+    environment = settings()[setting] | own
     given = ["-f", f"scenarios/{scenario}.yml"] if scenario else []
     found = {}
     for chapter in chapters:

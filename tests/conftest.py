@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from collapse_book.notebooks import INSTALL_CELL
 from collapse_book.project import Project
+
+# A deadline in milliseconds would fail a test on a machine that has other work.
+settings.register_profile("book", deadline=None)
+settings.load_profile("book")
 
 PARAMETERS = """\
 seed: int = 1  # seed of the run [0..]
