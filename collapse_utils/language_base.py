@@ -1,6 +1,6 @@
 """The networks from which every generation of the language-model chapter starts.
 
-The default needs no download: an OPT network of 0.7 million parameters, pre-trained here on the
+The default needs no download: an OPT network of 0.12 million parameters, pre-trained here on the
 docstrings of the standard library and kept in a cache. ``"facebook/opt-125m"``, or a folder with a
 checkpoint, takes its place in the published setting.
 """
@@ -37,12 +37,12 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 class Recipe:
     """Size and pre-training of the embedded network (OPT, Zhang et al. 2022, made small)."""
 
-    vocabulary: int = 2048
-    hidden: int = 128
-    layers: int = 2
+    vocabulary: int = 1024
+    hidden: int = 64
+    layers: int = 1
     heads: int = 4
     context: int = 128
-    steps: int = 1000
+    steps: int = 800
     batch: int = 8
     rate: float = 2e-3
     warm_up: int = 50

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +125,10 @@ def run(
     *,
     seed: int,
     n_replicates: int = 1,
-    n_workers: int = 1,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> tuple[Prepared, list[Replicate]]:
-    """Run independent conditions, each several times, in processes of their own.
+    """Run independent conditions, each several times, one after the other.
 
     The conditions of a replicate share its human text, its random numbers and its first
     generation; replicates share nothing but the pre-trained network and the test text.
@@ -143,53 +139,49 @@ def run(
     conditions : dict of name -> Condition
     seed : int
     n_replicates : int
-    n_workers : int
-        Processes; 1 runs everything in this one.
     folder : path, optional
         Holds one checkpoint per condition and replicate, written after every generation. Run the
         same call again to continue after the last generation that was finished.
     progress : bool
-        Bars (standard error); only with one worker.
+        Bars (standard error).
 
     Returns
     -------
     Prepared
     list of Replicate
     """
-    n_workers = checks.integer("n_workers", n_workers, 1)
     n_replicates = checks.integer("n_replicates", n_replicates, 1)
     checks.integer("seed", seed, 0)
     path = None if folder is None else Path(folder)
     ready = setting.prepare(progress=progress)
-    trains = [_choose(ready.train, setting.n_blocks, [seed, r]) for r in range(n_replicates)]
+    found = []
+    for r in range(n_replicates):
+        train = _choose(ready.train, setting.n_blocks, [seed, r])
+        one = partial(_lineage, ready, setting, train, [seed, r], progress=progress)
+        start = Condition(Replace(), Decoding(), 1)
+        first = one(start, None, _file(path, "first", seed, r)).models["all", 0]
+        runs = {
+            name: one(condition, first, _file(path, name, seed, r))
+            for name, condition in conditions.items()
+        }
+        for history in runs.values():
+            history.models.clear()  # networks are large, and the samples are what is asked for
+        found.append(Replicate(train, first, runs))
+    return ready, found
 
-    def jobs(named: Mapping[str, Condition], firsts: list[LanguageModel | None]) -> list[tuple]:
-        return [
-            (ready, setting, one, train, [seed, r], first, _file(path, name, seed, r))
-            for r, (train, first) in enumerate(zip(trains, firsts, strict=True))
-            for name, one in named.items()
-        ]
 
-    with _pool(n_workers, progress) as each:
-        start = jobs({"first": Condition(Replace(), Decoding(), 1)}, [None] * n_replicates)
-        firsts = [history.models["all", 0] for history in each(start)]
-        histories = iter(each(jobs(conditions, firsts)))
-        runs = [{name: next(histories) for name in conditions} for _ in firsts]
-    return ready, [Replicate(*one) for one in zip(trains, firsts, runs, strict=True)]
-
-
-def _run_one(
+def _lineage(
     ready: Prepared,
     setting: Setting,
-    condition: Condition,
     train: NDArray[np.int64],
     entropy: list[int],
+    condition: Condition,
     first: LanguageModel | None,
     checkpoint: Path | None,
-    progress: bool = False,
+    progress: bool,
 ) -> loop.History:
     model = ready.model(setting, train, decoding=condition.decoding, first=first, progress=progress)
-    history = loop.recurse(
+    return loop.recurse(
         model,
         train,
         workflow={"all": condition.workflow},
@@ -200,20 +192,6 @@ def _run_one(
         progress=progress,
         checkpoint=checkpoint,
     )
-    if first is not None:
-        history.models.clear()  # networks are large, and the samples are what is asked for
-    return history
-
-
-@contextmanager
-def _pool(n_workers: int, progress: bool) -> Iterator[Callable[[list[tuple]], list[loop.History]]]:
-    """Runs a list of jobs, here or in processes, and gives their results in order."""
-    if n_workers == 1:
-        yield lambda jobs: [_run_one(*job, progress) for job in jobs]
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, mp_context=spawn, initializer=_start_worker) as pool:
-        yield lambda jobs: [one.result() for one in [pool.submit(_run_one, *j) for j in jobs]]
 
 
 def _choose(X: NDArray[np.int64], n: int | None, entropy: list[int]) -> NDArray[np.int64]:
@@ -226,20 +204,6 @@ def _choose(X: NDArray[np.int64], n: int | None, entropy: list[int]) -> NDArray[
 def _file(folder: Path | None, name: str, seed: int, replicate: int) -> Path | None:
     plain = "".join(c if c.isalnum() else "-" for c in name)
     return None if folder is None else folder / f"{plain}-{seed}-{replicate}.checkpoint"
-
-
-def _start_worker() -> None:
-    import torch
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    language_base.ready()
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is killed; it would wait for work for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _at_most(name: str, X: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:

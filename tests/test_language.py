@@ -5,11 +5,8 @@ import gzip
 import itertools
 import math
 import pickle
-import subprocess
-import sys
 
 import numpy as np
-import psutil
 import pytest
 from rounding import CALL, assert_within, bound
 
@@ -655,7 +652,7 @@ def test_block_losses_are_those_of_the_network(network, prompts, monkeypatch):
     with torch.no_grad():
         rows = torch.from_numpy(prompts)
         expected = [network(row[None], labels=row[None]).loss.item() for row in rows]
-    monkeypatch.setattr(language_metrics, "_LOGITS", 2 * prompts.shape[1] * TOKENS)
+    monkeypatch.setattr(language_metrics, "_TOGETHER", 2 * prompts.shape[1])
     losses = language_metrics.block_losses(network, prompts)
     moves = language_metrics.block_losses(swayed(network), prompts) - losses
     error = bound(2 * DEPTH, np.abs(moves).max() / 2.0**-12, np.float32)
@@ -754,38 +751,6 @@ def test_interrupted_run_continues_to_the_same_numbers(tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="belongs to another run"):
         run(setting(rate=1e-4), one, seed=2, folder=tmp_path)
-
-
-def test_a_process_gives_what_this_one_gives():
-    one = {"ten percent": CONDITIONS["ten percent"]}
-    alone = run(setting(), one, seed=3)[1][0].runs["ten percent"]
-    apart = run(setting(), one, seed=3, n_workers=2)[1][0].runs["ten percent"]
-    assert apart.frame.equals(alone.frame)
-
-
-ORPHAN = """
-import os, time
-from collapse_utils.language_experiment import _pool
-
-if __name__ == "__main__":
-    with _pool(2, False) as results:
-        pool = results.__closure__[0].cell_contents
-        print(pool.submit(os.getpid).result(), flush=True)
-        time.sleep(60)
-"""
-
-
-def test_processes_end_with_a_parent_that_is_killed(tmp_path):
-    script = tmp_path / "orphan.py"
-    script.write_text(ORPHAN)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
-        worker = psutil.Process(int(parent.stdout.readline()))
-        assert worker.is_running()
-        parent.kill()
-    gone, alive = psutil.wait_procs([worker], timeout=20)
-    for one in alive:
-        one.kill()
-    assert gone == [worker]
 
 
 def test_a_block_too_long_is_refused_before_anything_is_trained(monkeypatch, folder):

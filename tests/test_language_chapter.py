@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "language.ipynb"
 SMALL = {
     "block": 16, "n_blocks": 24, "epochs": 12, "n_generations": 4, "n_beam_generations": 2,
-    "n_replicates": 2, "n_workers": 1, "seed": 5,
+    "n_replicates": 2, "seed": 5,
 }  # fmt: skip
 TIMED = ("cost-", "speed-", "tokens-")  # numbers that depend on the machine's speed
 
