@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_language.py --benchmark-disable-gc
 
-The OPT network of the chapter with random weights. Training: ``LanguageModel`` against the
+An OPT network of two layers with random weights. Training: ``LanguageModel`` against the
 Trainer of transformers (which needs ``pip install accelerate``), same blocks, batch, steps,
 optimiser and schedule. Writing: ``write`` against ``generate`` at equal batch, by sampling and
 by five beams. The last test prints tokens per second, the ratios, and the goals of the book.
@@ -15,16 +15,19 @@ from functools import partial
 import numpy as np
 import pytest
 
-from collapse_utils import language_base
-from collapse_utils.language import LanguageModel
-from collapse_utils.language_decoding import Decoding, write
+from collapse_utils import compat
+from collapse_utils.models import language
+from collapse_utils.models.language import LanguageModel
+from collapse_utils.models.writing import Decoding, write
 
 pytest.importorskip("pytest_benchmark")
 torch = pytest.importorskip("torch")
-language_base.ready()
+compat.mend_torchvision()
 transformers = pytest.importorskip("transformers")
 
-L, TRAINED, BATCH, STEPS = 64, 128, 16, 48
+L, TRAINED, BATCH, EPOCHS = 64, 128, 16, 6
+STEPS = EPOCHS * TRAINED // BATCH
+RECIPE = language.Recipe(vocabulary=2048, hidden=128, layers=2)
 # Times as fast as transformers. Training spends its time in the same matrix products as the
 # Trainer, so its ratio tends to one: the goal is one less a tenth for noise; least: 1.13.
 TRAINING_GOAL, SAMPLING_GOAL = 0.9, 1.8  # least of sampling: 2.8
@@ -42,12 +45,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def network():
-    return language_base.untrained(language_base.Recipe())
+    return language.untrained(RECIPE)
 
 
 @pytest.fixture(scope="module")
 def blocks():
-    return np.random.default_rng(0).integers(4, language_base.Recipe().vocabulary, (TRAINED, L))
+    return np.random.default_rng(0).integers(4, RECIPE.vocabulary, (TRAINED, L))
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_trainer(clock, network, blocks, tmp_path):
 
 
 def test_training(clock, network, blocks):
-    model = LanguageModel(network, blocks, steps=STEPS, batch=BATCH)
+    model = LanguageModel(network, blocks, epochs=EPOCHS, batch=BATCH)
     fit = partial(model.fit, blocks, np.random.default_rng(0))
     clock("training", STEPS * BATCH * L, fit, rounds=3)
 

@@ -106,7 +106,7 @@ def stored(name: str) -> list[Path]:
         places = (folder / "MNIST" / "raw", folder / "mnist", folder)
         return [path for place in places for path in sorted(place.glob(f"{part}-*-ubyte*"))]
     if name == "wikitext-2":
-        from .language_data import wikitext_files
+        from .models.language import wikitext_files
 
         return wikitext_files()
     return []

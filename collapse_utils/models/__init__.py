@@ -1,0 +1,1 @@
+"""Things with ``fit`` and ``sample``, and what is known of them."""

@@ -1,0 +1,520 @@
+"""A language model that is fine-tuned on its own text, in the loop's convention.
+
+The experiment of Shumailov et al. (2024, section "Language models"): text is cut into blocks of 64
+tokens; the pre-trained network is fine-tuned on blocks of human text; each of those blocks is then
+a prompt whose next 64 tokens the model writes, which gives an artificial data set of the same
+size; the next generation starts from the pre-trained network again and is fine-tuned on that.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import checks, compat, text
+from .writing import Decoding, block_rows, write
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_TEST_SHARE = 0.2
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# Tokens that are read at once. Their logits take 2 MB in the network made here, which a processor
+# keeps near by, and 0.2 GB in OPT-125m.
+_TOGETHER = 1024
+
+
+def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paragraphs of human text, a part to train on and a part to test on.
+
+    `name` is ``"embedded"`` (Python's language reference), ``"wikitext-2"`` (the raw version, from
+    the Hugging Face hub or its cache), a text file, of which a fifth of the paragraphs is kept for
+    testing, or a folder that holds ``train``, ``test`` and perhaps ``valid`` or ``validation`` as
+    ``.txt`` or ``.txt.gz`` (trained on if there is no ``train``).
+    """
+    path = Path(name).expanduser() if isinstance(name, str) and name else None
+    if name == "embedded":
+        return text.held_out(text.reference_paragraphs(), _TEST_SHARE)
+    if name == "wikitext-2":
+        parts = _wikitext()
+    elif path is not None and path.is_dir():
+        parts = _folder(path)
+    elif path is not None and path.is_file():
+        lines = _lines(path)
+        _require_words(lines, f"corpus {name!r}")
+        parts = text.held_out(lines, _TEST_SHARE)
+    else:
+        raise ValueError(
+            'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
+            f"got {name!r}"
+        )
+    for part, what in zip(parts, ("training", "test"), strict=True):
+        _require_words(part, f"the {what} part of corpus {name!r}")
+    return parts
+
+
+def blocks(
+    paragraphs: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int = 64
+) -> NDArray[np.int64]:
+    """Text as blocks of tokens, shape (n, length), cut without regard to paragraphs.
+
+    The remainder at the end is dropped.
+    """
+    length = checks.integer("length", length, 2)
+    lines = [paragraph + "\n" for paragraph in paragraphs]
+    encoded = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
+    tokens = np.array([i for line in encoded for i in line], dtype=np.int64)
+    n = len(tokens) // length
+    if n == 0:
+        raise ValueError(
+            f"the corpus must fill at least one block of {length} tokens, got {len(tokens)} tokens"
+        )
+    return tokens[: n * length].reshape(n, length)
+
+
+_FILES = [f"wikitext-2-raw-v1/{part}-00000-of-00001.parquet" for part in ("train", "test")]
+_HUB = {"repo_id": "Salesforce/wikitext", "repo_type": "dataset"}
+
+
+def wikitext_files() -> list[Path]:
+    """Files of WikiText-2 in the cache of the Hugging Face hub, as far as they are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(filename=name, **_HUB) for name in _FILES]
+    return [Path(path) for path in found if isinstance(path, str)]
+
+
+def _wikitext() -> tuple[tuple[str, ...], ...]:
+    from huggingface_hub import hf_hub_download
+    from pandas import read_parquet
+
+    parts = []
+    for name in _FILES:
+        try:
+            try:
+                path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
+            except OSError:  # not in the cache yet
+                path = hf_hub_download(filename=name, **_HUB)
+        except OSError as error:
+            raise FileNotFoundError(
+                'corpus "wikitext-2" is not in the cache and could not be downloaded '
+                f'({_first_line(error)}); without a network choose corpus="embedded" or a local '
+                "folder"
+            ) from error
+        lines = read_parquet(path)["text"]
+        parts.append(tuple(line.strip() for line in lines if line.strip()))
+    return tuple(parts)
+
+
+def _folder(path: Path) -> tuple[tuple[str, ...], ...]:
+    found = {}
+    for file in sorted(path.iterdir()):
+        part = file.name.split(".")[0].lower().replace("validation", "valid")
+        if part in ("train", "valid", "test") and file.name.endswith((".txt", ".txt.gz")):
+            found[part] = _lines(file)
+    train = found.get("train", found.get("valid"))
+    if train is None or "test" not in found:
+        raise ValueError(
+            f"corpus {str(path)!r} must hold test.txt and train.txt or valid.txt (or .txt.gz), "
+            f"found {', '.join(found) or 'none of them'}"
+        )
+    return train, found["test"]
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return tuple(line.strip() for line in file if line.strip())
+
+
+def _require_words(paragraphs: Sequence[str], what: str) -> None:
+    if not any(character.isalnum() for p in paragraphs for character in p):
+        raise ValueError(f"{what} must hold text, got {len(paragraphs)} lines without a word")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Size and pre-training of the embedded network (OPT, Zhang et al. 2022, made small)."""
+
+    vocabulary: int = 512
+    hidden: int = 64
+    layers: int = 1
+    heads: int = 4
+    context: int = 128
+    steps: int = 800
+    batch: int = 8
+    rate: float = 2e-3
+    warm_up: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "hidden", "layers", "heads", "context", "batch", "warm_up"):
+            checks.integer(name, getattr(self, name), 300 if name == "vocabulary" else 1)
+        for name in ("steps", "seed"):
+            checks.integer(name, getattr(self, name), 0)
+        checks.real("rate", self.rate, 0, open_low=True)
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"hidden must be a multiple of heads={self.heads}, got hidden={self.hidden}"
+            )
+
+
+def base(
+    name: str = "embedded", recipe: Recipe | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Pre-trained network from which every generation starts, and its tokenizer.
+
+    `name` is ``"embedded"``, a folder with a checkpoint, or a name on the Hugging Face hub such as
+    ``"facebook/opt-125m"``: only safetensors weights are read and no code of a checkpoint is ever
+    run. The embedded network needs no download. It is pre-trained once, by the `recipe`, on the
+    docstrings of the standard library, and then read from a cache (``COLLAPSE_CACHE_DIR``, else
+    ``~/.cache/collapse``), under a hash of the recipe, the text, and the versions of torch,
+    transformers and tokenizers. The network comes in single precision, in evaluation mode, on the
+    GPU if there is one.
+    """
+    if name == "embedded":
+        return _read(str(_embedded(recipe or Recipe())), local_only=True)
+    is_folder = isinstance(name, str) and name != "" and Path(name).is_dir()
+    if not is_folder and not (isinstance(name, str) and _HUB_NAME.fullmatch(name)):
+        raise ValueError(
+            'model must be "embedded", a folder with a checkpoint, or a name on the hub such as '
+            f'"facebook/opt-125m", got {name!r}'
+        )
+    try:
+        return _read(name, local_only=True)  # a folder, or already in the hub's cache
+    except (OSError, ValueError) as error:
+        if is_folder:
+            raise FileNotFoundError(
+                f"model {name!r} is not a folder with config.json, a tokenizer and "
+                f"model.safetensors ({_first_line(error)})"
+            ) from error
+    try:
+        return _read(name, local_only=False)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"model {name!r} is not in the cache and could not be downloaded as safetensors "
+            f'({_first_line(error)}); without a network choose model="embedded" or a local folder'
+        ) from error
+
+
+def _embedded(recipe: Recipe) -> Path:
+    """Folder of the embedded network, which is pre-trained now if it is not in the cache."""
+    _ready()
+    import tokenizers
+    import torch
+    import transformers
+
+    human, _ = corpus()
+    pretraining = text.docstring_paragraphs()
+    versions = [package.__version__ for package in (torch, transformers, tokenizers)]
+    content = [asdict(recipe), text.fingerprint(human), text.fingerprint(pretraining), versions]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("COLLAPSE_CACHE_DIR") or "~/.cache/collapse").expanduser()
+    folder = cache.absolute() / f"opt-{key}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
+        tokenizer.save_pretrained(part)
+        _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # unless another process was quicker
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _ready() -> None:
+    """Make it safe and silent to import transformers."""
+    compat.mend_torchvision()
+    with warnings.catch_warnings():
+        # Said once, where a notebook has no widgets; transformers then draws its bars as text.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from transformers.utils import logging
+    logging.disable_progress_bar()
+
+
+def _read(name: str, *, local_only: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    _ready()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_only}
+    tokenizer = AutoTokenizer.from_pretrained(name, **safe)
+    network = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, **safe)
+    return network.float().eval().to(_device()), tokenizer
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _tokenizer(paragraphs: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
+    """Byte-level byte-pair encoding, as OPT has, trained on these paragraphs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    encoder = Tokenizer(models.BPE())
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    encoder.train_from_iterator((p + "\n" for p in paragraphs), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=encoder, bos_token="</s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+def untrained(recipe: Recipe) -> PreTrainedModel:
+    """OPT of this size with random weights."""
+    _ready()
+    import torch
+    from transformers import OPTConfig, OPTForCausalLM
+
+    config = OPTConfig(
+        vocab_size=recipe.vocabulary,
+        hidden_size=recipe.hidden,
+        word_embed_proj_dim=recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        ffn_dim=4 * recipe.hidden,
+        max_position_embeddings=recipe.context,
+        dropout=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return OPTForCausalLM(config).eval()
+
+
+def _pretrain(X: NDArray[np.int64], recipe: Recipe) -> PreTrainedModel:
+    """AdamW with a short warm-up and a linear decay over random blocks."""
+    rng, at = np.random.default_rng(recipe.seed), np.arange(recipe.steps)
+    chosen = (X[rng.integers(len(X), size=recipe.batch)] for _ in range(recipe.steps))
+
+    rates = np.minimum((at + 1) / recipe.warm_up, 1 - at / recipe.steps) * recipe.rate
+    return _optimise(untrained(recipe), chosen, rates, "pre-training")
+
+
+def _optimise(network: PreTrainedModel, batches: Iterable[NDArray], rates: NDArray, what: str):
+    """A step of AdamW for each batch of blocks, at these rates; gradients clipped to norm 1."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    reduced = torch.autocast(network.device.type, torch.bfloat16, _is_reduced(network.device))
+    network.train()
+    for step, (batch, rate) in enumerate(zip(batches, rates.tolist(), strict=True), 1):
+        optimizer.param_groups[0]["lr"] = rate
+        rows = torch.from_numpy(batch).to(network.device)
+        with reduced:
+            logits = network(rows, use_cache=False).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"{what} diverged at step {step} with rate={rate:g}; choose a smaller rate"
+            )
+        optimizer.step()
+    return network.eval()
+
+
+def _is_reduced(device: torch.device) -> bool:
+    """Whether to train in bfloat16; a T4 would only emulate it, slowly."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def block_losses(network: PreTrainedModel, X: ArrayLike) -> NDArray[np.float64]:
+    """Negative log-probability per token of each block of X (n, L), shape (n,), in nats.
+
+    Each block stands alone: its first token is given, the other L - 1 are predicted. The
+    exponential of a (mean) loss is a perplexity.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    rows = torch.from_numpy(np.ascontiguousarray(X, dtype=np.int64))
+    together = max(1, _TOGETHER // rows.shape[1])
+    losses = []
+    with torch.inference_mode():
+        for part in rows.split(together):
+            part = part.to(network.device)
+            logits = network(part, use_cache=False).logits[:, :-1].float()
+            loss = cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
+            losses.append(loss.view(len(part), -1).double().mean(dim=1).cpu())
+    return torch.cat(losses).numpy()
+
+
+class LanguageModel:
+    """A causal language model that starts from the same pre-trained network at every fit.
+
+    Every fit takes the steps of `epochs` passes over as many blocks as there are prompts, however
+    many it is given, so that conditions compare at equal training.
+
+    Parameters
+    ----------
+    network : transformers.PreTrainedModel
+        The pre-trained network. It is never changed: each fit works on a copy.
+    prompts : array of int, shape (N, L)
+        Blocks of human text, each continued by L tokens.
+    epochs, batch : int
+    rate : float
+        Highest learning rate of AdamW; a cosine takes it to a twentieth.
+    decoding : Decoding
+    first : LanguageModel, optional
+        A fitted twin. Where this one would repeat its fit or its text (same start, text, settings
+        and random numbers), it takes over the result: several conditions share generation 1.
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        prompts: NDArray[np.int64],
+        *,
+        epochs: int = 5,
+        batch: int = 16,
+        rate: float = 1e-3,
+        decoding: Decoding | None = None,
+        first: LanguageModel | None = None,
+    ) -> None:
+        self.prompts = block_rows("prompts", prompts)
+        self.epochs = checks.integer("epochs", epochs, 1)
+        self.batch = checks.integer("batch", batch, 1)
+        self.rate = checks.real("rate", rate, 0, open_low=True)
+        self.decoding = Decoding() if decoding is None else decoding
+        self.first = first
+        length, context = self.prompts.shape[1], network.config.max_position_embeddings
+        if 2 * length > context:
+            raise ValueError(
+                f"block must be at most {context // 2} tokens, so that a prompt and its "
+                f"continuation fit the context of {context} tokens, got {length}"
+            )
+        self.base, self.network = network, None
+        self._written: NDArray[np.int64] | None = None
+        self._start = _hash(*(p.detach().cpu().numpy() for p in network.parameters()))
+        self._fit_key: tuple | None = None  # what the fit, and the text, were made from
+        self._text_key: tuple | None = None
+
+    def __repr__(self) -> str:
+        settings = (self.epochs, self.batch, self.rate, self.decoding)
+        return f"LanguageModel{settings}, {_hash(self.prompts)}, {self._start}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)  # base, prompts and first never change
+        twin.network = copy.deepcopy(self.network, memo)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A stored model that was fitted can write and be measured, but not be fitted again."""
+        state = {**self.__dict__, "first": None}
+        if self.network is not None:  # on the CPU, for a machine without a GPU
+            state |= {"base": None, "network": copy.deepcopy(self.network).cpu()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.network is not None:
+            self.network = self.network.to(_device())
+
+    def fit(self, X: NDArray[np.int64], rng: np.random.Generator) -> LanguageModel:
+        """Fine-tune a copy of the pre-trained network on blocks of text, shape (n, L).
+
+        AdamW, one cosine over all steps. Every pass visits the blocks in a new random order.
+        """
+        X = block_rows("X", X, self.prompts.shape[1])
+        if self.base is None:
+            raise ValueError("this model was stored after its fit; make a new LanguageModel to fit")
+        seed = int(checks.generator(rng).integers(2**63))
+        key = (self._start, _hash(X), len(self.prompts), self.epochs, self.batch, self.rate, seed)
+        if self.first is not None and self.first._fit_key == key:
+            self.network = self.first.network
+        else:
+            self.network = self._train(X, seed)
+        self._fit_key, self._written, self._text_key = key, None, None
+        return self
+
+    def _train(self, X: NDArray[np.int64], seed: int) -> PreTrainedModel:
+        import torch
+
+        n = len(self.prompts)
+        batch = min(self.batch, n, len(X))
+        steps = self.epochs * math.ceil(n / min(self.batch, n))
+        rng = np.random.default_rng(seed)
+        passes = math.ceil(steps * batch / len(X))
+        order = np.concatenate([rng.permutation(len(X)) for _ in range(passes)])
+        chosen = (X[order[i * batch : (i + 1) * batch]] for i in range(steps))
+
+        cosine = (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
+        rates = self.rate * (1 / 20 + (1 - 1 / 20) * cosine)
+        network = copy.deepcopy(self.base)
+        devices = [network.device] if network.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)  # dropout, where the network has it
+            return _optimise(network, chosen, rates, "training")
+
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Continuations of n of the N prompts, shape (n, L).
+
+        The model continues every prompt once, when it is first asked, and that text is its data
+        set: a smaller n is a random choice from it, the same n the same text again.
+        """
+        n = checks.integer("n", n, 1, len(self.prompts))
+        if self.network is None:
+            raise ValueError("the model must be fitted before it can write")
+        if self._written is None:
+            seed = int(checks.generator(rng).integers(2**63))
+            key = (self._fit_key, _hash(self.prompts), self.decoding, seed)
+            if self.first is not None and self.first._text_key == key:
+                self._written = self.first._written
+            else:
+                self._written = self.write(np.random.default_rng(seed))
+            self._text_key = key
+        if n == len(self.prompts):
+            return self._written
+        return self._written[np.sort(rng.choice(len(self.prompts), n, replace=False))]
+
+    def write(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A continuation of every prompt, shape (N, L)."""
+        return write(self.network, self.prompts, decoding=self.decoding, rng=rng)
+
+
+def _hash(*arrays: NDArray) -> str:
+    digest = hashlib.sha256()
+    for one in arrays:
+        digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    """First line of a library's message, to be part of one clear line."""
+    return str(error).strip().split("\n")[0][:160]
