@@ -1,15 +1,13 @@
 """Enriching generated data: smoothing, inflation, temperature, editing; and what is known of each.
 
-Workflows in the style of :mod:`collapse_utils.curation` change what the model writes before an
-inner workflow composes the next training set. Beside them stand vectorised simulators of words
-and Gaussians and the exact recursions that they obey (of edited data: `collapse_utils.editing`).
+Vectorised simulators of words and Gaussians and the exact recursions that they obey (of edited
+data: `collapse_utils.editing`).
 
 Throughout, index 0 of an array over generations is the truth and index n the n-th model.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,182 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
 from . import checks
-from .categorical import Categorical, probabilities
+from .categorical import probabilities
 from .gaussian import Paths, log_var_drift
-from .workflows import Sources, TrainingSet, Workflow
 
 Array = NDArray[np.float64]
-Share = float | Callable[[int], float]
-
-
-# --------------------------------------------------------------------------- workflows
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """Replace a random share of the model's rows by rows from another source.
-
-    A model that writes ``(1 - share) p + share q`` instead of p. With symbols and uniform q this
-    is additive (Dirichlet) smoothing. The rows count as written by the model: for new human data
-    use :class:`~collapse_utils.workflows.FreshData`.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        The inner workflow.
-    source : callable
-        ``(n, rng) -> rows``, draws from q.
-    share : float
-        Probability that a row is replaced, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-
-    workflow: Workflow
-    source: Callable[[int, np.random.Generator], NDArray]
-    share: float
-
-    def __post_init__(self) -> None:
-        _require_workflow(self.workflow)
-        if not callable(self.source):
-            raise ValueError(f"source must be callable as source(n, rng), got {self.source!r}")
-        checks.real("share", self.share, 0, 1)
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Ask the inner workflow."""
-        _check_inner(self.workflow, sizes, n_real)
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
-        """See :class:`~collapse_utils.workflows.Workflow`."""
-
-        def smoothed(n: int) -> TrainingSet:
-            rows = sources.model(n)
-            chosen = np.flatnonzero(sources.rng.random(n) < self.share)
-            X = np.array(rows.X)
-            if len(chosen):
-                X[chosen] = self.source(len(chosen), sources.rng)
-            return TrainingSet(X, rows.origin)
-
-        return self.workflow.compose(dataclasses.replace(sources, model=smoothed), n_samples)
-
-
-@dataclass(frozen=True)
-class Inflated:
-    """Spread the model's rows about their mean, so that their variance grows by a factor.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        The inner workflow.
-    factor : float
-        Factor on the variance, > 0.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-
-    workflow: Workflow
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require_workflow(self.workflow)
-        checks.real("factor", self.factor, 0, open_low=True)
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Ask the inner workflow."""
-        _check_inner(self.workflow, sizes, n_real)
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
-        """See :class:`~collapse_utils.workflows.Workflow`."""
-
-        def inflated(n: int) -> TrainingSet:
-            rows = sources.model(n)
-            if n == 0:
-                return rows
-            centre = rows.X.mean(axis=0)
-            return TrainingSet(centre + math.sqrt(self.factor) * (rows.X - centre), rows.origin)
-
-        return self.workflow.compose(dataclasses.replace(sources, model=inflated), n_samples)
-
-
-@dataclass(frozen=True)
-class Edited:
-    """Edit the previous training set: each row is rewritten by the latest model at random.
-
-    Token editing in the spirit of Zhu et al. (2025), with rows chosen at random instead of by
-    their probability. Rows that no pass has touched are still real.
-
-    Parameters
-    ----------
-    share : float or callable
-        Probability that a row is rewritten, in [0, 1]; a callable maps the generation to be
-        trained (2 or more) to it.
-
-    Raises
-    ------
-    ValueError
-        If a share is out of range, or a generation asks for another size than the one before.
-    """
-
-    share: Share
-
-    def __post_init__(self) -> None:
-        if not callable(self.share):
-            checks.real("share", self.share, 0, 1)
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Refuse sizes that change: editing neither adds rows nor drops them."""
-        if len(set(sizes.tolist())) > 1:
-            raise ValueError(f"n_samples must be constant under Edited, got {sizes.tolist()}")
-        for generation in range(2, len(sizes) + 1):
-            self.at(generation)
-
-    def at(self, generation: int) -> float:
-        """Share that is rewritten for a generation."""
-        if callable(self.share):
-            return checks.real(f"share({generation})", self.share(generation), 0, 1)
-        return self.share
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
-        """See :class:`~collapse_utils.workflows.Workflow`."""
-        if n_samples != len(sources.previous):
-            raise ValueError(
-                f"n_samples must stay {len(sources.previous)} under Edited, got {n_samples}"
-            )
-        chosen = sources.rng.random(n_samples) < self.at(sources.generation)
-        new = TrainingSet.join(
-            sources.previous.take(np.flatnonzero(~chosen)), sources.model(int(chosen.sum()))
-        )
-        return new, new
-
-
-class Tempered(Categorical):
-    """Word frequencies written at a temperature: drawn in proportion to ``p ** (1 / T)``.
-
-    Parameters
-    ----------
-    temperature : float
-        T > 0; 1 writes what was fitted.
-    n_symbols : int, optional
-        As in :class:`~collapse_utils.categorical.Categorical`.
-    """
-
-    def __init__(self, temperature: float, n_symbols: int | None = None):
-        super().__init__(n_symbols)
-        self.temperature = checks.real("temperature", temperature, 0, open_low=True)
-
-    def fit(self, X: ArrayLike) -> Tempered:
-        """Count the symbols of `X`; ``p_`` is what the model writes."""
-        super().fit(X)
-        self.p_ = tempered(self.p_, self.temperature)
-        return self
-
-
 # --------------------------------------------------------------------------- words
 
 
@@ -438,18 +264,3 @@ def inflated_loop(
     var = np.concatenate([np.ones((1, r)), np.cumprod(ratio, axis=0)])
     steps = np.sqrt(var[:-1] / m) * rng.standard_normal((g, r))
     return Paths(np.concatenate([np.zeros((1, r)), np.cumsum(steps, axis=0)]), var)
-
-
-# --------------------------------------------------------------------------- checks
-
-
-def _require_workflow(workflow: object) -> None:
-    if isinstance(workflow, type) or not callable(getattr(workflow, "compose", None)):
-        raise ValueError(
-            f"workflow must have compose(sources, n_samples), such as Replace(), got {workflow!r}"
-        )
-
-
-def _check_inner(workflow: Workflow, sizes: NDArray[np.int64], n_real: int | None) -> None:
-    if hasattr(workflow, "check"):
-        workflow.check(sizes, n_real)

@@ -82,7 +82,7 @@ class Crawl:
         """See :class:`collapse_utils.workflows.Workflow`."""
         n_written = _volume("written", self.written, sources.generation)
         n_human = _volume("human", self.human, sources.generation)
-        web = TrainingSet.join(sources.pool, sources.model(n_written), sources.fresh(n_human))
+        web = sources.pool + sources.model(n_written) + sources.fresh(n_human)
         return (web if self.everything else web.choose(n_samples, sources.rng)), web
 
 

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from . import checks
 from .categorical import probabilities
-from .workflows import Sources, TrainingSet, Workflow
+from .workflows import Sources, TrainingSet
 
 Array = NDArray[np.float64]
 
-PLANTED = -1
 """Provenance of the rows of an attacker: no generation wrote them."""
 
 
@@ -376,64 +375,6 @@ class NewTask:
         n_memory, n_replay = round(self.memory * n_samples), round(self.replay * n_samples)
         n_new = max(0, n_samples - n_memory - n_replay)
         rows = np.asarray(self.draw(n_new, sources.rng)) if n_new else sources.original.X[:0]
-        new = TrainingSet.join(
-            TrainingSet.of(rows, 0),
-            sources.previous.choose(n_memory, sources.rng),
-            sources.original.choose(n_samples - n_new - n_memory, sources.rng),
-        )
+        new = TrainingSet.of(rows, 0) + sources.previous.choose(n_memory, sources.rng)
+        new = new + sources.original.choose(n_samples - n_new - n_memory, sources.rng)
         return new, new
-
-
-@dataclass(frozen=True)
-class Poisoned:
-    """Any workflow, with a share of its new rows put there by an attacker.
-
-    Rows that the inner workflow takes from the model and fresh real rows are replaced alike; what
-    was stored before is left alone. The planted rows have the provenance :data:`PLANTED`.
-
-    Parameters
-    ----------
-    workflow : Workflow
-    plant : callable
-        ``(n, rng) -> rows`` of the attacker.
-    fraction : float
-        Share of the new rows, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If `fraction` lies outside [0, 1].
-    """
-
-    workflow: Workflow
-    plant: Callable[[int, np.random.Generator], NDArray]
-    fraction: float
-
-    def __post_init__(self) -> None:
-        checks.real("fraction", self.fraction, 0, 1)
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Ask the inner workflow."""
-        if hasattr(self.workflow, "check"):
-            self.workflow.check(sizes, n_real)
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
-        """See :class:`collapse_utils.workflows.Workflow`."""
-
-        def attacked(source: Callable[[int], TrainingSet]) -> Callable[[int], TrainingSet]:
-            def rows(n: int) -> TrainingSet:
-                honest = source(n)
-                n_bad = round(self.fraction * n)
-                if n_bad == 0:
-                    return honest
-                bad = np.asarray(self.plant(n_bad, sources.rng))
-                return TrainingSet.join(
-                    honest.take(np.arange(n - n_bad)), TrainingSet.of(bad, PLANTED)
-                )
-
-            return rows
-
-        inner = dataclasses.replace(
-            sources, model=attacked(sources.model), fresh=attacked(sources.fresh)
-        )
-        return self.workflow.compose(inner, n_samples)

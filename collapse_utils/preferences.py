@@ -14,10 +14,8 @@ Taught in the chapter ``feedback``.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +23,7 @@ from scipy.special import rel_entr
 
 from . import checks
 from .categorical import probabilities
-from .workflows import Sources, TrainingSet, Workflow
+from .workflows import winners
 
 Array = NDArray[np.float64]
 
@@ -34,40 +32,6 @@ _EARLY, _LATE = -40.0, 4.0  # log-times at which a clock of rate one has not yet
 
 
 # --------------------------------------------------------------------------- the choice
-
-
-def choose(
-    rewards: ArrayLike, rng: np.random.Generator, *, sharpness: float = 1.0
-) -> NDArray[np.int64]:
-    """Let a reader choose one of K rows, n times.
-
-    Parameters
-    ----------
-    rewards : array, shape (n, K)
-    rng : numpy.random.Generator
-    sharpness : float
-        Multiplies the rewards; infinite: the best one, ties broken at random.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Winners, drawn as the largest of ``sharpness * reward`` plus independent Gumbel noise,
-        which is Bradley and Terry's rule (Luce 1959; Plackett 1975).
-
-    Raises
-    ------
-    ValueError
-        If `rewards` is not a finite matrix.
-    """
-    rewards = np.asarray(rewards, dtype=float)
-    if rewards.ndim != 2 or rewards.size == 0 or not np.isfinite(rewards).all():
-        raise ValueError(f"rewards must be a finite matrix (n, K), got shape {rewards.shape}")
-    sharpness = _sharpness(sharpness)
-    checks.generator(rng)
-    if math.isinf(sharpness):
-        best = rewards == rewards.max(axis=1, keepdims=True)
-        return np.where(best, rng.random(rewards.shape), -1.0).argmax(axis=1)
-    return (sharpness * rewards + rng.gumbel(size=rewards.shape)).argmax(axis=1)
 
 
 def winner_factor(
@@ -316,7 +280,7 @@ def simulate_gaussian(
         else:
             drawn = mean[:, None] + sd[:, None] * rng.standard_normal((r, m * int(k)))
             rewards = np.asarray(reward(drawn), dtype=float).reshape(r * m, int(k))
-            won = choose(rewards, rng, sharpness=sharpness)
+            won = winners(rewards, rng, sharpness=sharpness)
             rows = drawn.reshape(r * m, int(k))[np.arange(r * m), won].reshape(r, m)
         means[g], variances[g] = rows.mean(axis=1), rows.var(axis=1, ddof=1)
     return means, variances
@@ -346,64 +310,6 @@ def divergence(p: ArrayLike, q: ArrayLike) -> Array:
 
 
 # --------------------------------------------------------------------------- the workflow
-
-
-@dataclass(frozen=True)
-class Preferred:
-    """Any workflow, with every row that the model contributes chosen among K.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        Composes the training set; its real rows are left alone.
-    reward : callable
-        ``rows -> (n,)`` rewards of n rows of the model.
-    n_candidates : int
-        K, at least 1: the model writes K rows for each one that is kept.
-    sharpness : float
-        As in :func:`choose`.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range.
-    """
-
-    workflow: Workflow
-    reward: Callable[[NDArray], ArrayLike]
-    n_candidates: int = 2
-    sharpness: float = 1.0
-
-    def __post_init__(self) -> None:
-        checks.integer("n_candidates", self.n_candidates, 1)
-        _sharpness(self.sharpness)
-        if not callable(self.reward):
-            raise ValueError(f"reward must be a function of rows, got {self.reward!r}")
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Ask the inner workflow."""
-        if hasattr(self.workflow, "check"):
-            self.workflow.check(sizes, n_real)
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
-        """See :class:`collapse_utils.workflows.Workflow`."""
-
-        def winners(n: int) -> TrainingSet:
-            written = sources.model(n * self.n_candidates)
-            if n == 0:
-                return written
-            rewards = np.asarray(self.reward(written.X), dtype=float)
-            if rewards.shape != (len(written),):
-                raise ValueError(
-                    f"reward must return {len(written)} numbers for {len(written)} rows, got "
-                    f"shape {rewards.shape}"
-                )
-            rewards = rewards.reshape(n, self.n_candidates)
-            won = choose(rewards, sources.rng, sharpness=self.sharpness)
-            return written.take(np.arange(n) * self.n_candidates + won)
-
-        inner = dataclasses.replace(sources, model=winners)
-        return self.workflow.compose(inner, n_samples)
 
 
 def _candidates(value: float) -> float:

@@ -2,24 +2,46 @@
 
 Shumailov et al. (2024) call the setting *learning with generational data*: the next training
 distribution is ``alpha * p_model + beta * p_previous + gamma * p_original``. A workflow turns
-that sentence into rows of a training set and keeps, for every row, the generation that wrote it.
+that sentence into a training set with three operations: ask for new rows, join with ``+``, and
+``choose``. So the same object runs in :func:`collapse_utils.recurse` (rows that know which
+generation wrote them), in :mod:`collapse_utils.lineages` (rows, counts or moments of many
+lineages at once) and in :mod:`collapse_utils.kinship` (exact expectations).
+
+Workflows that wrap another one change the rows that the model writes: ``Verified(Accumulate(),
+verifier)``. They are written on :class:`Through`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
+from ._checks import checked, fraction, function, number, one_of, share, whole, workflow
+
+Mask = NDArray[np.bool_]
+Rows = NDArray[Any]
+Random = np.random.Generator
+Share = float | Callable[[int], float]
+
+PLANTED = -1
+"""Provenance of the rows of an attacker: no generation wrote them."""
+
+_PATIENCE = 10_000  # rounds of candidates before a detector that lets nothing pass is given up
+
+
+# --------------------------------------------------------------------------- what they work on
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows and their provenance.
+    """Rows and their provenance; ``+`` joins two sets and an index or a mask takes rows.
 
     Attributes
     ----------
@@ -35,31 +57,29 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.X)
 
-    def take(self, rows: NDArray[np.int64]) -> TrainingSet:
-        """The given rows, with their provenance."""
+    def __getitem__(self, rows: slice | NDArray) -> TrainingSet:
         return TrainingSet(self.X[rows], self.origin[rows])
 
-    def choose(self, n: int, rng: np.random.Generator) -> TrainingSet:
+    def __add__(self, other: TrainingSet) -> TrainingSet:
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        return TrainingSet(
+            np.concatenate([self.X, other.X]), np.concatenate([self.origin, other.origin])
+        )
+
+    def choose(self, n: int, rng: Random) -> TrainingSet:
         """`n` rows drawn without replacement (all of them when `n` equals the length)."""
         if n > len(self):
             raise ValueError(f"cannot choose {n} rows out of {len(self)} without replacement")
-        return self.take(rng.choice(len(self), n, replace=False, shuffle=False))
+        return self[rng.choice(len(self), n, replace=False, shuffle=False)]
 
     @staticmethod
     def of(X: NDArray, generation: int) -> TrainingSet:
         """Rows that were all written by one generation."""
         return TrainingSet(X, np.full(len(X), generation, dtype=np.int64))
 
-    @staticmethod
-    def join(*parts: TrainingSet) -> TrainingSet:
-        """One training set from several."""
-        parts = tuple(p for p in parts if len(p)) or parts[:1]
-        return TrainingSet(
-            np.concatenate([p.X for p in parts]), np.concatenate([p.origin for p in parts])
-        )
 
-
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sources:
     """What a workflow may draw on when it composes the training set of one generation.
 
@@ -68,22 +88,25 @@ class Sources:
     generation : int
         Generation about to be trained (2 or more; generation 1 trains on real data).
     model : callable
-        ``n -> TrainingSet`` of n new rows written by the latest model.
+        ``n ->`` n new rows written by the latest model.
     fresh : callable
-        ``n -> TrainingSet`` of n real rows that no generation has seen.
-    original, previous, pool : TrainingSet
-        The real data of generation 1, the previous training set, and everything kept so far.
+        ``n ->`` n real rows that no generation has seen.
+    original, previous, pool
+        The real data of generation 1, the previous training set, and what was kept so far.
     rng : numpy.random.Generator
         Source of randomness for choosing rows.
+    n_lineages : int or None
+        How many lineages are composed at once; None for one. The size to pass to ``rng``.
     """
 
     generation: int
-    model: Callable[[int], TrainingSet]
-    fresh: Callable[[int], TrainingSet]
-    original: TrainingSet
-    previous: TrainingSet
-    pool: TrainingSet
-    rng: np.random.Generator
+    model: Callable[[int], Any]
+    fresh: Callable[[int], Any]
+    original: Any
+    previous: Any
+    pool: Any
+    rng: Random
+    n_lineages: int | None = None
 
 
 class Workflow(Protocol):
@@ -94,7 +117,10 @@ class Workflow(Protocol):
     1, 2, ... or the number of real rows (None: no end) before anything is fitted.
     """
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]: ...
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]: ...
+
+
+# --------------------------------------------------------------------------- the workflows
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ class Replace:
     The setting of Theorem 3.1 of Shumailov et al. (2024): alpha = 1, beta = gamma = 0.
     """
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         """See :class:`Workflow`."""
         new = sources.model(n_samples)
         return new, new
@@ -117,9 +143,9 @@ class Accumulate:
     The workflow of Gerstgrasser et al. (2024).
     """
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         """See :class:`Workflow`."""
-        pool = TrainingSet.join(sources.pool, sources.model(n_samples))
+        pool = sources.pool + sources.model(n_samples)
         return pool, pool
 
 
@@ -130,12 +156,13 @@ class AccumulateSubsample:
     The third workflow of Kazdan et al. (2025).
     """
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         """See :class:`Workflow`."""
-        pool = TrainingSet.join(sources.pool, sources.model(n_samples))
+        pool = sources.pool + sources.model(n_samples)
         return pool.choose(n_samples, sources.rng), pool
 
 
+@checked(alpha=fraction(), beta=fraction(), gamma=fraction())
 @dataclass(frozen=True)
 class Mix:
     """Fixed shares of new model rows, the previous training set and the original data.
@@ -148,11 +175,6 @@ class Mix:
     redraw : bool
         Choose the original rows anew each generation (as the language experiment of
         Shumailov et al. does), or keep one fixed subset for ever.
-
-    Raises
-    ------
-    ValueError
-        If a share is negative or the shares do not sum to one.
     """
 
     alpha: float
@@ -161,8 +183,6 @@ class Mix:
     redraw: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            checks.real(name, getattr(self, name), 0, 1)
         total = self.alpha + self.beta + self.gamma
         if abs(total - 1) > 1e-9:
             raise ValueError(
@@ -172,11 +192,12 @@ class Mix:
 
     def counts(self, n_samples: int) -> tuple[int, int, int]:
         """Rows from the model, the previous set and the original (largest remainders)."""
-        exact = np.array([self.alpha, self.beta, self.gamma]) * n_samples
-        floor = np.floor(exact + 1e-9).astype(int)
-        by_remainder = np.argsort(floor - exact, kind="stable")
-        floor[by_remainder[: n_samples - floor.sum()]] += 1
-        return int(floor[0]), int(floor[1]), int(floor[2])
+        exact = [share * n_samples for share in (self.alpha, self.beta, self.gamma)]
+        whole = [math.floor(rows + 1e-9) for rows in exact]
+        by_remainder = sorted(range(3), key=lambda i: whole[i] - exact[i])
+        for i in by_remainder[: n_samples - sum(whole)]:
+            whole[i] += 1
+        return whole[0], whole[1], whole[2]
 
     def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
         """Refuse sizes that ask for more rows than there are to choose from."""
@@ -192,20 +213,20 @@ class Mix:
                         f"generation {g} (n_samples={sizes[g - 1]}), but there are only {held}"
                     )
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         """See :class:`Workflow`."""
         n_model, n_previous, n_original = self.counts(n_samples)
         original = (
             sources.original.choose(n_original, sources.rng)
             if self.redraw
-            else sources.original.take(np.arange(n_original))
+            else sources.original[:n_original]
         )
-        new = TrainingSet.join(
-            sources.model(n_model), sources.previous.choose(n_previous, sources.rng), original
-        )
+        previous = sources.model(n_model) + sources.previous.choose(n_previous, sources.rng)
+        new = previous + original
         return new, new
 
 
+@checked(fraction=fraction())
 @dataclass(frozen=True)
 class FreshData:
     """A share of real rows that nobody has seen before; the rest from the latest model.
@@ -214,17 +235,9 @@ class FreshData:
     ----------
     fraction : float
         Share of fresh real rows, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If `fraction` lies outside [0, 1].
     """
 
     fraction: float
-
-    def __post_init__(self) -> None:
-        checks.real("fraction", self.fraction, 0, 1)
 
     def counts(self, n_samples: int) -> tuple[int, int]:
         """Rows from the model and fresh real rows."""
@@ -241,8 +254,403 @@ class FreshData:
                 "samples or generations"
             )
 
-    def compose(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, TrainingSet]:
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         """See :class:`Workflow`."""
         n_model, n_fresh = self.counts(n_samples)
-        new = TrainingSet.join(sources.model(n_model), sources.fresh(n_fresh))
+        new = sources.model(n_model) + sources.fresh(n_fresh)
         return new, new
+
+
+def at(name: str, value: Share, generation: int) -> float:
+    """Value of a share at a generation, checked."""
+    return _checks.number(0, 1)(name, value(generation)) if callable(value) else value
+
+
+@checked(real_share=share)
+@dataclass(frozen=True)
+class Web:
+    """A stream in which each row is real or generated by chance, independently.
+
+    Parameters
+    ----------
+    real_share : float or callable ``generation -> float``
+        Probability that a row is a real one that nobody has seen before; the others are new rows
+        of the latest model.
+    """
+
+    real_share: Share
+
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
+        """See :class:`Workflow`."""
+        real = at("real_share", self.real_share, sources.generation)
+        n_real = sources.rng.binomial(n_samples, real, sources.n_lineages)
+        new = sources.fresh(n_real) + sources.model(n_samples - n_real)
+        return new, new
+
+
+@checked(share=share)
+@dataclass(frozen=True)
+class Edited:
+    """Edit the previous training set: each row is rewritten by the latest model at random.
+
+    Token editing in the spirit of Zhu et al. (2025), with rows chosen at random instead of by
+    their probability. Rows that no pass has touched are still real.
+
+    Parameters
+    ----------
+    share : float or callable ``generation -> float``
+        Probability that a row is rewritten.
+    """
+
+    share: Share
+
+    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
+        """Refuse sizes that change: editing neither adds rows nor drops them."""
+        if len(set(sizes.tolist())) > 1:
+            raise ValueError(f"n_samples must be constant under Edited, got {sizes.tolist()}")
+        for generation in range(2, len(sizes) + 1):
+            at(f"share({generation})", self.share, generation)
+
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
+        """See :class:`Workflow`."""
+        edit = at(f"share({sources.generation})", self.share, sources.generation)
+        n_new = sources.rng.binomial(n_samples, edit, sources.n_lineages)
+        kept = sources.previous.choose(n_samples - n_new, sources.rng)
+        new = kept + sources.model(n_new)
+        return new, new
+
+
+# --------------------------------------------------------------------------- wrappers
+
+
+@checked(workflow=workflow)
+@dataclass(frozen=True)
+class Through:
+    """Any workflow, with what the model writes passed through ``written``; subclasses say how.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        Composes the training set; its real and earlier rows are left alone.
+    """
+
+    workflow: Workflow
+
+    def written(self, sources: Sources, n: int) -> Any:
+        """`n` rows for the inner workflow, in place of ``sources.model(n)``."""
+        raise NotImplementedError
+
+    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
+        """Ask the inner workflow."""
+        if hasattr(self.workflow, "check"):
+            self.workflow.check(sizes, n_real)
+
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
+        """See :class:`Workflow`."""
+
+        def model(n: int) -> Any:
+            return self.written(sources, n) if n else sources.model(0)
+
+        return self.workflow.compose(dataclasses.replace(sources, model=model), n_samples)
+
+
+@checked(workflow=workflow, verifier=function, max_draws=whole(1))
+@dataclass(frozen=True)
+class Verified(Through):
+    """Only rows that a verifier passes; the model writes until there are enough.
+
+    "Verifier-filtered retraining" of Feng et al. (2025) and Yi et al. (2026).
+
+    Parameters
+    ----------
+    workflow : Workflow
+    verifier : callable
+        ``(rows, rng) -> mask``, shape (n,): which rows pass.
+    max_draws : int
+        Bounded effort: the model writes at most this many rows for each row that is needed.
+    """
+
+    verifier: Callable[[Rows, Random], Mask]
+    max_draws: int = 100
+
+    def written(self, sources: Sources, n: int) -> TrainingSet:
+        """See :class:`Through`."""
+        kept, n_drawn = sources.model(0), 0
+        while len(kept) < n:
+            if n_drawn >= self.max_draws * n:
+                raise RuntimeError(
+                    f"the verifier passed {len(kept)} of {n_drawn} rows written for generation "
+                    f"{sources.generation}, which needs {n}: raise max_draws (now "
+                    f"{self.max_draws} rows written per row needed) or pass more rows"
+                )
+            # As many as the share that passed so far calls for, and a few to spare.
+            expected = (n - len(kept)) * (n_drawn + 1) / (len(kept) + 1)
+            batch = int(min(1.1 * expected + 10, self.max_draws * n - n_drawn))
+            rows = sources.model(batch)
+            kept = kept + rows[_mask("verifier", self.verifier(rows.X, sources.rng), batch)]
+            n_drawn += batch
+        return kept[:n]
+
+
+@checked(workflow=workflow, score=function, keep=fraction(above=True))
+@dataclass(frozen=True)
+class Ranked(Through):
+    """The best share of the model's rows: for n rows it writes ``n / keep`` and n stay.
+
+    Parameters
+    ----------
+    workflow : Workflow
+    score : callable
+        ``rows -> numbers``, shape (n,); the highest stay.
+    keep : float
+        Share that is kept, in (0, 1].
+    """
+
+    score: Callable[[Rows], ArrayLike]
+    keep: float
+
+    def written(self, sources: Sources, n: int) -> TrainingSet:
+        """See :class:`Through`."""
+        rows = sources.model(math.ceil(n / self.keep - 1e-9))
+        scores = _numbers("score", self.score(rows.X), len(rows))
+        return rows[np.sort(np.argsort(-scores, kind="stable")[:n])]
+
+
+@checked(workflow=workflow, reward=function, n_candidates=whole(1))
+@dataclass(frozen=True)
+class Preferred(Through):
+    """Each row has won a choice among K by the rule of Bradley and Terry.
+
+    Parameters
+    ----------
+    workflow : Workflow
+    reward : callable
+        ``rows -> numbers``, shape (n,).
+    n_candidates : int
+        K: the model writes K rows for each one that is kept.
+    sharpness : float
+        See :func:`winners`.
+    """
+
+    reward: Callable[[Rows], ArrayLike]
+    n_candidates: int = 2
+    sharpness: float = 1.0
+
+    def written(self, sources: Sources, n: int) -> TrainingSet:
+        """See :class:`Through`."""
+        rows = sources.model(n * self.n_candidates)
+        rewards = _numbers("reward", self.reward(rows.X), len(rows)).reshape(n, -1)
+        won = winners(rewards, sources.rng, sharpness=self.sharpness)
+        return rows[np.arange(n) * self.n_candidates + won]
+
+
+def winners(rewards: NDArray, rng: Random, *, sharpness: float = 1.0) -> NDArray[np.int64]:
+    """Let a reader choose one of K rows, n times.
+
+    Parameters
+    ----------
+    rewards : ndarray, shape (..., K)
+    rng : numpy.random.Generator
+    sharpness : float
+        Multiplies the rewards: 0 is no choice; infinite takes the best one, ties at random.
+
+    Returns
+    -------
+    ndarray of int, shape (...)
+        Row i wins with probability ``e^{r_i} / (e^{r_1} + ... + e^{r_K})``: the largest of
+        reward plus Gumbel noise (Luce 1959).
+    """
+    if sharpness != math.inf:
+        number(0)("sharpness", sharpness)
+        return (sharpness * rewards + rng.gumbel(size=rewards.shape)).argmax(axis=-1)
+    best = rewards == rewards.max(axis=-1, keepdims=True)
+    return np.where(best, rng.random(rewards.shape), -1.0).argmax(axis=-1)
+
+
+@checked(workflow=workflow, source=function, share=fraction())
+@dataclass(frozen=True)
+class Smoothed(Through):
+    """A random share of the model's rows is replaced by rows of another source.
+
+    A model that writes ``(1 - share) p + share q`` instead of p; with uniform q, additive
+    smoothing. The rows count as written by the model.
+
+    Parameters
+    ----------
+    workflow : Workflow
+    source : callable
+        ``(n, rng) -> rows``, draws from q.
+    share : float
+        Probability that a row is replaced.
+    """
+
+    source: Callable[[int, Random], Rows]
+    share: float
+
+    def written(self, sources: Sources, n: int) -> TrainingSet:
+        """See :class:`Through`."""
+        rows, chosen = sources.model(n), sources.rng.random(n) < self.share
+        X = np.array(rows.X)
+        if chosen.any():
+            X[chosen] = self.source(int(chosen.sum()), sources.rng)
+        return TrainingSet(X, rows.origin)
+
+
+@checked(workflow=workflow, plant=function, fraction=fraction())
+@dataclass(frozen=True)
+class Poisoned(Through):
+    """A share of all new rows, generated or fresh, put there by an attacker (:data:`PLANTED`).
+
+    Parameters
+    ----------
+    workflow : Workflow
+    plant : callable
+        ``(n, rng) -> rows`` of the attacker.
+    fraction : float
+        Share of the new rows.
+    """
+
+    plant: Callable[[int, Random], Rows]
+    fraction: float
+
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
+        """See :class:`Workflow`."""
+
+        def attacked(source: Callable[[int], TrainingSet]) -> Callable[[int], TrainingSet]:
+            def rows(n: int) -> TrainingSet:
+                honest, n_bad = source(n), round(self.fraction * n)
+                if n_bad == 0:
+                    return honest
+                bad = np.asarray(self.plant(n_bad, sources.rng))
+                return honest[: n - n_bad] + TrainingSet.of(bad, PLANTED)
+
+            return rows
+
+        inner = dataclasses.replace(
+            sources, model=attacked(sources.model), fresh=attacked(sources.fresh)
+        )
+        return self.workflow.compose(inner, n_samples)
+
+
+@checked(workflow=workflow, detector=function, refill=one_of("more", "repeat", "none"))
+@dataclass(frozen=True)
+class Detected(Through):
+    """Any workflow without the rows that a detector flags as generated.
+
+    Only the training set is filtered: the pool stays what the inner workflow made it, and a later
+    detector judges all of it anew.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        Composes the candidates.
+    detector : callable
+        ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that it
+        takes for generated.
+    refill : {"more", "repeat", "none"}
+        What takes the place of flagged rows: more candidates until ``n_samples`` have passed (for
+        workflows that hand on a stream); rows that have passed, drawn again with replacement; or
+        nothing, so that the set is smaller (for ``Accumulate``).
+    """
+
+    detector: Callable[[TrainingSet, int, Random], Mask]
+    refill: str = "more"
+
+    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
+        """See :class:`Workflow`."""
+        if self.refill == "more":
+            return self._more(sources, n_samples)
+        candidates, pool = self.workflow.compose(sources, n_samples)
+        passed = self._passed(candidates, sources)
+        if not len(passed):
+            raise ValueError(f"detector must let a row pass, but flagged all {len(candidates)}")
+        if self.refill == "repeat":
+            again = sources.rng.integers(len(passed), size=len(candidates) - len(passed))
+            passed = passed + passed[again]
+        return passed, pool
+
+    def _more(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, Any]:
+        kept, pool = None, sources.pool
+        for _ in range(_PATIENCE):
+            inner = dataclasses.replace(sources, pool=pool)
+            candidates, pool = self.workflow.compose(inner, n_samples)
+            passed = self._passed(candidates, sources)
+            need = n_samples - (0 if kept is None else len(kept))
+            # A choice, since a workflow may put its real rows last.
+            passed = passed if len(passed) <= need else passed.choose(need, sources.rng)
+            kept = passed if kept is None else kept + passed
+            if len(kept) == n_samples:
+                return kept, pool
+        raise ValueError(
+            f"detector must let {n_samples} rows pass, but {len(kept)} did out of "
+            f"{_PATIENCE * n_samples} candidates"
+        )
+
+    def _passed(self, rows: TrainingSet, sources: Sources) -> TrainingSet:
+        flagged = self.detector(rows, sources.generation, sources.rng)
+        return rows[~_mask("detector", flagged, len(rows))]
+
+
+@checked(true_positive=share, false_positive=share)
+@dataclass(frozen=True)
+class NoisyDetector:
+    """A detector that knows where each row comes from and errs at given rates.
+
+    Parameters
+    ----------
+    true_positive, false_positive : float or callable ``generation -> float``
+        Probability to flag a generated and a real row; a callable for a detector that ages.
+    """
+
+    true_positive: Share
+    false_positive: Share = 0.0
+
+    def __call__(self, rows: TrainingSet, generation: int, rng: Random) -> Mask:
+        """Which rows it flags, shape (n,)."""
+        hit = at("true_positive", self.true_positive, generation)
+        false = at("false_positive", self.false_positive, generation)
+        return rng.random(len(rows)) < np.where(rows.origin == 0, false, hit)
+
+
+@checked(tau=number(0, above=True))
+@dataclass(frozen=True)
+class Soft:
+    """A verifier that passes a row at distance d with probability ``exp(-d^2 / (2 tau^2))``.
+
+    Rows of a Gaussian that pass are again Gaussian: precisions add.
+
+    Parameters
+    ----------
+    centre : float or sequence of float
+        What the verifier believes.
+    tau : float
+        Its tolerance, > 0.
+    """
+
+    centre: float | tuple[float, ...]
+    tau: float
+
+    def __call__(self, rows: Rows, rng: Random) -> Mask:
+        """Which rows pass, shape (n,)."""
+        gap = np.reshape(np.asarray(rows, dtype=float) - np.asarray(self.centre), (len(rows), -1))
+        return rng.random(len(rows)) < np.exp(-(gap**2).sum(axis=1) / (2 * self.tau**2))
+
+
+def _mask(name: str, mask: ArrayLike, n: int) -> Mask:
+    mask = np.asarray(mask)
+    if mask.shape != (n,) or mask.dtype != bool:
+        raise ValueError(
+            f"{name} must return a boolean for each of {n} rows, got {mask.dtype} of shape "
+            f"{mask.shape}"
+        )
+    return mask
+
+
+def _numbers(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
+    values = np.asarray(values, dtype=float)
+    if values.shape != (n,) or np.isnan(values).any():
+        raise ValueError(
+            f"{name} must return a number for each of {n} rows, got shape {values.shape}"
+            + (" with NaN" if values.shape == (n,) else "")
+        )
+    return values

@@ -10,7 +10,6 @@ from rounding import CALL, assert_within, bound
 from scipy import stats
 
 from collapse_utils import (
-    Accumulate,
     FreshData,
     Mix,
     Replace,
@@ -20,8 +19,7 @@ from collapse_utils import (
     gaussian,
     recurse,
 )
-from collapse_utils.curation import Verified
-from collapse_utils.enrichment import Edited, Inflated, Smoothed, Tempered
+from collapse_utils.workflows import Edited, Smoothed, Through, TrainingSet
 
 ALARM = 1e-4
 P = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
@@ -73,106 +71,27 @@ def fast_words(seed=1, **how):
     return enrichment.word_loop(P, rng=np.random.default_rng(seed), **how)
 
 
-# ------------------------------------------------------------------ workflows
+class Tempered(categorical.Categorical):
+    "Writes at temperature 1.5."
+
+    def fit(self, X):
+        super().fit(X)
+        self.p_ = enrichment.tempered(self.p_, 1.5)
+        return self
 
 
-def test_smoothed_rows_keep_the_shape_and_the_origin_of_the_model():
-    seen = []
+class Inflated(Through):
+    "Rows are spread about their mean: 1.3 times the variance."
 
-    def look(s):
-        if s.generation == 2:
-            seen.append((s.training, s.origin))
-        return 0.0
-
-    recurse(
-        gaussian.Gaussian(),
-        np.random.default_rng(0).standard_normal((40, 2)),
-        workflow=Smoothed(Replace(), lambda n, rng: np.full((n, 2), 99.0), 0.5),
-        n_generations=2,
-        n_eval=1,
-        metrics={"look": look},
-        rng=np.random.default_rng(1),
-    )
-    ((rows, origin),) = seen
-    np.testing.assert_array_equal(origin, 1)
-    replaced = (rows == 99).all(axis=1)
-    assert stats.binomtest(int(replaced.sum()), 40, 0.5).pvalue > ALARM
-    assert (np.abs(rows[~replaced]) < 10).all()
-
-
-def test_inflated_rows_keep_their_mean():
-    batches = {}
-
-    class Recorder(gaussian.Gaussian):
-        def sample(self, n, rng):
-            rows = super().sample(n, rng)
-            batches.setdefault(n, rows)
-            return rows
-
-    seen = []
-    recurse(
-        Recorder(),
-        np.random.default_rng(0).standard_normal(30),
-        workflow=Inflated(Replace(), 4.0),
-        n_generations=2,
-        n_eval=1,
-        metrics={"look": lambda s: seen.append(s.training) or 0.0},
-        rng=np.random.default_rng(1),
-    )
-    rows, training = batches[30], seen[-1]
-    # Means of 30 rows; the spread is doubled about the mean.
-    assert_within(training.mean(), rows.mean(), bound(2 * (30 + 3)) * 3 * np.abs(rows).max())
-    np.testing.assert_allclose(training.var(), 4 * rows.var(), rtol=bound(2 * (30 + 6)))
-
-
-def test_edited_keeps_real_rows_at_the_right_rate():
-    real = []
-    recurse(
-        categorical.Categorical(5),
-        words,
-        workflow=Edited(lambda generation: 0.5 if generation == 2 else 0.2),
-        n_samples=4000,
-        n_generations=3,
-        n_eval=1,
-        metrics={"look": lambda s: real.append((s.origin == 0).sum()) or 0.0},
-        rng=np.random.default_rng(2),
-    )
-    for left, share in zip(real[1:], (1, 0.5, 0.4), strict=True):
-        assert stats.binomtest(int(left), 4000, share).pvalue > ALARM
-
-
-def test_wrappers_nest_with_checks_and_pools():
-    def not_zero(rows, rng):
-        return rows != 0
-
-    nested = Verified(Smoothed(Accumulate(), uniform, 1.0), not_zero)
-    history = raw_words(nested, n_replicates=1)
-    assert len(history.array("diversity")) == 6
-    with pytest.raises(ValueError, match="needs 47 real rows"):
-        recurse(
-            categorical.Categorical(5),
-            np.zeros(20, dtype=int),
-            workflow=Smoothed(FreshData(0.5), uniform, 0.1),
-            n_samples=15,
-            n_generations=5,
-            rng=np.random.default_rng(0),
-        )
+    def written(self, sources, n):
+        rows = sources.model(n)
+        centre = rows.X.mean()
+        return TrainingSet(centre + np.sqrt(1.3) * (rows.X - centre), rows.origin)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Smoothed(Replace(), uniform, 1.5), r"share must be .* got 1.5"),
-        (lambda: Smoothed(Replace, uniform, 0.5), "workflow must have compose"),
-        (lambda: Smoothed(Replace(), 3, 0.5), "source must be callable"),
-        (lambda: Inflated(Replace(), 0), "factor must be"),
-        (lambda: Edited(-0.1), "share must be"),
-        (lambda: raw_words(Edited(lambda g: g), n_replicates=1), r"share\(2\) must be"),
-        (
-            lambda: raw_words(Edited(0.5), n_samples=[5, 6, 5, 5, 5], n_replicates=1),
-            "n_samples must be constant under Edited",
-        ),
-        (lambda: Tempered(0), "temperature must be"),
         (lambda: fast_words(n_fresh=3, edit=0.5), "n_fresh=3 needs edit=1"),
         (lambda: editing.pass_cost(1.2), r"share must lie in \[0, 1\]"),
         (lambda: editing.regression_error(np.ones((5, 2)), []), "full rank"),
@@ -208,7 +127,7 @@ def test_word_loop_is_the_loop(workflow, how):
 
 def test_word_loop_with_temperature_is_the_loop():
     raw = recurse(
-        Tempered(1.5, 5),
+        Tempered(5),
         words,
         n_samples=15,
         n_generations=4,
@@ -305,7 +224,7 @@ def test_inflated_loop_is_the_loop():
     raw = recurse(
         gaussian.Gaussian(),
         lambda n, rng: rng.standard_normal(n),
-        workflow=Inflated(Replace(), 1.3),
+        workflow=Inflated(Replace()),
         n_samples=8,
         n_generations=5,
         n_replicates=500,

@@ -7,6 +7,7 @@ from scipy import stats
 
 from collapse_utils import AccumulateSubsample, Replace, categorical, keeping, provenance, recurse
 from collapse_utils import entrants as en
+from collapse_utils.workflows import Web
 
 Z = stats.norm.isf(0.5e-5)
 
@@ -94,7 +95,7 @@ def test_the_page_of_the_day_through_the_loop():
     means = recurse(
         en.Mean(),
         lambda n, rng: rng.standard_normal(n),
-        workflow=provenance.Web(share),
+        workflow=Web(share),
         n_samples=10,
         n_generations=8,
         n_replicates=1500,

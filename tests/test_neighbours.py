@@ -1,4 +1,4 @@
-"""Four recipes against their exact laws, remedies, and the workflows of the same kinds.
+"""Four recipes against their exact laws, remedies, and a workflow of the same kind.
 
 Every statistical check states how often it would raise a false alarm: ALARM per check, split over
 its points. Seeds are fixed, so a check that passes once passes always.
@@ -12,9 +12,10 @@ from intervals import ALARM, assert_mean
 from rounding import CALL, assert_within, bound
 from scipy import stats
 
-from collapse_utils import FreshData, Replace, categorical, metrics, neighbours, recurse
+from collapse_utils import Replace, categorical, metrics, neighbours, recurse
 from collapse_utils.gaussian import Gaussian
-from collapse_utils.neighbours import COLLAPSE, FORGETTING, HEALTHY, NewTask, Poisoned, Recipe
+from collapse_utils.neighbours import COLLAPSE, FORGETTING, HEALTHY, NewTask, Recipe
+from collapse_utils.workflows import Poisoned
 
 WORLD = neighbours.zipf_world(4)
 ATTACKED = Recipe(real=0.9, planted=0.1)
@@ -153,34 +154,21 @@ def test_forgetting_is_seen_by_least_squares_too():
     assert_within(ours[:, 0], w, bound(4 * d, condition))  # of weights of length one
 
 
-def test_workflows_compose_what_they_promise():
-    X = np.zeros(100)
+def test_a_new_task_composes_what_it_promises():
     seen = []
-    settings = {
-        "n_generations": 3,
-        "metrics": {"m": lambda s: seen.append((s.training, s.origin)) or 0.0},
-        "rng": np.random.default_rng(9),
-    }
-    X[:] = np.linspace(0, 1, 100)
     task = NewTask(lambda n, rng: np.full(n, 5.0) + rng.random(n), memory=0.5, replay=0.2)
-    recurse(Gaussian(), X, workflow=task, **settings)
+    recurse(
+        Gaussian(),
+        np.linspace(0, 1, 100),
+        workflow=task,
+        n_generations=3,
+        metrics={"m": lambda s: seen.append((s.training, s.origin)) or 0.0},
+        rng=np.random.default_rng(9),
+    )
     rows, origin = seen[-1]
     assert len(rows) == 100
     assert (origin == 0).all()
     assert 30 <= (rows >= 5).sum() <= 60
-    seen.clear()
-    plant = lambda n, rng: np.full(n, 99.0)  # noqa: E731
-    recurse(Gaussian(), X, workflow=Poisoned(Replace(), plant, 0.1), **settings)
-    rows, origin = seen[-1]
-    assert (rows == 99).sum() == 10
-    assert ((origin == neighbours.PLANTED) == (rows == 99)).all()
-    assert (origin == 2).sum() == 90
-    seen.clear()
-    recurse(
-        Gaussian(), lambda n, rng: rng.normal(size=n), n_samples=50,
-        workflow=Poisoned(FreshData(1.0), plant, 0.2), **settings,
-    )  # fmt: skip
-    assert (seen[-1][1] == neighbours.PLANTED).sum() == 10
 
 
 def test_poisoned_loop_has_the_law_of_the_recipe():
@@ -208,7 +196,6 @@ def test_poisoned_loop_has_the_law_of_the_recipe():
         (lambda: neighbours.World(np.ones(2) / 2, np.array([True, False]), 2), "target must be"),
         (lambda: neighbours.zipf_world(1), "n_symbols must be an integer >= 2"),
         (lambda: NewTask(len, memory=0.7, replay=0.7), "at most 1, got 0.7"),
-        (lambda: Poisoned(Replace(), len, 1.5), "fraction must be"),
         (lambda: neighbours.forget_regression(4, 4, 1, np.random.default_rng(0)), "n_rows must"),
         (lambda: far(COLLAPSE, n_sources=7), "n_sources must divide"),
         (lambda: far(COLLAPSE, n_sources=10, replay=True), "replay must be off"),

@@ -14,9 +14,8 @@ from intervals import ALARM, assert_mean
 from rounding import CALL, assert_within, bound
 from scipy import stats
 
-from collapse_utils import Accumulate, FreshData, Mix, Replace, categorical, preferences, recurse
-from collapse_utils.gaussian import Gaussian
-from collapse_utils.preferences import Preferred
+from collapse_utils import FreshData, categorical, preferences, recurse
+from collapse_utils.workflows import Preferred, winners
 
 P = np.array([0.4, 0.3, 0.2, 0.1])
 R = np.array([0.0, 1.0, 0.5, 2.0])
@@ -91,14 +90,9 @@ def test_choose_follows_the_factor(sharpness):
     rng = np.random.default_rng(1)
     n, k = 200_000, 3
     rows = rng.choice(len(P), size=(n, k), p=P)
-    won = rows[np.arange(n), preferences.choose(R[rows], rng, sharpness=sharpness)]
+    won = rows[np.arange(n), winners(R[rows], rng, sharpness=sharpness)]
     law = P * preferences.winner_factor(P, R, k, sharpness=sharpness)
     assert stats.chisquare(np.bincount(won, minlength=4), n * law / law.sum()).pvalue > ALARM
-
-
-def test_ties_are_broken_evenly():
-    won = preferences.choose(np.zeros((30_000, 3)), np.random.default_rng(2), sharpness=math.inf)
-    assert stats.chisquare(np.bincount(won, minlength=3)).pvalue > ALARM
 
 
 def test_infinite_choice_is_the_exponential_family():
@@ -226,37 +220,6 @@ def test_accepted_rows_are_what_many_candidates_tend_to():
     assert stats.ks_2samp(*draws).pvalue > ALARM
 
 
-def test_wrapper_leaves_real_rows_alone_and_keeps_provenance():
-    seen = []
-
-    def reward(rows):
-        seen.append(len(rows))
-        return rows
-
-    for inner, real in ((Mix(0.75, gamma=0.25), 25), (Replace(), 0), (Accumulate(), 100)):
-        origins = []
-        recurse(
-            Gaussian(), np.random.default_rng(0).normal(size=100),
-            workflow=Preferred(inner, reward, 5, math.inf), n_generations=2,
-            metrics={"m": lambda s, o=origins: o.append(s.origin) or 0.0},
-            rng=np.random.default_rng(1),
-        )  # fmt: skip
-        assert (origins[-1] == 0).sum() == real
-        assert (origins[-1] == 1).sum() == (100 if real != 25 else 75)
-    assert seen == [375, 500, 500]
-
-
-def test_wrapped_replace_of_best_is_the_largest_of_k():
-    """With sharpness inf and K = 200 every kept row of N(0, 1) is large."""
-    got = []
-    recurse(
-        Gaussian(), np.random.default_rng(0).normal(size=200),
-        workflow=Preferred(Replace(), lambda x: x, 200, math.inf), n_generations=2,
-        metrics={"m": lambda s: got.append(s.training.min()) or 0.0}, rng=np.random.default_rng(2),
-    )  # fmt: skip
-    assert got[-1] > 1
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -264,9 +227,6 @@ def test_wrapped_replace_of_best_is_the_largest_of_k():
         (lambda: preferences.winner_factor(P, R, 0), "n_candidates must be an integer >= 1"),
         (lambda: preferences.winner_factor(P, R, 2, sharpness=-1), "sharpness must be"),
         (lambda: preferences.winner_factor(P, R, math.inf, sharpness=math.inf), "must be finite"),
-        (lambda: preferences.choose(np.zeros(3), np.random.default_rng(0)), "rewards must be"),
-        (lambda: Preferred(Replace(), 3.0), "reward must be a function"),
-        (lambda: Preferred(Replace(), len, 0), "n_candidates must be an integer >= 1, got 0"),
         (
             lambda: preferences.simulate_gaussian(
                 lambda x: x, n_candidates=math.inf, n_samples=5, n_generations=2, n_replicates=1,
@@ -281,23 +241,8 @@ def test_wrapped_replace_of_best_is_the_largest_of_k():
             ),
             "top must be at least",
         ),
-        (
-            lambda: recurse(
-                Gaussian(), np.zeros(5) + np.arange(5), n_generations=2,
-                workflow=Preferred(Replace(), lambda x: x[:2]), rng=np.random.default_rng(0),
-            ),
-            "reward must return 10 numbers",
-        ),
     ],
 )  # fmt: skip
 def test_errors_name_the_value(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_inner_check_is_forwarded():
-    with pytest.raises(ValueError, match=r"fraction=0\.5 needs"):
-        recurse(
-            Gaussian(), np.arange(10.0), n_generations=4,
-            workflow=Preferred(FreshData(0.5), lambda x: x), rng=np.random.default_rng(0),
-        )  # fmt: skip

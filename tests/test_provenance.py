@@ -8,11 +8,10 @@ import pytest
 from rounding import assert_within, bound
 from scipy import stats
 
-from collapse_utils import Accumulate, FreshData, Mix, Replace, recurse
 from collapse_utils import provenance as pv
+from collapse_utils import recurse
 from collapse_utils.categorical import Categorical
-from collapse_utils.gaussian import Gaussian
-from collapse_utils.workflows import Sources, TrainingSet
+from collapse_utils.workflows import Detected, NoisyDetector, Sources, TrainingSet, Web
 
 Z = stats.norm.isf(0.5e-5)
 
@@ -45,7 +44,7 @@ def sources(seed=0, generation=5, pool=None):
 
 @pytest.mark.parametrize(("m", "t", "f"), [(0.02, 0.9, 0.05), (0.3, 0.5, 0.4), (0.1, 0.0, 0.5)])
 def test_the_share_that_passes_is_bayes_rule(m, t, f):
-    workflow = pv.Detected(pv.Web(m), pv.NoisyDetector(t, f))
+    workflow = Detected(Web(m), NoisyDetector(t, f))
     n = 40_000
     rows, _ = workflow.compose(sources(), n)
     law = float(pv.filtered_share(m, t, f))
@@ -75,11 +74,11 @@ def test_diversity_of_the_filtered_loop_over_rows(ages):
     def hit(generation):
         return 0.9 * 0.97 ** (generation - 2) if ages else 0.9
 
-    detector = pv.NoisyDetector(hit, f)
+    detector = NoisyDetector(hit, f)
     history = recurse(
         Categorical(4),
         lambda n, rng: rng.choice(4, n, p=p),
-        workflow=pv.Detected(pv.Web(m), detector),
+        workflow=Detected(Web(m), detector),
         n_samples=size,
         n_generations=generations,
         n_replicates=replicates,
@@ -111,88 +110,6 @@ def test_the_simulator_by_counts_has_the_law_and_its_fixed_point():
     assert_within(law[-1], pv.stationary_diversity(m, size), settled)
     assert pv.stationary_diversity(0.0, 50) == 0
     assert_within(pv.stationary_diversity(1.0, 50), 1 - 1 / 50, bound(8))
-
-
-# ------------------------------------------------------------------- the workflow
-
-
-def test_accumulate_is_filtered_and_the_pool_is_not():
-    workflow = pv.Detected(Accumulate(), pv.NoisyDetector(1.0, 0.0), refill="none")
-    rows, pool = workflow.compose(sources(), 40)
-    assert (rows.origin == 0).all()
-    assert len(rows) == 100
-    assert len(pool) == 140
-    half = pv.Detected(Accumulate(), pv.NoisyDetector(0.5, 0.0), refill="none")
-    rows, _ = half.compose(sources(), 400)
-    assert 100 + 150 < len(rows) < 100 + 250
-
-
-def test_repeat_keeps_the_size():
-    workflow = pv.Detected(Accumulate(), pv.NoisyDetector(1.0, 0.5), refill="repeat")
-    rows, pool = workflow.compose(sources(), 40)
-    assert len(rows) == len(pool) == 140
-    assert (rows.origin == 0).all()
-
-
-@pytest.mark.parametrize(
-    "inner", [Replace(), Mix(alpha=0.5, gamma=0.5), FreshData(0.5), pv.Web(0.5)]
-)
-def test_more_hands_on_the_number_asked_for(inner):
-    rows, _ = pv.Detected(inner, pv.NoisyDetector(0.5, 0.5)).compose(sources(), 90)
-    assert len(rows) == 90
-
-
-def test_more_does_not_prefer_the_rows_that_come_first():
-    rows, _ = pv.Detected(Mix(alpha=0.5, gamma=0.5), pv.NoisyDetector(0.5, 0.5)).compose(
-        sources(), 100
-    )
-    assert 20 < (rows.origin == 0).sum() < 80
-
-
-def test_any_model_runs_through_it():
-    history = recurse(
-        Gaussian(ddof=1),
-        lambda n, rng: rng.standard_normal(n),
-        workflow={
-            "bare": pv.Web(0.02),
-            "detected": pv.Detected(pv.Web(0.02), pv.NoisyDetector(0.99, 0.05)),
-        },
-        n_samples=5,
-        n_generations=25,
-        n_replicates=25,
-        metrics={"log": lambda s: np.log(s.model.cov_[0, 0]) if s.model else 0.0},
-        rng=np.random.default_rng(5),
-    )
-    gain = history.array("log", "detected")[-1] - history.array("log", "bare")[-1]
-    assert stats.ttest_1samp(gain, 0, alternative="greater").pvalue < 1e-5
-
-
-def test_a_detector_that_passes_nothing_or_answers_oddly_is_told():
-    everything = pv.NoisyDetector(1.0, 1.0)
-    with pytest.raises(ValueError, match="flagged all 140"):
-        pv.Detected(Accumulate(), everything, refill="none").compose(sources(), 40)
-    with pytest.raises(ValueError, match="must let 1 rows pass, but 0 did out of 10000"):
-        pv.Detected(Replace(), everything).compose(sources(), 1)
-    with pytest.raises(ValueError, match="must return a bool for each of 3 rows"):
-        pv.Detected(Replace(), lambda rows, generation, rng: np.zeros(3)).compose(sources(), 3)
-
-
-def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="refill must be one of more, repeat, none, got 'all'"):
-        pv.Detected(Replace(), pv.NoisyDetector(0.5), refill="all")
-    with pytest.raises(ValueError, match="workflow must have compose"):
-        pv.Detected("replace", pv.NoisyDetector(0.5))
-    with pytest.raises(ValueError, match="detector must be callable"):
-        pv.Detected(Replace(), 0.5)
-    with pytest.raises(ValueError, match="real_share"):
-        pv.Web(1.5)
-    with pytest.raises(ValueError, match="true_positive"):
-        pv.NoisyDetector(-0.1)
-    late = pv.Web(lambda generation: 2.0)  # callables are checked when they speak
-    with pytest.raises(ValueError, match=r"real_share must be a finite number in \[0, 1\], got 2"):
-        late.compose(sources(), 5)
-    with pytest.raises(ValueError, match=r"fraction=0\.5 needs"):
-        pv.Detected(FreshData(0.5), pv.NoisyDetector(0.5)).check(np.array([10, 10]), 12)
 
 
 # ------------------------------------------------------------------- weighting

@@ -13,10 +13,11 @@ from rounding import assert_within, bound
 from scipy import stats
 from scipy.special import softmax
 
-from collapse_utils import Accumulate, compat, provenance, recurse, text
+from collapse_utils import Accumulate, compat, recurse, text
 from collapse_utils import watermark as wm
 from collapse_utils.language import LanguageModel
 from collapse_utils.language_decoding import Decoding, write
+from collapse_utils.workflows import Detected
 
 torch = pytest.importorskip("torch")
 compat.mend_torchvision()
@@ -219,7 +220,7 @@ def test_marked_writers_mark_their_share(network):
 def test_the_filter_gives_the_human_text_back(network, adoption, human_only):
     config = transformers.WatermarkingConfig(bias=30.0)
     detector = wm.GreenDetector(wm.GreenList(VOCABULARY, config), threshold=3.5)
-    workflow = provenance.Detected(Accumulate(), detector, refill="none")
+    workflow = Detected(Accumulate(), detector, refill="none")
     history = recurse(
         wm.Marked(language(network), config, adoption),
         prompts(24),

@@ -307,11 +307,11 @@ def test_fresh_data_may_use_up_the_last_row():
 def test_training_sets_join_with_their_provenance():
     a, b = TrainingSet.of(np.arange(3), 0), TrainingSet.of(np.arange(2) + 10, 4)
     none = TrainingSet.of(np.arange(0), 2)
-    joined = TrainingSet.join(a, none, b)
+    joined = a + none + b
     assert joined.X.tolist() == [0, 1, 2, 10, 11]
     assert joined.origin.tolist() == [0, 0, 0, 4, 4]
-    assert len(TrainingSet.join(none, none)) == 0
-    assert joined.take(np.array([4, 0])).origin.tolist() == [4, 0]
+    assert len(none + none) == 0
+    assert joined[np.array([4, 0])].origin.tolist() == [4, 0]
 
 
 def test_choosing_more_rows_than_there_are_is_refused():

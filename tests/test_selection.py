@@ -12,16 +12,12 @@ from rounding import CALL, assert_within, bound
 from scipy import stats
 
 from collapse_utils import (
-    Accumulate,
-    AccumulateSubsample,
-    FreshData,
-    Mix,
     Replace,
     gaussian,
     recurse,
     selection,
 )
-from collapse_utils.curation import AtLeast, Imperfect, Ranked, Soft, Verified, Window
+from collapse_utils.workflows import Ranked, Soft, Verified
 
 ALARM = 1e-4
 
@@ -39,128 +35,12 @@ def assert_same_law(a, b):
     assert stats.ks_2samp(a, b).pvalue > ALARM
 
 
-class Counter:
-    """Writes consecutive numbers, so that a test can tell rows apart."""
-
-    def fit(self, X):
-        return self
-
-    def sample(self, n):
-        start = getattr(self, "written", 0)
-        self.written = start + n
-        return np.arange(start, start + n, dtype=float)
-
-
-def even(rows, rng):
-    return rows % 2 == 0
-
-
-def trained_on(workflow, *, model=None, data=None, n_samples=10, n_generations=3, seed=0):
-    """(training rows, origin) of generations 1, 2, ..."""
-    seen = []
-
-    def look(s):
-        if s.generation:
-            seen.append((s.training, s.origin))
-        return 0.0
-
-    recurse(
-        model or Counter(),
-        (lambda n, rng: -1 - np.arange(n, dtype=float)) if data is None else data,
-        workflow=workflow,
-        n_samples=n_samples,
-        n_generations=n_generations,
-        n_eval=1,
-        metrics={"look": look},
-        rng=np.random.default_rng(seed),
-    )
-    return seen
-
-
 # ------------------------------------------------------------------ the wrappers
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [Replace(), Accumulate(), AccumulateSubsample(), Mix(0.5, gamma=0.5), FreshData(0.4)],
-    ids=lambda w: type(w).__name__,
-)
-def test_rows_of_the_model_pass_and_real_rows_are_not_checked(inner):
-    plain, checked = trained_on(inner), trained_on(Verified(inner, even))
-    for (_, origin_0), (rows, origin) in zip(plain, checked, strict=True):
-        assert len(rows) == len(origin_0)
-        if not isinstance(inner, AccumulateSubsample):  # there the origins are drawn
-            np.testing.assert_array_equal(np.sort(origin), np.sort(origin_0))
-        assert (rows[origin == 0] < 0).all()  # real rows, odd ones among them
-        assert (rows[origin > 0] % 2 == 0).all()
-        written = rows[origin == origin.max()]
-        if origin.max() > 0:
-            assert len(np.unique(written)) == len(written)  # no row twice
-
-
-def test_the_first_rows_that_pass_are_kept_in_order():
-    (_, (rows, _), _) = trained_on(Verified(Replace(), even))
-    # one row is written for evaluation before the workflow draws
-    np.testing.assert_array_equal(rows, np.arange(2, 22, 2))
-
-
-def test_a_verifier_that_passes_everything_changes_nothing():
-    def everything(rows, rng):
-        return np.ones(len(rows), dtype=bool)
-
-    plain, checked = trained_on(Replace()), trained_on(Verified(Replace(), everything))
-    np.testing.assert_array_equal(plain[1][0], checked[1][0])
-
-
-def test_checks_nest():
-    def small(rows, rng):
-        return rows % 6 < 3
-
-    both = Verified(Verified(Replace(), even), small)
-    (_, (rows, _), _) = trained_on(both)
-    np.testing.assert_array_equal(rows, [n for n in range(1, 100) if n % 2 == 0 and n % 6 < 3][:10])
-
-
-def test_effort_is_bounded_and_the_error_says_what_happened():
-    def nothing(rows, rng):
-        return np.zeros(len(rows), dtype=bool)
-
-    message = r"passed 0 of 70 rows written for generation 2, which needs 10: raise max_draws"
-    with pytest.raises(RuntimeError, match=message):
-        trained_on(Verified(Replace(), nothing, max_draws=7))
-
-
-def test_a_rare_pass_is_found_within_the_effort():
-    rare = Verified(Replace(), lambda rows, rng: rows % 50 == 0, max_draws=60)
-    (_, (rows, _), _) = trained_on(rare)
-    np.testing.assert_array_equal(rows, 50 * np.arange(1, 11))
-
-
-def test_the_inner_workflow_may_refuse():
-    data = np.zeros(25)
-    for wrapper in (Verified(FreshData(0.5), even), Ranked(FreshData(0.5), np.abs, 0.5)):
-        with pytest.raises(ValueError, match="needs 30 real rows"):
-            trained_on(wrapper, data=data, n_generations=5)
-
-
-def test_ranked_keeps_the_best_share():
-    (_, (rows, _), _) = trained_on(Ranked(Replace(), lambda rows: rows, 0.25))
-    np.testing.assert_array_equal(rows, np.arange(31, 41))  # 40 are written, from 1 on
-    plain, all_kept = trained_on(Accumulate()), trained_on(Ranked(Accumulate(), np.negative, 1.0))
-    np.testing.assert_array_equal(plain[2][0], all_kept[2][0])
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Verified(Replace, even), "workflow must have compose"),
-        (lambda: Verified(Replace(), 3), "verifier must be callable, got 3"),
-        (lambda: Verified(Replace(), even, max_draws=0), "max_draws must be an integer >= 1"),
-        (lambda: Ranked(Replace(), np.abs, 0), r"keep must be a finite number in \(0, 1\], got 0"),
-        (lambda: Window(0.0, -1), "radius must be"),
-        (lambda: Soft(0.0, 0), "tau must be"),
-        (lambda: AtLeast(None, 1), "score must be callable"),
-        (lambda: Imperfect(np.isfinite, 1.2, 0), "keep_right must be .* got 1.2"),
         (lambda: selection.label_floor(0.3, 0.3, n_samples=10, dim=3), "keep_right must exceed"),
     ],
 )
@@ -169,40 +49,13 @@ def test_errors_name_the_parameter(make, message):
         make()
 
 
-def test_a_verifier_must_return_a_mask():
-    for wrong in (lambda r, rng: r, lambda r, rng: np.ones(3, dtype=bool)):
-        with pytest.raises(ValueError, match="verifier must return a boolean for each of"):
-            trained_on(Verified(Replace(), wrong))
-    with pytest.raises(ValueError, match=r"score must return a number .* NaN"):
-        trained_on(Ranked(Replace(), lambda r: r * np.nan, 0.5))
+def imperfect(is_right, keep_right, keep_wrong):
+    "A verifier that errs."
 
+    def verifier(rows, rng):
+        return rng.random(len(rows)) < np.where(is_right(rows), keep_right, keep_wrong)
 
-# ------------------------------------------------------------------ verifiers
-
-
-def test_windows_and_scores():
-    rng = np.random.default_rng(0)
-    line = np.array([-1.0, 0.0, 0.9, 1.6])
-    np.testing.assert_array_equal(Window(0.5, 1.0)(line, rng), [False, True, True, False])
-    plane = np.column_stack([line, line])
-    np.testing.assert_array_equal(Window((0, 0), 1.3)(plane, rng), [False, True, True, False])
-    np.testing.assert_array_equal(AtLeast(np.abs, 0.9)(line, rng), [True, False, True, True])
-
-
-def test_imperfect_keeps_right_and_wrong_at_its_rates():
-    rng = np.random.default_rng(1)
-    rows = np.arange(40_000)
-    passed = Imperfect(lambda r: r % 4 != 0, 0.9, 0.3)(rows, rng)
-    for mask, rate in ((rows % 4 != 0, 0.9), (rows % 4 == 0, 0.3)):
-        assert stats.binomtest(int(passed[mask].sum()), int(mask.sum()), rate).pvalue > ALARM
-
-
-def test_rows_that_pass_softly_are_gaussian_with_added_precision():
-    rng = np.random.default_rng(2)
-    rows = 1 + 1.5 * rng.standard_normal(60_000)
-    kept = rows[Soft(-0.5, 2.0)(rows, rng)]
-    mean, var = selection.soft_path(1, mean=1, var=1.5**2, centre=-0.5, tau=2.0)
-    assert stats.kstest(kept, stats.norm(mean, np.sqrt(var)).cdf).pvalue > ALARM
+    return verifier
 
 
 # ------------------------------------------------------------------ simulators against raw data
@@ -252,7 +105,7 @@ def test_window_loop_is_the_loop_with_a_window(start):
     raw = recurse(
         KnownSpread(),
         np.full(30, start),  # generation 1 believes `start`, exactly
-        workflow=Verified(Replace(), Window(0.5, 1.5)),
+        workflow=Verified(Replace(), lambda rows, rng: np.abs(rows - 0.5) <= 1.5),
         n_generations=4,
         n_replicates=400,
         n_eval=1,
@@ -297,7 +150,7 @@ def test_label_loop_is_the_loop_with_an_imperfect_verifier(phi, psi):
     raw = recurse(
         Labeller(),
         labelled,
-        workflow=Verified(Replace(), Imperfect(right, phi, psi)),
+        workflow=Verified(Replace(), imperfect(right, phi, psi)),
         n_samples=40,
         n_generations=4,
         n_replicates=400,
@@ -329,7 +182,7 @@ def test_breakdown_is_where_half_of_the_passing_labels_are_wrong():
 def test_share_wrong_in_raw_labels():
     rng = np.random.default_rng(7)
     wrong = rng.random(100_000) < 0.6
-    passed = Imperfect(np.logical_not, 0.9, 0.3)(wrong, rng)
+    passed = imperfect(np.logical_not, 0.9, 0.3)(wrong, rng)
     law = float(selection.share_wrong(0.6, 0.9, 0.3))
     test = stats.binomtest(int(wrong[passed].sum()), int(passed.sum()), law)
     assert test.pvalue > ALARM
@@ -425,47 +278,3 @@ def test_best_stop_beats_its_neighbours():
     assert at < before
     assert at < after
     assert selection.best_stop(mean=0, var=1, centre=0, tau=1) == 0  # nothing to repair
-
-
-# ------------------------------------------------------------------ with a network
-
-
-def test_verifier_accumulate_and_the_vae_compose():
-    from collapse_utils.vae import VAE
-
-    rng = np.random.default_rng(13)
-    prototypes = (rng.random((3, 16)) < 0.5).astype(float)
-    real = prototypes[rng.integers(3, size=200)]
-    real = np.where(rng.random(real.shape) < 0.05, 1 - real, real)
-
-    def likeness(rows):
-        """Minus the share of pixels in which a row differs from the nearest prototype."""
-        return -np.abs(rows[:, None] - prototypes).mean(axis=2).min(axis=1)
-
-    verifier = AtLeast(likeness, -0.2)
-    seen = {}
-
-    def look(s):
-        seen[s.workflow, s.replicate, s.generation] = (s.training, s.origin)
-        return {"likeness": likeness(s.sample).mean()}
-
-    history = recurse(
-        VAE(hidden=16, latent=2, likelihood="bernoulli", sampling="noisy", n_steps=60),
-        real,
-        workflow={"plain": Accumulate(), "verified": Verified(Accumulate(), verifier)},
-        n_samples=60,
-        n_generations=3,
-        n_replicates=2,
-        metrics={"look": look},
-        rng=rng,
-    )
-    for replicate in range(2):
-        plain, _ = seen["plain", replicate, 3]
-        rows, origin = seen["verified", replicate, 3]
-        np.testing.assert_array_equal(np.bincount(origin), [60, 60, 60])
-        assert verifier(rows[origin > 0], rng).all()
-        assert not verifier(plain, rng).all()  # so the check had something to do
-        real_rows, _ = seen["verified", replicate, 1]
-        np.testing.assert_array_equal(rows[origin == 0], real_rows)
-    gain = history.array("likeness", "verified")[3] - history.array("likeness", "plain")[3]
-    assert (gain > 0).all()

@@ -1,0 +1,460 @@
+"""The loop for R lineages at once, on what a fit needs of its rows.
+
+A fit of a Gaussian needs the number, the mean and the sum of squares of its rows; a word model
+needs the counts; other models need the rows themselves. All of them can be *drawn* from a law,
+*joined* (``+``), *chosen* from and *fitted*. :func:`generations` is written against these four
+operations, so it runs the book's own workflows, and it costs as little as the data allow:
+
+    for mean, var in generations(Normal(), (0.0, 1.0), Accumulate(), n_samples=100, ...):
+        ...
+
+What a model does to its own law before it is sampled is one argument, ``write``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _checks
+from ._checks import checked, function, whole
+from .workflows import Replace, Sources, Workflow
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Random = np.random.Generator
+Law = Any  # an array, or a tuple of arrays, whose first axis runs over the lineages
+
+
+class Family(Protocol):
+    """A model, for R lineages at once.
+
+    ``draw`` gives n rows of each lineage's law, ``fit`` the law of each lineage's rows. A fit may
+    need more than one row: ``least``.
+    """
+
+    def draw(self, law: Law, n: int, rng: Random) -> Any: ...
+
+    def fit(self, sample: Any) -> Law: ...
+
+
+@checked(n_generations=whole(1), n_replicates=whole(1), rng=_checks.rng, write=function)
+def generations(
+    family: Family,
+    truth: Law,
+    workflow: Workflow | None = None,
+    *,
+    n_samples: _checks.Schedule,
+    n_generations: int,
+    n_replicates: int,
+    rng: Random,
+    write: Callable[..., Law] | None = None,
+) -> Iterator[Law]:
+    """Fitted laws of generations 0 (the truth), 1, ..., G: one array over lineages after another.
+
+    Parameters
+    ----------
+    family : Family
+        What is drawn and fitted: :class:`Normal`, :class:`Words`, :class:`RawRows`, ...
+    truth : float, array, or tuple of them
+        The real law; the same for all lineages.
+    workflow : Workflow
+        What each generation trains on; default :class:`~collapse_utils.workflows.Replace`.
+    n_samples : int, sequence, or callable ``generation -> int``
+        M, the size that the workflow is asked for.
+    n_generations, n_replicates : int
+        G and R.
+    rng : numpy.random.Generator
+    write : callable
+        What a model does to its own law before it is sampled, ``(*fitted law) -> law``; default
+        nothing. ``lambda mean, var: (mean, 0.9 * var)`` is a biased sampler.
+
+    Yields
+    ------
+    array, or tuple of arrays
+        As `family` fits them, with the lineages along the first axis.
+    """
+    workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow)
+    sizes = _checks.schedule(n_samples, n_generations, getattr(family, "least", 1))
+    if hasattr(workflow, "check"):
+        workflow.check(sizes, None)
+    known = getattr(family, "truth", _over_lineages)
+    truth = known(truth, n_replicates)
+    return _generations(family, truth, workflow, sizes, n_replicates, rng, write)
+
+
+def _generations(family, truth, workflow, sizes, n_lineages, rng, write) -> Iterator[Law]:
+    original = training = pool = family.draw(truth, int(sizes[0]), rng)
+    yield truth
+    fitted = family.fit(training)
+    yield fitted
+    for generation, size in enumerate(map(int, sizes[1:]), start=2):
+        law = fitted
+        if write is not None:
+            law = write(*fitted) if isinstance(fitted, tuple) else write(fitted)
+        sources = Sources(
+            generation=generation,
+            model=lambda n, law=law: family.draw(law, n, rng),
+            fresh=lambda n: family.draw(truth, n, rng),
+            original=original,
+            previous=training,
+            pool=pool,
+            rng=rng,
+            n_lineages=n_lineages,
+        )
+        training, pool = workflow.compose(sources, size)
+        fitted = family.fit(training)
+        yield fitted
+
+
+def record(laws: Iterable[Law]) -> Law:
+    """What :func:`generations` yields, stacked: shape (G + 1, R, ...), or a tuple of such."""
+    first, *rest = laws
+    if isinstance(first, tuple):
+        return tuple(np.stack(parts) for parts in zip(first, *rest, strict=True))
+    return np.stack([first, *rest])
+
+
+def _over_lineages(law: Law, n: int) -> Law:
+    if isinstance(law, tuple):
+        return tuple(_over_lineages(part, n) for part in law)
+    values = np.asarray(law, dtype=float)
+    return np.broadcast_to(values, (n, *values.shape))
+
+
+# --------------------------------------------------------------------------- rows
+
+
+@dataclass(slots=True)
+class Rows:
+    """n rows of each of R lineages: ``X`` has shape (R, n, ...)."""
+
+    X: NDArray
+
+    def __len__(self) -> int:
+        return self.X.shape[1]
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return Rows(self.X[:, rows])
+
+    def __add__(self, other: Rows) -> Rows:
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        return Rows(np.concatenate([self.X, other.X], axis=1))
+
+    def choose(self, n: int, rng: Random) -> Rows:
+        """`n` rows of each lineage without replacement."""
+        if n == len(self):
+            return self
+        keys = rng.random(self.X.shape[:2], dtype=np.float32)
+        picked = np.argpartition(keys, n, axis=1)[:, :n]
+        picked = picked.reshape(*picked.shape, *[1] * (self.X.ndim - 2))
+        return Rows(np.take_along_axis(self.X, picked, axis=1))
+
+
+class RawRows:
+    """Any family by its rows, with X of shape (R, n, ...).
+
+    Parameters
+    ----------
+    draw : callable
+        ``(law, n, rng) -> X``.
+    fit : callable
+        ``X -> law``.
+    """
+
+    @checked(draw=function, fit=function)
+    def __init__(self, draw: Callable[[Law, int, Random], NDArray], fit: Callable[[NDArray], Law]):
+        self._draw, self._fit = draw, fit
+
+    def draw(self, law: Law, n: int, rng: Random) -> Rows:
+        """See :class:`Family`."""
+        return Rows(self._draw(law, n, rng))
+
+    def fit(self, sample: Rows) -> Law:
+        """See :class:`Family`."""
+        return self._fit(sample.X)
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+@dataclass(slots=True)
+class Moments:
+    """Number, mean and sum of squared deviations of n rows, for R lineages.
+
+    Attributes
+    ----------
+    n : int or float
+        Number of rows, or the sum of their weights.
+    mean, ss : ndarray, shape (R,)
+    """
+
+    n: float
+    mean: Array
+    ss: Array
+    #: Rows of one normal law can be split; the generator to do it with, and the parts made so far.
+    rng: Random | None = None
+    parts: dict[int, Moments] | None = None
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of the rows of both (Chan, Golub and LeVeque 1983)."""
+        if not self.n or not other.n:
+            return self if self.n else other
+        n, gap = self.n + other.n, other.mean - self.mean
+        return Moments(
+            n, self.mean + gap * (other.n / n), self.ss + other.ss + gap**2 * (self.n * other.n / n)
+        )
+
+    def __mul__(self, weight: float) -> Moments:
+        """The same rows, each with a weight."""
+        return Moments(self.n * weight, self.mean, self.ss * weight)
+
+    def choose(self, n: int, rng: Random) -> Moments:
+        """All rows or none; a random part of them needs the rows themselves."""
+        if n == 0:
+            return Moments(0, self.mean, np.zeros_like(self.mean))
+        if n == self.n:
+            return self
+        raise ValueError(f"{n} of {self.n} rows are chosen from rows only: use Normal(rows=True)")
+
+    def __getitem__(self, rows: slice) -> Moments:
+        """The first n rows, the same whenever they are asked for.
+
+        Given mean and sum of squares, normal rows lie uniformly on a sphere, so that the squares
+        within the two parts and between them are a Dirichlet share of the sum.
+        """
+        n = rows.stop
+        if n in (0, self.n):
+            return self.choose(n, self.rng)
+        if self.rng is None:
+            raise ValueError(f"the first {n} of {self.n} mixed rows need Normal(rows=True)")
+        self.parts = self.parts or {}
+        if n not in self.parts:
+            within, between, rest = (
+                self.rng.standard_gamma(shape / 2, len(self.mean))
+                for shape in (n - 1, 1, self.n - n - 1)
+            )
+            unit = self.ss / (within + between + rest)
+            sign = self.rng.choice([-1.0, 1.0], len(self.mean))
+            step = sign * np.sqrt(between * unit * (self.n - n) / (n * self.n))
+            self.parts[n] = Moments(n, self.mean + step, within * unit)
+        return self.parts[n]
+
+
+@checked(ddof=whole(0, 1))
+@dataclass(frozen=True)
+class Normal:
+    """Gaussians with fitted mean and variance; a law is ``(mean, var)``, each of shape (R,).
+
+    For normal rows the mean is normal and the sum of squares an independent chi-square with n - 1
+    degrees of freedom, so the cost does not depend on n.
+
+    Parameters
+    ----------
+    ddof : int
+        The sum of squares is divided by n - ddof, 0 or 1.
+    rows : bool
+        Draw all rows, for workflows that choose among them; also the oracle of the other way.
+    """
+
+    ddof: int = 1
+    rows: bool = False
+
+    @property
+    def least(self) -> int:
+        """Fewest rows that a fit needs."""
+        return self.ddof + 1
+
+    def draw(self, law: tuple[Array, Array], n: int, rng: Random) -> Moments | Rows:
+        """See :class:`Family`."""
+        mean, var = law
+        if self.rows:
+            rows, sd = np.empty((len(mean), n)), np.sqrt(var)
+            block = max(1, 2**15 // max(1, n))  # lineages whose rows fit in the cache
+            for start in range(0, len(mean), block):
+                part = slice(start, start + block)
+                z = rng.standard_normal(out=rows[part])
+                z *= sd[part, None]
+                z += mean[part, None]
+            return Rows(rows)
+        if n == 0:
+            return Moments(0, mean, np.zeros_like(mean))
+        centre = np.sqrt(var / n)
+        centre *= rng.standard_normal(len(mean))
+        centre += mean
+        ss = rng.standard_gamma((n - 1) / 2, len(mean))  # zero for one row
+        ss *= 2 * var
+        return Moments(n, centre, ss, rng)
+
+    def fit(self, sample: Moments | Rows) -> tuple[Array, Array]:
+        """See :class:`Family`."""
+        if self.rows:
+            mean = sample.X.mean(axis=1)
+            gap = sample.X - mean[:, None]
+            return mean, np.einsum("ij,ij->i", gap, gap) / (len(sample) - self.ddof)
+        return sample.mean, sample.ss / (sample.n - self.ddof)
+
+
+# --------------------------------------------------------------------------- words
+
+
+@dataclass(slots=True)
+class Counts:
+    """How often each symbol occurs among n rows, for R lineages; as a law, their frequencies.
+
+    Attributes
+    ----------
+    n : int, float, or ndarray of shape (R,)
+        Number of rows, or the sum of their weights.
+    of : ndarray, shape (R, W)
+        Counts.
+    n_symbols : int
+        K.
+    ids : ndarray of int, shape (R, W), or None
+        Which symbol each column counts; None: column k counts symbol k. Symbols that are dead in
+        all lineages have no column, and padding has count 0.
+    """
+
+    n: Any
+    of: NDArray
+    n_symbols: int
+    ids: Ints | None = None
+
+    @property
+    def p(self) -> Array:
+        """Frequencies, shape (R, K)."""
+        return self.dense().of / self.total
+
+    @property
+    def diversity(self) -> Array:
+        """Chance that two rows, drawn with replacement, differ, shape (R,)."""
+        share = self.of / self.total
+        return 1 - np.einsum("ij,ij->i", share, share)
+
+    @property
+    def alive(self) -> Ints:
+        """Number of symbols that occur, shape (R,)."""
+        return np.count_nonzero(self.of, axis=1)
+
+    def __add__(self, other: Counts) -> Counts:
+        if self.ids is other.ids:
+            n = self.n + other.n
+            n = int(n[0]) if np.ndim(n) and (n == n[0]).all() else n
+            return Counts(n, self.of + other.of, self.n_symbols, self.ids)
+        return self.dense() + other.dense()
+
+    def __mul__(self, weight: float) -> Counts:
+        """The same rows, each with a weight."""
+        return Counts(self.n * weight, self.of * weight, self.n_symbols, self.ids)
+
+    def __getitem__(self, rows: slice) -> Counts:
+        raise ValueError(f"counts have no first {rows.stop} rows: use rows")
+
+    def choose(self, n: int | Ints, rng: Random) -> Counts:
+        """`n` rows of each lineage without replacement: a multivariate hypergeometric draw."""
+        left, short = np.broadcast_to(self.n, len(self.of)), np.broadcast_to(n, len(self.of))
+        chosen = np.zeros_like(self.of)
+        for column in range(self.of.shape[1]):
+            count = self.of[:, column]
+            chosen[:, column] = rng.hypergeometric(count, left - count, short)
+            left, short = left - count, short - chosen[:, column]
+        return Counts(n, chosen, self.n_symbols, self.ids)
+
+    def dense(self) -> Counts:
+        """With a column for each symbol."""
+        if self.ids is None:
+            return self
+        counts = np.zeros((len(self.of), self.n_symbols), dtype=self.of.dtype)
+        row, column = np.nonzero(self.of)
+        counts[row, self.ids[row, column]] = self.of[row, column]
+        return Counts(self.n, counts, self.n_symbols)
+
+    def compact(self) -> Counts:
+        """Without columns that no lineage needs, once they are a quarter of all."""
+        if self.ids is None:
+            return self
+        width = int(self.alive.max())
+        if 4 * width > 3 * self.of.shape[1]:
+            return self
+        order = np.argsort(self.of == 0, axis=1, kind="stable")[:, :width]
+        ids, counts = (np.take_along_axis(a, order, axis=1) for a in (self.ids, self.of))
+        return Counts(self.n, counts, self.n_symbols, ids)
+
+    @property
+    def total(self) -> Any:
+        """Number of rows, beside counts."""
+        return self.n if np.ndim(self.n) == 0 else self.n[:, None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Word frequencies; a law is :class:`Counts`, or an array (R, K) of probabilities."""
+
+    def truth(self, p: Array, n_lineages: int) -> Counts:
+        """Probabilities, shape (K,), as a law."""
+        p = _checks.probabilities("truth", p)
+        return Counts(1.0, np.broadcast_to(p, (n_lineages, len(p))), len(p))
+
+    def draw(self, law: Array | Counts, n: int | Ints, rng: Random) -> Counts:
+        """See :class:`Family`."""
+        if not isinstance(law, Counts):
+            law = law / law.sum(axis=1, keepdims=True)
+            return Counts(n, multinomial(n, law, rng), law.shape[1])
+        if np.ndim(n) == 0 and n > 0 and law.of.strides[0] == 0:  # one law for all lineages
+            return _first(law.of[0], n, len(law.of), rng)
+        return _resampled(law, n, rng)
+
+    def fit(self, sample: Counts) -> Counts:
+        """See :class:`Family`."""
+        return sample.compact()
+
+
+def multinomial(n: int | Ints, p: Array, rng: Random) -> Ints:
+    """Counts of n rows drawn from each line of `p`, shape (R, K); nothing without mass is drawn."""
+    drawn = rng.multinomial(n, p)
+    # numpy gives what rounding leaves over to the last column, even if its probability is zero.
+    stray = np.where(p[:, -1] == 0, drawn[:, -1], 0)
+    if stray.any():
+        drawn[:, -1] -= stray
+        drawn[np.arange(len(drawn)), p.argmax(axis=1)] += stray
+    return drawn
+
+
+def _first(p: Array, n: int, r: int, rng: Random) -> Counts:
+    """n rows of each of r lineages from one law, with columns for the symbols that occur."""
+    support = np.flatnonzero(p)
+    if len(support) <= n:
+        counts = rng.multinomial(n, p[support], size=r)
+        return Counts(n, counts, len(p), np.broadcast_to(support, counts.shape)).compact()
+    # More symbols than rows: draw the rows, and let equal symbols stand side by side.
+    rows = np.sort(rng.choice(support, (r, n), p=p[support]), axis=1)
+    starts = np.diff(rows, axis=1, prepend=-1) != 0
+    column = np.cumsum(starts, axis=1) - 1
+    width = int(column[:, -1].max()) + 1
+    place = column + width * np.arange(r)[:, None]
+    counts = np.bincount(place.ravel(), minlength=r * width).reshape(r, width)
+    ids = np.zeros(r * width, dtype=np.int64)
+    ids[place[starts]] = rows[starts]
+    return Counts(n, counts, len(p), ids.reshape(r, width))
+
+
+def _resampled(law: Counts, n: int | Ints, rng: Random) -> Counts:
+    """n rows drawn with replacement from rows with these counts."""
+    counts, parent = law.of, law.n
+    r, width = counts.shape
+    whole = np.ndim(n) == np.ndim(parent) == 0 and counts.dtype.kind == "i"
+    if not whole or 8 * width < n + parent:
+        return Counts(n, multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
+    # Many symbols for few rows: picking rows is faster than a binomial for each symbol.
+    dtype = np.int32 if r * max(parent, n) < 2**31 else np.int64
+    times = counts.ravel().astype(np.intp)  # a browser counts in 32 bits
+    owner = np.repeat(np.arange(r * width, dtype=dtype), times)
+    picked = rng.integers(0, parent, (r, n), dtype=dtype)
+    picked += (parent * np.arange(r, dtype=dtype))[:, None]
+    new = np.bincount(owner[picked.ravel()], minlength=r * width).reshape(r, width)
+    return Counts(n, new, law.n_symbols, law.ids)
