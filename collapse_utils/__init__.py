@@ -40,7 +40,6 @@ _MODULES = (
     "figures",
     "functional",
     "gaussian",
-    "keeping",
     "kinship",
     "language",
     "language_base",

@@ -1,23 +1,104 @@
-"""Linear regression that labels its own next training set: exact errors beside simulation.
+"""Linear regression that labels its own next training set: the family, and its exact errors.
 
 Inputs are standard normal in d dimensions and labels y = x . w + noise. Each generation fits least
 squares, and the next one learns from the labels that this fit writes, with noise of the same
 variance (Dohmatob, Feng and Kempe 2024; Gerstgrasser et al. 2024). For such inputs the expected
 squared error on a new input, without its noise, is |w_n - w|^2.
-
-Throughout, index 0 of an array over generations is the truth and index n the n-th fit.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
-from .keeping import square_sum, training_sets
-from .workflows import Accumulate, Replace, Workflow
+from ._checks import checked, number, whole
 
 Array = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Gram:
+    """What least squares needs of n rows: X'X and X'y, shapes (R, d, d) and (R, d)."""
+
+    n: int
+    xx: Array
+    xy: Array
+
+    def __add__(self, other: Gram) -> Gram:
+        if not self.n or not other.n:
+            return self if self.n else other
+        return Gram(self.n + other.n, self.xx + other.xx, self.xy + other.xy)
+
+    def choose(self, n: int, rng: np.random.Generator) -> Gram:
+        """All rows or none; a random part of them needs the rows themselves."""
+        if n not in (0, self.n):
+            raise ValueError(f"{n} of {self.n} rows are chosen from rows only: use RawRows")
+        return self if n else Gram(0, self.xx, self.xy)
+
+
+@checked(dim=whole(1), noise=number(0))
+@dataclass(frozen=True)
+class LeastSquares:
+    """Least squares for :func:`collapse_utils.lineages.generations`; a law is w, shape (R, d).
+
+    X'X is a Wishart matrix L L', drawn by its triangular factor (Bartlett 1933), and X'noise given
+    it is sd L z with standard normal z: exact, and as cheap for many rows as for few.
+
+    Parameters
+    ----------
+    dim : int
+        d.
+    noise : float
+        Variance of the label noise.
+    same_inputs : bool
+        Label the same inputs in every generation (as Gerstgrasser et al. 2024 do), or new ones.
+    """
+
+    dim: int
+    noise: float = 1.0
+    same_inputs: bool = False
+    _seen: dict[int, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def least(self) -> int:
+        """Fewest rows that a fit needs."""
+        return self.dim
+
+    def draw(self, law: Array, n: int, rng: np.random.Generator) -> Gram:
+        """See :class:`collapse_utils.lineages.Family`."""
+        r, d = law.shape
+        if n == 0:
+            return Gram(0, np.zeros((r, d, d)), np.zeros((r, d)))
+        factor = self._seen.get(n)
+        if factor is None:
+            if self._seen:
+                raise ValueError(
+                    f"n_samples must be constant with the same inputs, got {[*self._seen, n]}"
+                )
+            factor = _factor(r, n, d, rng)
+            if self.same_inputs:
+                self._seen[n] = factor
+        xx = factor @ np.swapaxes(factor, 1, 2)
+        shock = factor @ rng.standard_normal((r, factor.shape[2], 1))
+        return Gram(n, xx, (xx @ law[..., None] + np.sqrt(self.noise) * shock)[..., 0])
+
+    def fit(self, sample: Gram) -> Array:
+        """See :class:`collapse_utils.lineages.Family`."""
+        return np.linalg.solve(sample.xx, sample.xy[..., None])[..., 0]
+
+
+def _factor(r: int, n: int, d: int, rng: np.random.Generator) -> Array:
+    """L with the law of X'X = L L', shape (R, d, min(n, d))."""
+    if n < d:
+        return rng.standard_normal((r, d, n))
+    factor = np.zeros((r, d, d))
+    lower, diagonal = np.tril_indices(d, -1), np.arange(d)
+    factor[:, lower[0], lower[1]] = rng.standard_normal((r, len(lower[0])))
+    factor[:, diagonal, diagonal] = np.sqrt(rng.chisquare(n - diagonal, (r, d)))
+    return factor
 
 
 def fit_error(dim: int, n_samples: ArrayLike, noise: float = 1.0) -> Array:
@@ -45,189 +126,6 @@ def fit_error(dim: int, n_samples: ArrayLike, noise: float = 1.0) -> Array:
     if (t < dim + 2).any():
         raise ValueError(f"n_samples must be at least dim + 2 = {dim + 2}, got {t.min()}")
     return checks.real("noise", noise, 0) * dim / (t - dim - 1.0)
-
-
-def replace_error(n: ArrayLike, *, dim: int, n_samples: int, noise: float = 1.0) -> Array:
-    """Expected error of the n-th fit under Replace: n times that of one fit.
-
-    w_n = w_{n-1} + (X'X)^-1 X'e with independent noise, on the same or on new inputs (Dohmatob et
-    al. 2024; Gerstgrasser et al. 2024).
-    """
-    return np.asarray(n, dtype=float) * fit_error(dim, n_samples, noise)
-
-
-def accumulate_error(
-    n: ArrayLike, *, dim: int, n_samples: int, noise: float = 1.0, new_inputs: bool = False
-) -> Array:
-    """Expected error of the n-th fit under Accumulate.
-
-    The normal equations give w_n = w_{n-1} + S_n^-1 X_n'e_n with S_n the Gram matrix of all inputs
-    so far. With the same inputs every time S_n = n X'X, and the error is
-    (1 + 1/4 + ... + 1/n^2) times that of one fit (Gerstgrasser et al. 2024). With new
-    inputs the n Gram matrices in S_n are exchangeable, so that each adds 1/n of
-    E tr S_n^-1 = d / (nT - d - 1): the sum of noise * d / (i (iT - d - 1)), a little less.
-
-    Returns
-    -------
-    ndarray
-        The shape of `n`.
-    """
-    n = np.asarray(n, dtype=int)
-    if not new_inputs:
-        return square_sum(n) * fit_error(dim, n_samples, noise)
-    i = np.arange(1, n.max(initial=1) + 1)
-    return np.concatenate([[0.0], np.cumsum(fit_error(dim, i * n_samples, noise) / i)])[n]
-
-
-def simulate(
-    workflow: Workflow | None = None,
-    *,
-    dim: int,
-    n_samples: checks.Schedule,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-    noise: float = 1.0,
-    new_inputs: bool = False,
-    every_row: bool = False,
-) -> Array:
-    """Error |w_n - w|^2 of R independent chains of least-squares fits.
-
-    Parameters
-    ----------
-    workflow : Replace, Accumulate, AccumulateSubsample, FreshData, or Mix with ``beta=0``
-        Default :class:`Replace`.
-    dim : int
-        d.
-    n_samples : int, sequence, or callable ``generation -> int``
-        T, at least d; constant unless `new_inputs`.
-    n_generations, n_replicates : int
-        G and R.
-    rng : numpy.random.Generator
-    noise : float
-        Variance of the label noise.
-    new_inputs : bool
-        Draw new inputs each generation, or label the same ones again (as Gerstgrasser et al. 2024
-        do).
-    every_row : bool
-        Use rows even where the Gram matrix is enough (Replace and Accumulate): the oracle.
-
-    Returns
-    -------
-    ndarray, shape (G + 1, R)
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    workflow = Replace() if workflow is None else workflow
-    checks.generator(rng)
-    dim = checks.integer("dim", dim, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    noise = checks.real("noise", noise, 0)
-    sizes = checks.schedule(n_samples, n_generations, low=dim)
-    if not new_inputs and len(set(sizes)) > 1:
-        raise ValueError(f"n_samples must be constant with the same inputs, got {sizes.tolist()}")
-    run = _rows if every_row or not isinstance(workflow, (Replace, Accumulate)) else _gram
-    weights = run(workflow, sizes, dim, n_replicates, rng, np.sqrt(noise), new_inputs)
-    errors = [np.einsum("ij,ij->i", w, w) for w in weights]
-    return np.array([np.zeros(n_replicates), *errors])
-
-
-def _gram(workflow, sizes, dim, r, rng, sd, new_inputs):
-    """Weights minus the truth: X'e given X'X = L L' is L z, and X'X is a Wishart matrix."""
-    w = np.zeros((r, dim))
-    total = np.zeros((r, dim, dim))
-    for g, m in enumerate(map(int, sizes)):
-        if g == 0 or new_inputs:
-            factor = _bartlett(dim, m, r, rng)
-            gram = factor @ np.swapaxes(factor, 1, 2)
-        total = total + gram if isinstance(workflow, Accumulate) else gram
-        shock = factor @ rng.standard_normal((r, dim, 1))
-        w = w + sd * np.linalg.solve(total, shock)[..., 0]
-        yield w
-
-
-def _bartlett(dim: int, m: int, r: int, rng: np.random.Generator) -> Array:
-    """Cholesky factors of r Wishart matrices with m degrees of freedom (Bartlett 1933)."""
-    factor = np.zeros((r, dim, dim))
-    lower = np.tril_indices(dim, -1)
-    factor[:, lower[0], lower[1]] = rng.standard_normal((r, len(lower[0])))
-    diagonal = np.arange(dim)
-    factor[:, diagonal, diagonal] = np.sqrt(rng.chisquare(m - diagonal, (r, dim)))
-    return factor
-
-
-def _rows(workflow, sizes, dim, r, rng, sd, new_inputs):
-    """The same from rows: a row holds its input and, last, its label (the true weights are 0)."""
-    fixed = rng.standard_normal((r, int(sizes[0]), dim))
-
-    def label(n: int, w: Array) -> Array:
-        x = rng.standard_normal((r, n, dim)) if new_inputs else fixed[:, :n]
-        y = (x @ w[..., None])[..., 0] + sd * rng.standard_normal((r, n))
-        return np.concatenate([x, y[..., None]], axis=2)
-
-    def fit(rows: Array) -> Array:
-        x, y = rows[..., :-1], rows[..., -1:]
-        xt = np.swapaxes(x, 1, 2)
-        return np.linalg.solve(xt @ x, xt @ y)[..., 0]
-
-    def real(n: int) -> Array:
-        return label(n, np.zeros((r, dim)))
-
-    def write(training: Array, n: int) -> Array:
-        return label(n, fit(training))
-
-    for rows in training_sets(workflow, sizes, real, write, rng):
-        yield fit(rows)
-
-
-def simulate_mixed(
-    *,
-    dim: int,
-    n_real: int,
-    n_model: int,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-    weight: float,
-    noise: float = 1.0,
-) -> Array:
-    """Error of w_n = weight * (fit to fresh rows) + (1 - weight) * (fit to generated rows).
-
-    Inputs are new each generation, so that the expected error follows V' = weight^2 b(n_real) +
-    (1 - weight)^2 (V + b(n_model)) with b of :func:`fit_error`. Generation 1 fits the real rows.
-
-    Returns
-    -------
-    ndarray, shape (G + 1, R)
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    checks.generator(rng)
-    dim = checks.integer("dim", dim, 1)
-    n_real = checks.integer("n_real", n_real, dim)
-    n_model = checks.integer("n_model", n_model, dim)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    weight = checks.real("weight", weight, 0, 1, open_low=True)
-    sd = np.sqrt(checks.real("noise", noise, 0))
-
-    def fit(n: int) -> Array:
-        "Error of one fit to n rows: (L L')^-1 L z = L'^-1 z."
-        factor = _bartlett(dim, n, n_replicates, rng)
-        z = rng.standard_normal((n_replicates, dim, 1))
-        return sd * np.linalg.solve(np.swapaxes(factor, 1, 2), z)[..., 0]
-
-    weights = [np.zeros((n_replicates, dim)), fit(n_real)]
-    for _ in range(n_generations - 1):
-        weights.append(weight * fit(n_real) + (1 - weight) * (weights[-1] + fit(n_model)))
-    return np.array([np.einsum("ij,ij->i", w, w) for w in weights])
 
 
 # --------------------------------------------------------------------------- wrong labels
@@ -315,31 +213,4 @@ def simulate_mislabelled(
         y[:n2] += x[:n2] @ (np.sqrt(shift / d) * rng.standard_normal(d))
         w = np.linalg.solve(x.T @ x, x.T @ y)
         errors.append(w @ w)
-    return np.array(errors)
-
-
-def fresh_error(
-    n_generations: int, *, dim: int, n_samples: int, n_real: int, noise: float = 1.0
-) -> Array:
-    """Expected error of each fit when n_real of T rows are fresh, with new inputs, exactly.
-
-    The previous error is a shift in the labels of the other rows, so :func:`mislabelled_error`
-    is the recursion.
-
-    Returns
-    -------
-    ndarray, shape (G + 1,)
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    n_real = checks.integer("n_real", n_real, 0, n_samples)
-    how = {"dim": dim, "n_real": n_real, "n_model": n_samples - n_real, "noise": noise}
-    errors = [0.0, float(fit_error(dim, n_samples, noise))]
-    for _ in range(n_generations - 1):
-        errors.append(mislabelled_error(**how, shift=errors[-1]))
     return np.array(errors)

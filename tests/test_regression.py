@@ -10,91 +10,80 @@ from intervals import ALARM, assert_mean
 from rounding import assert_within, bound
 from scipy import stats
 
-from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Replace, keeping, regression
+from collapse_utils import (
+    Accumulate,
+    AccumulateSubsample,
+    FreshData,
+    Replace,
+    kinship,
+    lineages,
+    regression,
+)
 
-how = {"dim": 3, "n_samples": 12, "n_generations": 6}
-either_inputs = pytest.mark.parametrize("new_inputs", [False, True])
-
-
-@either_inputs
-@pytest.mark.parametrize("every_row", [False, True])
-def test_errors_of_replace_and_accumulate(new_inputs, every_row):
-    n = [1, 2, 6]
-    run = {"n_replicates": 8000, "new_inputs": new_inputs, "every_row": every_row}
-    replaced = regression.simulate(Replace(), **how, **run, noise=0.5, rng=np.random.default_rng(1))
-    law = regression.replace_error(n, dim=3, n_samples=12, noise=0.5)
-    assert_mean(replaced[n], law)
-    pooled = regression.simulate(Accumulate(), **how, **run, rng=np.random.default_rng(2))
-    law = regression.accumulate_error(n, dim=3, n_samples=12, new_inputs=new_inputs)
-    assert_mean(pooled[n], law)
+HOW = {"n_samples": 12, "n_generations": 6}
 
 
-@either_inputs
-def test_the_gram_shortcut_has_the_law_of_rows(new_inputs):
-    for workflow in (Replace(), Accumulate()):
-        runs = [
-            regression.simulate(
-                workflow,
-                **how,
-                n_replicates=3000,
-                rng=np.random.default_rng(3 + every_row),
-                new_inputs=new_inputs,
-                every_row=every_row,
-            )[-1]
-            for every_row in (False, True)
-        ]
-        assert stats.ks_2samp(*runs).pvalue > ALARM
+def label(w, n, rng):
+    x = rng.standard_normal((*w.shape[:1], n, w.shape[1]))
+    y = np.einsum("rni,ri->rn", x, w) + np.sqrt(0.5) * rng.standard_normal(x.shape[:2])
+    return np.concatenate([x, y[..., None]], axis=2)
 
 
-def test_accumulated_error_is_bounded_and_less_with_new_inputs():
-    n = np.arange(200)
-    size = {"dim": 5, "n_samples": 20}
-    one = regression.fit_error(**size)
-    same = regression.accumulate_error(n, **size)
-    new = regression.accumulate_error(n, **size, new_inputs=True)
-    assert (same < np.pi**2 / 6 * one).all()
-    assert same[-1] > 1.63 * one
-    assert (new[2:] < same[2:]).all()
-    assert new[1] == same[1] == one
+def fitted(rows):
+    x, y = rows[..., :-1], rows[..., -1:]
+    xt = np.swapaxes(x, 1, 2)
+    return np.linalg.solve(xt @ x, xt @ y)[..., 0]
+
+
+def errors(family, workflow, *, dim=3, n_replicates=8000, seed=1, **how):
+    "Squared errors |w_n - w|^2, shape (G + 1, R)."
+    runs = lineages.generations(
+        family, np.zeros(dim), workflow, n_replicates=n_replicates,
+        rng=np.random.default_rng(seed), **(HOW | how),
+    )  # fmt: skip
+    return (lineages.record(runs) ** 2).sum(axis=-1)
+
+
+@pytest.mark.parametrize("same_inputs", [False, True])
+def test_errors_of_replace_and_accumulate(same_inputs):
+    n = np.arange(1, 7)
+    family = regression.LeastSquares(3, noise=0.5, same_inputs=same_inputs)
+    one = regression.fit_error(3, 12, 0.5)
+    assert_mean(errors(family, Replace())[1:], n * one)
+    # With new inputs the n Gram matrices of the pool are exchangeable.
+    added = one / n**2 if same_inputs else regression.fit_error(3, n * 12, 0.5) / n
+    family = regression.LeastSquares(3, noise=0.5, same_inputs=same_inputs)
+    assert_mean(errors(family, Accumulate(), seed=2)[1:], np.cumsum(added))
+
+
+@pytest.mark.parametrize("workflow", [Replace(), Accumulate(), FreshData(0.1), FreshData(0.4)])
+def test_the_gram_matrix_has_the_law_of_rows(workflow):
+    rows = errors(lineages.RawRows(label, fitted), workflow, n_replicates=3000)
+    gram = errors(regression.LeastSquares(3, noise=0.5), workflow, n_replicates=3000, seed=2)
+    assert stats.ks_2samp(rows[-1], gram[-1]).pvalue > ALARM
 
 
 @pytest.mark.parametrize("workflow", [FreshData(0.25), AccumulateSubsample()])
 def test_mixed_workflows_approach_the_first_order_law(workflow):
     # With T far above d, only a relative error of order d/T is left; 4 d/T covers it.
     dim, size, length = 2, 200, 6
-    run = regression.simulate(
-        workflow,
-        dim=dim,
-        n_samples=size,
-        n_generations=length,
-        n_replicates=1500,
-        rng=np.random.default_rng(5),
-        new_inputs=True,
-    )[-1]
-    unit = regression.fit_error(dim, size)
-    law = size * keeping.kinship(workflow, n_samples=size, n_generations=length, refit=False)[-1]
+    plan = {"n_samples": size, "n_generations": length}
+    run = errors(lineages.RawRows(label, fitted), workflow, dim=dim, n_replicates=1500, **plan)[-1]
+    unit = regression.fit_error(dim, size, 0.5)
+    known = kinship.moments(workflow, **plan, write=lambda mean, var: (mean, 1.0))
+    law = size * known[0][-1]
     width = stats.norm.isf(ALARM / 2) * run.std() / np.sqrt(len(run)) / unit
     assert abs(run.mean() / unit - law) < width + law * 4 * dim / size
 
 
-@pytest.mark.parametrize("n_model", [15, 60])
-def test_weighted_fits_follow_their_recursion(n_model):
-    weight, noise = 0.6, 2.0
-    run = regression.simulate_mixed(
-        dim=3,
-        n_real=15,
-        n_model=n_model,
-        n_generations=5,
-        n_replicates=10_000,
-        rng=np.random.default_rng(6),
-        weight=weight,
-        noise=noise,
-    )
-    v = [0.0, regression.fit_error(3, 15, noise)]
-    for _ in range(4):
-        old = (1 - weight) ** 2 * (v[-1] + regression.fit_error(3, n_model, noise))
-        v.append(weight**2 * v[1] + old)
-    assert_mean(run[[1, 2, 5]], np.array(v)[[1, 2, 5]])
+def test_fresh_rows_among_labels_of_the_last_fit():
+    # The previous error is a shift in the labels of the other rows.
+    law = [regression.fit_error(4, 12, 0.5)]
+    rows = {"dim": 4, "n_real": 3, "n_model": 9, "noise": 0.5}
+    while len(law) < 6:
+        law.append(regression.mislabelled_error(**rows, shift=law[-1]))
+    run = errors(regression.LeastSquares(4, noise=0.5), FreshData(0.25), dim=4, n_replicates=12_000)
+    assert_mean(run[[1, 2, 6]], np.array(law)[[0, 1, 5]])
 
 
 # ------------------------------------------------------------------ wrong labels
@@ -131,36 +120,16 @@ def test_mislabelled_error_in_the_limits():
     assert_within(regression.mislabelled_error(**floor), 0.01 * 2.0, of_order)
 
 
-def test_fresh_error_is_exact():
-    run = regression.simulate(
-        FreshData(0.25),
-        dim=4,
-        n_samples=12,
-        n_generations=6,
-        n_replicates=12_000,
-        rng=np.random.default_rng(7),
-        noise=0.5,
-        new_inputs=True,
-    )
-    law = regression.fresh_error(6, dim=4, n_samples=12, n_real=3, noise=0.5)
-    assert_mean(run[[1, 2, 6]], law[[1, 2, 6]])
-    n = np.arange(7)
-    none = regression.fresh_error(6, dim=4, n_samples=12, n_real=0)
-    law = regression.replace_error(n, dim=4, n_samples=12)
-    assert_within(none, law, bound(12 * n) * law)
-
-
 def test_wrong_arguments_are_named():
-    rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="n_samples must be at least dim \\+ 2 = 5, got 4"):
         regression.fit_error(3, 4)
     with pytest.raises(ValueError, match="n_samples must be an integer >= 3, got 2"):
-        regression.simulate(dim=3, n_samples=2, n_generations=1, n_replicates=1, rng=rng)
-    with pytest.raises(ValueError, match="n_samples must be constant"):
-        regression.simulate(dim=2, n_samples=[5, 6], n_generations=2, n_replicates=1, rng=rng)
+        errors(regression.LeastSquares(3), None, n_samples=2)
+    with pytest.raises(ValueError, match="n_samples must be constant with the same inputs"):
+        errors(regression.LeastSquares(3, same_inputs=True), None, n_samples=[5] * 5 + [6])
+    with pytest.raises(ValueError, match="3 of 24 rows are chosen from rows only"):
+        errors(regression.LeastSquares(3), AccumulateSubsample(), n_samples=[21] + [3] * 5)
     with pytest.raises(ValueError, match="n_samples must be at least dim"):
         regression.mislabelled_error(dim=5, n_real=3, n_model=3, shift=1.0)
-    with pytest.raises(ValueError, match="n_real must be an integer between 0 and 10, got 11"):
-        regression.fresh_error(2, dim=2, n_samples=10, n_real=11)
     with pytest.raises(ValueError, match="noise must be"):
         regression.fit_error(3, 10, -1.0)

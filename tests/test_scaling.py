@@ -149,7 +149,7 @@ def test_size_error_of_a_model_that_holds_the_truth_is_replace():
     signal = np.ones(4)
     law = scaling.size_error(9, size=4, n_samples=20, signal=signal, noise=0.7)
     n = np.arange(10)
-    replaced = regression.replace_error(n, dim=4, n_samples=20, noise=0.7)
+    replaced = n * regression.fit_error(dim=4, n_samples=20, noise=0.7)
     assert_within(law, replaced, bound(12) * replaced)
 
 
