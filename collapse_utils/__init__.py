@@ -35,7 +35,6 @@ _MODULES = (
     "dimensions",
     "editing",
     "enrichment",
-    "entrants",
     "errors",
     "figures",
     "functional",

@@ -150,10 +150,22 @@ class Rows:
         """`n` rows of each lineage without replacement."""
         if n == len(self):
             return self
-        keys = rng.random(self.X.shape[:2], dtype=np.float32)
-        picked = np.argpartition(keys, n, axis=1)[:, :n]
+        picked = _picked(*self.X.shape[:2], n, rng)
         picked = picked.reshape(*picked.shape, *[1] * (self.X.ndim - 2))
         return Rows(np.take_along_axis(self.X, picked, axis=1))
+
+
+def _picked(r: int, size: int, n: int, rng: Random) -> Ints:
+    """n of the numbers below `size` without replacement, r times, shape (r, n)."""
+    if n * (500 + 4 * r) > r * size:
+        return np.argpartition(rng.random((r, size), dtype=np.float32), n, axis=1)[:, :n]
+    # A few of many: the first steps of a shuffle.
+    order = np.tile(np.arange(size, dtype=np.int32), (r, 1))
+    lines = np.arange(r)
+    for i in range(n):
+        j = rng.integers(i, size, r)
+        order[lines, i], order[lines, j] = order[lines, j], order[lines, i]
+    return order[:, :n]
 
 
 class RawRows:
@@ -356,10 +368,18 @@ class Counts:
         raise ValueError(f"counts have no first {rows.stop} rows: use rows")
 
     def choose(self, n: int | Ints, rng: Random) -> Counts:
-        """`n` rows of each lineage without replacement: a multivariate hypergeometric draw."""
-        left, short = np.broadcast_to(self.n, len(self.of)), np.broadcast_to(n, len(self.of))
+        """`n` rows of each lineage without replacement."""
+        r, width = self.of.shape
+        if np.ndim(self.n) == 0 and self.n < 2 * width:  # few rows: shuffle them
+            owner = np.repeat(np.arange(r * width), self.of.ravel()).reshape(r, -1)
+            order = np.argsort(rng.random(owner.shape, dtype=np.float32), axis=1)
+            first = np.arange(self.n) < np.reshape(n, (-1, 1))
+            picked = np.take_along_axis(owner, order, axis=1)[np.broadcast_to(first, owner.shape)]
+            chosen = np.bincount(picked, minlength=r * width).reshape(r, width)
+            return Counts(n, chosen, self.n_symbols, self.ids)
+        left, short = np.broadcast_to(self.n, r), np.broadcast_to(n, r)
         chosen = np.zeros_like(self.of)
-        for column in range(self.of.shape[1]):
+        for column in range(width):
             count = self.of[:, column]
             chosen[:, column] = rng.hypergeometric(count, left - count, short)
             left, short = left - count, short - chosen[:, column]
@@ -395,8 +415,10 @@ class Counts:
 class Words:
     """Word frequencies; a law is :class:`Counts`, or an array (R, K) of probabilities."""
 
-    def truth(self, p: Array, n_lineages: int) -> Counts:
-        """Probabilities, shape (K,), as a law."""
+    def truth(self, p: Array | Counts, n_lineages: int) -> Counts:
+        """Probabilities, shape (K,), as a law; counts may differ from lineage to lineage."""
+        if isinstance(p, Counts):
+            return p
         p = _checks.probabilities("truth", p)
         return Counts(1.0, np.broadcast_to(p, (n_lineages, len(p))), len(p))
 

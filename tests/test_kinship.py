@@ -25,6 +25,17 @@ from collapse_utils import (
 from collapse_utils.gaussian import Gaussian
 from collapse_utils.workflows import Edited, Web
 
+@dataclass(frozen=True)
+class Crawl:
+    "A web that keeps everything, that humans write into as well, and that is read in part."
+
+    human: int
+
+    def compose(self, sources, n_samples):
+        web = sources.pool + sources.model(7) + sources.fresh(self.human)
+        return web.choose(n_samples, sources.rng), web
+
+
 WORDS = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 H0 = 1 - WORDS @ WORDS
 ULP = np.finfo(float).eps
@@ -36,6 +47,8 @@ WORKFLOWS = {
     "archive": Mix(0.7, gamma=0.3),
     "replay": Mix(0.6, gamma=0.4, redraw=False),
     "previous": Mix(0.5, 0.3, 0.2),
+    "crawl": Crawl(0),
+    "crawl of human rows too": Crawl(2),
 }
 # Mix(0.6, gamma=0.4) keeps 4 original rows at sizes 9, 10 and 11.
 SIZES = {"constant": [10] * 6, "schedule": [11, 9, 9, 10, 11, 10]}

@@ -153,10 +153,13 @@ def test_nothing_is_computed_before_it_is_asked_for_and_bad_arguments_at_once():
 
 def test_choose_takes_rows_without_replacement_and_evenly():
     rng = np.random.default_rng(3)
+    for size in (6, 60):  # most of them, or a few of many: two ways
+        rows = Rows(np.tile(np.arange(size), (20_000, 1)))
+        picked = rows.choose(2, rng).X
+        assert (picked[:, 0] != picked[:, 1]).all()
+        counts = np.bincount(picked.ravel(), minlength=size)
+        assert stats.chisquare(counts).pvalue > ALARM / 2
     rows = Rows(np.tile(np.arange(6), (20_000, 1)))
-    picked = rows.choose(2, rng).X
-    assert (picked[:, 0] != picked[:, 1]).all()
-    assert stats.chisquare(np.bincount(picked.ravel(), minlength=6)).pvalue > ALARM
     assert rows.choose(6, rng) is rows
     pairs = Rows(np.stack([rows.X, -rows.X], axis=2)).choose(3, rng).X
     assert pairs.shape == (20_000, 3, 2)
@@ -216,19 +219,22 @@ def test_the_first_rows_of_a_sample_have_the_law_of_rows():
 # ------------------------------------------------------------------ counts
 
 
-def test_counts_choose_like_rows():
+@pytest.mark.parametrize("times", [1, 10])  # fewer rows than twice the symbols, or more
+def test_counts_choose_like_rows(times):
     rng = np.random.default_rng(6)
-    counts = Counts(9, np.tile([5, 0, 3, 1], (20_000, 1)), 4)
-    chosen = counts.choose(4, rng)
-    assert (chosen.of.sum(axis=1) == 4).all() and (chosen.of <= counts.of).all()
-    law = stats.multivariate_hypergeom([5, 0, 3, 1], 4)
+    has = np.array([3, 0, 2, 1]) * times
+    n, some = has.sum(), 2 * times
+    counts = Counts(n, np.tile(has, (20_000, 1)), 4)
+    chosen = counts.choose(some, rng)
+    assert (chosen.of.sum(axis=1) == some).all() and (chosen.of <= counts.of).all()
+    law = stats.multivariate_hypergeom(has, some)
     assert_mean(chosen.of[:, [0, 2, 3]], law.mean()[[0, 2, 3]], axis=0)
     assert_mean(chosen.of[:, 0] * chosen.of[:, 2], law.cov()[0, 2] + np.prod(law.mean()[[0, 2]]))
-    sizes = np.arange(20_000) % 10
+    sizes = np.arange(20_000) % (n + 1)
     many = counts.choose(sizes, rng)
     assert (many.of.sum(axis=1) == sizes).all()
-    both = many + counts.choose(9 - sizes, rng)
-    assert both.n == 9 and isinstance(both.n, int)
+    both = many + counts.choose(n - sizes, rng)
+    assert both.n == n and isinstance(both.n, int)
 
 
 def test_symbols_that_died_have_no_column_and_never_come_back():
