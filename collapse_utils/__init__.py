@@ -33,8 +33,6 @@ _MODULES = (
     "definitions",
     "density",
     "dimensions",
-    "editing",
-    "enrichment",
     "errors",
     "figures",
     "functional",

@@ -25,6 +25,7 @@ from collapse_utils import (
 from collapse_utils.gaussian import Gaussian
 from collapse_utils.workflows import Edited, Web
 
+
 @dataclass(frozen=True)
 class Crawl:
     "A web that keeps everything, that humans write into as well, and that is read in part."
