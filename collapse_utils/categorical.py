@@ -661,6 +661,43 @@ def expected_alive_poisson(p: ArrayLike, *, n_samples: int, n_generations: int) 
     return np.array(alive)
 
 
+def rare_survival(count: ArrayLike, sizes: Sequence[int] | NDArray[np.int64]) -> Array:
+    """P(a rare item is still alive at generation G) when generation n draws M_n items.
+
+    Each copy at generation n has Poisson(M_{n+1}/M_n) copies at generation n + 1, so with s_n the
+    probability that one copy at generation n has descendants at generation G, s_G = 1,
+    ``s_n = 1 - exp(-s_{n+1} M_{n+1}/M_n)`` and the answer is ``1 - exp(-count * s_1)``. With
+    constant sizes s_1 is g_G of Suresh et al. (2025), about 2/G; in general 1/(1 - exp(-x)) is
+    close to 1/x + 1/2, so s_1 is about 2 / (M_1 (tau_G + 1/M_G)).
+
+    Parameters
+    ----------
+    count : array
+        Expected number of occurrences in the first sample, M_1 times the probability; small
+        against M_1.
+    sizes : sequence of int
+        M_1, ..., M_G.
+
+    Returns
+    -------
+    ndarray
+        The shape of `count`.
+
+    Raises
+    ------
+    ValueError
+        If a count is negative or not finite, or a size is less than 1.
+    """
+    count = np.asarray(count, dtype=float)
+    if not (np.isfinite(count) & (count >= 0)).all():
+        raise ValueError(f"count must be finite and >= 0, got {count}")
+    m = np.asarray(sizes, dtype=float)
+    alive = 1.0
+    for growth in (m[1:] / m[:-1])[::-1]:
+        alive = -np.expm1(-growth * alive)
+    return -np.expm1(-count * alive)
+
+
 def survival_bounds(p: ArrayLike, *, n_samples: int, n_generations: int) -> tuple[Array, Array]:
     """Published bounds around :func:`survival`, each of shape (G + 1, K).
 

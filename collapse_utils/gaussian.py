@@ -293,6 +293,46 @@ def _runs(sizes: NDArray[np.int64]) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip([0, *edges], [*edges, len(sizes)], strict=True)]
 
 
+def first_passage(
+    m: int, level: float, *, n_replicates: int, rng: np.random.Generator, ddof: int = 1
+) -> tuple[NDArray[np.int64], Array]:
+    """First generation whose variance is below `level` times the truth's, under Replace.
+
+    The log-variance is a random walk, so lineages are followed in blocks of generations, and one
+    that has arrived is dropped.
+
+    Returns
+    -------
+    time : ndarray of int, shape (R,)
+    overshoot : ndarray, shape (R,)
+        log(level / v) at that generation, > 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    m = checks.integer("m", m, 2)
+    level = checks.real("level", level, 0, 1, open_low=True, open_high=True)
+    n_replicates = checks.integer("n_replicates", n_replicates, 1)
+    ddof = checks.integer("ddof", ddof, 0, 1)
+    checks.generator(rng)
+    block = max(16, m // 2)  # generations at a time; a lineage that has arrived is dropped
+    time = np.zeros(n_replicates, dtype=np.int64)
+    overshoot = np.zeros(n_replicates)
+    left, log_v, done = np.arange(n_replicates), np.zeros(n_replicates), 0
+    while len(left):
+        draws = rng.standard_gamma((m - 1) / 2, (block, len(left))) * (2 / (m - ddof))
+        walk = log_v + np.cumsum(np.log(draws, out=draws), axis=0)
+        below = walk < np.log(level)
+        arrived = below.any(axis=0)
+        step = below.argmax(axis=0)[arrived]
+        time[left[arrived]] = done + 1 + step
+        overshoot[left[arrived]] = np.log(level) - walk[step, np.flatnonzero(arrived)]
+        left, log_v, done = left[~arrived], walk[-1, ~arrived], done + block
+    return time, overshoot
+
+
 @dataclass(frozen=True)
 class PathsND:
     """Fitted parameters in d dimensions.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intervals import assert_mean
 from rounding import CALL, assert_within, bound
 from scipy import stats
 
@@ -595,3 +596,24 @@ def test_simulate_refuses_bad_values(change, message):
 def test_other_errors_name_the_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ------------------------------------------------------------------ rare words in growing samples
+
+
+def test_survival_with_constant_sizes_is_the_published_recursion():
+    g = categorical.surviving_share(50)
+    for n in (1, 2, 10, 50):
+        law, error = -np.expm1(-5.0 * g[n]), bound(2 * n * (CALL + 1))
+        assert_within(categorical.rare_survival(5.0, [1000] * n), law, error)
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2])
+def test_survival_of_a_rare_item_in_growing_samples(exponent):
+    rng = np.random.default_rng(8)
+    sizes = 10**9 * np.arange(1, 31) ** exponent
+    for count in (0.5, 3.0):
+        copies = rng.binomial(sizes[0], count / sizes[0], 20_000)
+        for before, size in pairwise(sizes):
+            copies = rng.binomial(size, copies / before)
+        assert_mean((copies > 0).astype(float), categorical.rare_survival(count, sizes))

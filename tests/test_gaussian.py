@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from intervals import assert_mean
 from rounding import CALL, assert_within, bound
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from collapse_utils import Accumulate, FreshData, Mix, Replace, gaussian, recurse
+from collapse_utils import Accumulate, FreshData, Mix, Replace, gaussian, lineages, recurse
 from collapse_utils.workflows import AccumulateSubsample
 
 ALARM = 1e-4
@@ -37,16 +38,6 @@ both_ddof = pytest.mark.parametrize("ddof", [0, 1])
 def uniform(p_values):
     """P-value of the hypothesis that these p-values are uniform (KS of KS)."""
     return stats.kstest(p_values, "uniform").pvalue
-
-
-def assert_mean(samples, law):
-    """The mean over the last axis lies within the interval of its own standard error."""
-    samples = np.atleast_2d(samples)
-    law = np.broadcast_to(law, samples.shape[0])
-    se = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
-    z = stats.norm.isf(ALARM / (2 * len(law)))
-    strain = np.abs(samples.mean(axis=1) - law) / se
-    assert (strain < z).all(), (samples.mean(axis=1), law, se)
 
 
 def normal_rows(n, rng):
@@ -597,3 +588,25 @@ def test_other_errors_name_the_parameter():
         gaussian.fresh_data_equilibrium(10, 0)
     with pytest.raises(ValueError, match=r"at least one fresh row out of m=10, got 0\.01"):
         gaussian.fresh_data_equilibrium(10, 0.01)
+
+
+# ------------------------------------------------------------------ time to collapse
+
+
+def test_first_passage_has_the_law_of_the_paths():
+    rng = np.random.default_rng(6)
+    plan = {"n_samples": 20, "n_generations": 400, "n_replicates": 3000, "rng": rng}
+    _, var = lineages.record(lineages.generations(lineages.Normal(), (0.0, 1.0), **plan))
+    from_paths = np.where((var < 0.5).any(axis=0), (var < 0.5).argmax(axis=0), 401)
+    time, overshoot = gaussian.first_passage(20, 0.5, n_replicates=3000, rng=rng)
+    assert stats.ks_2samp(np.minimum(time, 401), from_paths).pvalue > ALARM
+    assert time.min() >= 1 and (overshoot > 0).all()
+
+
+@pytest.mark.parametrize(("m", "level", "ddof"), [(20, 0.1, 1), (50, 0.3, 0), (200, 0.5, 1)])
+def test_first_passage_obeys_the_identity_of_wald(m, level, ddof):
+    time, overshoot = gaussian.first_passage(
+        m, level, n_replicates=8000, rng=np.random.default_rng(4), ddof=ddof
+    )
+    drift = -gaussian.log_var_drift(m, ddof)
+    assert_mean(drift * time - overshoot, np.log(1 / level))
