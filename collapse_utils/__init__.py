@@ -59,7 +59,6 @@ _MODULES = (
     "regression",
     "report",
     "scaling",
-    "selection",
     "text",
     "vae",
     "watermark",
