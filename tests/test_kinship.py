@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from intervals import assert_mean
+from rounding import bound
 
 from collapse_utils import (
     Accumulate,
@@ -106,7 +107,11 @@ def test_words_lose_the_diversity_that_kinship_says(workflow, sizes):
         assert_mean(1 - (share**2).sum(axis=1), H0 * (1 - lost[n]))
 
 
-@pytest.mark.parametrize("workflow", [Web(0.2), Web(lambda g: 1 / g), Edited(0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "workflow",
+    [Web(0.2), Web(lambda g: 1 / g), Edited(0.3)],
+    ids=["a fixed share", "a falling share", "edits"],
+)
 def test_numbers_of_rows_may_be_chance(workflow):
     how = {"n_samples": 12, "n_generations": 6, "rng": np.random.default_rng(3)}
     lost = kinship.of(workflow, n_samples=12, n_generations=6)
@@ -198,6 +203,7 @@ def test_closed_forms():
 
 
 def test_limits_are_fixed_points():
+    # Some twenty roundings a generation; the recursion forgets them at the rate 2k/M or faster.
     m, k = 40, 6
     a = m - k
     how = {"n_samples": m, "n_generations": 2000}
@@ -205,12 +211,13 @@ def test_limits_are_fixed_points():
     def archive(n):
         return (m + 2 * a * k / n) / (m**2 - a * (a - 1))
 
+    rtol = bound(20, m / (2 * k))
     fresh = kinship.of(FreshData(k / m), **how)[-1]
-    assert fresh == pytest.approx(1 / (1 + 2 * k - k * (k + 1) / m), rel=1e-12)
+    np.testing.assert_allclose(fresh, 1 / (1 + 2 * k - k * (k + 1) / m), rtol=rtol)
     replay = kinship.of(Mix(1 - k / m, gamma=k / m, redraw=False), **how)[-1]
-    assert replay == pytest.approx(archive(k), rel=1e-12)
+    np.testing.assert_allclose(replay, archive(k), rtol=rtol)
     again = kinship.of(Mix(1 - k / m, gamma=k / m), **how)[-1]
-    assert again == pytest.approx(archive(m), rel=1e-12)
+    np.testing.assert_allclose(again, archive(m), rtol=rtol)
 
 
 def test_first_order_of_a_fixed_budget():
