@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from collapse_utils import preferences
+from collapse_utils import lineages, preferences
+from collapse_utils.workflows import winners
 
 REQUIRED = 30  # times as fast as raw choices; least: 53
 SETTINGS = {"n_samples": 1000, "n_generations": 20, "n_replicates": 100}
@@ -22,7 +23,7 @@ def raw(p, reward, k, rng, n_samples, n_generations, n_replicates):
         q = np.bincount(rng.choice(len(p), n_samples, p=p), minlength=len(p)) / n_samples
         for _ in range(n_generations - 1):
             rows = rng.choice(len(p), (n_samples, k), p=q)
-            won = preferences.choose(reward[rows], rng)
+            won = winners(reward[rows], rng)
             kept = rows[np.arange(n_samples), won]
             q = np.bincount(kept, minlength=len(p)) / n_samples
     return q
@@ -44,8 +45,12 @@ def test_simulate(benchmark, k):
     p, reward = np.full(10, 0.1), np.linspace(0, 1, 10)
     rng = np.random.default_rng(1)
 
+    def write(words):
+        p = words.p
+        return p * preferences.winner_factor(p, reward, k)
+
     def exact():
-        return preferences.simulate(p, reward, n_candidates=k, rng=rng, **SETTINGS)
+        return list(lineages.generations(lineages.Words(), p, rng=rng, write=write, **SETTINGS))
 
     benchmark.pedantic(exact, rounds=5, warmup_rounds=1)
     ours = timed(exact)

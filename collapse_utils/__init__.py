@@ -54,7 +54,6 @@ _MODULES = (
     "regression",
     "report",
     "scaling",
-    "selection",
     "text",
     "vae",
     "watermark",

@@ -3,14 +3,11 @@
 A detector flags rows as generated. It is right about a generated row with probability t (true
 positive rate) and wrong about a real row with probability f (false positive rate). Two uses are
 taught in the chapter on provenance: *filtering*, which raises the real share of what is trained on
-(:class:`Detected`, :func:`filtered_share`, :func:`expected_diversity`), and *weighting*, which
-treats the flag as evidence (:func:`weighted_estimate`, :func:`effective_size`; Kanabar and
-Gastpar 2026).
+(:func:`filtered_share`), and *weighting*, which treats the flag as evidence
+(:func:`weighted_estimate`, :func:`effective_size`; Kanabar and Gastpar 2026).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,13 +16,6 @@ from . import checks
 from .categorical import probabilities
 
 Array = NDArray[np.float64]
-Rate = float | Callable[[int], float]
-
-
-# ``detector(rows, generation, rng)`` returns True for each row that it takes for generated.
-def rate(name: str, value: Rate, generation: int) -> float:
-    """Value of a rate at a generation, checked."""
-    return checks.real(name, value(generation) if callable(value) else value, 0, 1)
 
 
 # --------------------------------------------------------------------------- filtering
@@ -70,100 +60,6 @@ def _unit(name: str, x: ArrayLike) -> Array:
     if not ((values >= 0) & (values <= 1)).all():  # also refuses NaN
         raise ValueError(f"{name} must lie in [0, 1], got {x!r}")
     return values
-
-
-def stationary_diversity(real_share: ArrayLike, n_samples: ArrayLike) -> Array:
-    """H*/H_0 where each of M rows is real with probability m, for ever.
-
-    1 - (1/M) / (1 - (1 - m)^2 (1 - 1/M)), which is g / (1/M + g) with g = (1 - 1/M) m (2 - m),
-    about 2Mm / (1 + 2Mm): the fixed point of :func:`expected_diversity`.
-
-    Parameters
-    ----------
-    real_share, n_samples : array, broadcastable
-
-    Returns
-    -------
-    ndarray
-        0 where `real_share` is 0.
-    """
-    m = _unit("real_share", real_share)
-    size = np.asarray(n_samples, dtype=float)
-    if not (size >= 1).all():
-        raise ValueError(f"n_samples must be >= 1, got {n_samples!r}")
-    gain = (1 - 1 / size) * m * (2 - m)
-    return gain / (1 / size + gain)
-
-
-def expected_diversity(real_share: Rate, n_samples: int, n_generations: int) -> Array:
-    """E[H_n] / H_0 for word frequencies, each row real with probability m_n.
-
-    Two draws from model n come from the same row with probability 1/M. If not, both rows were
-    written by model n - 1 with probability (1 - m)^2, and then differ with probability H_{n-1};
-    else a real row takes part, and since E[p_{n-1}] = p_0 they differ with probability H_0:
-    h_n = (1 - 1/M) ((1 - m)^2 h_{n-1} + 1 - (1 - m)^2), h_1 = 1 - 1/M.
-
-    Parameters
-    ----------
-    real_share : float or callable ``generation -> float``
-        m_2, m_3, ...; generation 1 is trained on real rows only.
-    n_samples : int
-        Rows per generation, M.
-    n_generations : int
-
-    Returns
-    -------
-    ndarray, shape (G + 1,)
-    """
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    keep = 1 - 1 / n_samples
-    h = [1.0, keep]
-    for generation in range(2, n_generations + 1):
-        copied = (1 - rate("real_share", real_share, generation)) ** 2
-        h.append(keep * (copied * h[-1] + 1 - copied))
-    return np.array(h)
-
-
-def simulate_diversity(
-    p: ArrayLike,
-    real_share: Rate,
-    *,
-    n_samples: int,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-) -> Array:
-    """H_n of word frequencies trained on a :class:`Web`, by counts.
-
-    M independent rows from the mixture m p + (1 - m) p_{n-1} are one multinomial draw, so this
-    has the law of the loop over rows.
-
-    Parameters
-    ----------
-    p : array, shape (K,)
-        Real probabilities.
-    real_share, n_samples, n_generations
-        See :func:`expected_diversity`.
-    n_replicates : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (G + 1, R)
-    """
-    p = probabilities(p)
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    checks.generator(rng)
-    model = np.tile(p, (n_replicates, 1))
-    diversity = [np.full(n_replicates, 1 - p @ p)]
-    for generation in range(1, n_generations + 1):
-        share = 1.0 if generation == 1 else rate("real_share", real_share, generation)
-        model = rng.multinomial(n_samples, share * p + (1 - share) * model) / n_samples
-        diversity.append(1 - (model**2).sum(axis=1))
-    return np.array(diversity)
 
 
 # --------------------------------------------------------------------------- weighting

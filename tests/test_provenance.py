@@ -8,8 +8,8 @@ import pytest
 from rounding import assert_within, bound
 from scipy import stats
 
+from collapse_utils import kinship, recurse
 from collapse_utils import provenance as pv
-from collapse_utils import recurse
 from collapse_utils.categorical import Categorical
 from collapse_utils.workflows import Detected, NoisyDetector, Sources, TrainingSet, Web
 
@@ -85,31 +85,15 @@ def test_diversity_of_the_filtered_loop_over_rows(ages):
         metrics={"h": lambda s: 1 - ((s.model.p_ if s.model else p) ** 2).sum()},
         rng=np.random.default_rng(3),
     ).array("h")
-    law = pv.expected_diversity(
-        lambda g: float(pv.filtered_share(m, hit(g), f)), size, generations
-    ) * (1 - p @ p)
+    how = {"n_samples": size, "n_generations": generations}
+    web = Web(lambda g: float(pv.filtered_share(m, hit(g), f)))
+    law = (1 - kinship.of(web, **how)) * (1 - p @ p)
     for g in (1, 3, generations):
         mean, se = mean_se(history[g])
         close(mean, law[g], se)
-    unfiltered = pv.expected_diversity(m, size, generations) * (1 - p @ p)
+    unfiltered = (1 - kinship.of(Web(m), **how)) * (1 - p @ p)
     mean, se = mean_se(history[generations])
     assert abs(mean - unfiltered[-1]) > Z * se  # the test could tell
-
-
-def test_the_simulator_by_counts_has_the_law_and_its_fixed_point():
-    p, m, size = np.full(8, 0.125), 0.05, 30
-    h = pv.simulate_diversity(
-        p, m, n_samples=size, n_generations=60, n_replicates=4000, rng=np.random.default_rng(1)
-    )
-    law = pv.expected_diversity(m, size, 400)
-    for g in (1, 2, 10, 60):
-        mean, se = mean_se(h[g] / h[0, 0])
-        close(mean, law[g], se)
-    # Eight roundings a generation, of which the next one keeps (1 - m)^2 (1 - 1/M).
-    settled = bound(8 / (1 - (1 - m) ** 2 * (1 - 1 / size)) + 8)
-    assert_within(law[-1], pv.stationary_diversity(m, size), settled)
-    assert pv.stationary_diversity(0.0, 50) == 0
-    assert_within(pv.stationary_diversity(1.0, 50), 1 - 1 / 50, bound(8))
 
 
 # ------------------------------------------------------------------- weighting
