@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlog1py, xlogy
 
-from . import checks
+from . import _checks, checks
 from .workflows import Accumulate, FreshData, Replace, Workflow
 
 Array = NDArray[np.float64]
@@ -49,22 +49,7 @@ def probabilities(p: ArrayLike, name: str = "p") -> Array:
         If `p` is not a non-empty list of numbers, or a value is negative or not finite, or the
         sum is not one.
     """
-    try:
-        values = np.asarray(p, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a list of numbers, got {p!r}") from None
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(
-            f"{name} must be a non-empty list of probabilities, got shape {values.shape}"
-        )
-    for bad, rule in ((~np.isfinite(values), "be finite"), (values < 0, "not be negative")):
-        if bad.any():
-            where = int(bad.argmax())
-            raise ValueError(f"{name} must {rule}, got {values[where]:g} at index {where}")
-    total = float(values.sum())
-    if abs(total - 1) > 1e-9:
-        raise ValueError(f"{name} must sum to 1, got a sum of {total:.10g}")
-    return values / total
+    return _checks.probabilities(name, p)
 
 
 # --------------------------------------------------------------------------- the model

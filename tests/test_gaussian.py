@@ -278,42 +278,6 @@ def test_variance_of_a_sample_with_constant_and_growing_sizes():
     assert gaussian.sample_variance(0, sizes) == 1
 
 
-def test_accumulate_loses_a_bounded_share_of_the_variance():
-    m, n = 10, np.array([1, 2, 5, 20])
-    paths = gaussian.simulate(
-        Accumulate(),
-        n_samples=m,
-        n_generations=20,
-        n_replicates=30_000,
-        ddof=0,
-        rng=np.random.default_rng(7),
-    )
-    assert_mean(paths.var[n], gaussian.accumulate_var(n, m))
-    limit = np.sinc(1 / np.sqrt(m))  # sin(pi x) / (pi x)
-    # The rest of the product, k > n, differs from 1 by 1/(m n), but for the square of 1/n. A
-    # factor takes four roundings.
-    for far in (10**3, 10**5):
-        rest = gaussian.accumulate_var(far, m) / limit - 1
-        assert_within(rest, 1 / (m * far), 1 / (m * far**2) + bound(4 * far))
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
-def test_fresh_data_reaches_its_equilibrium(fraction):
-    m = 20
-    paths = gaussian.simulate(
-        FreshData(fraction),
-        n_samples=m,
-        n_generations=150,  # (1 - fraction)^(2 * 150) < 1e-13: the start is forgotten
-        n_replicates=20_000,
-        ddof=0,
-        rng=np.random.default_rng(8),
-    )
-    var, mean_square = gaussian.fresh_data_equilibrium(m, fraction)
-    np.testing.assert_allclose(var + mean_square, 1, rtol=bound(2))
-    assert_mean(paths.var[-1], var)
-    assert_mean(paths.mean[-1] ** 2, mean_square)
-
-
 @pytest.mark.parametrize("dim", [1, 2, 3, 6])
 @both_ddof
 def test_log_det_drifts_by_a_sum_of_digammas(dim, ddof):
@@ -584,10 +548,6 @@ def test_other_errors_name_the_parameter():
         gaussian.Gaussian().fit([1.0])
     with pytest.raises(ValueError, match="ddof must be an integer between 0 and 1, got 2"):
         gaussian.Gaussian(2)
-    with pytest.raises(ValueError, match=r"fraction must be a finite number .*, got 0"):
-        gaussian.fresh_data_equilibrium(10, 0)
-    with pytest.raises(ValueError, match=r"at least one fresh row out of m=10, got 0\.01"):
-        gaussian.fresh_data_equilibrium(10, 0.01)
 
 
 # ------------------------------------------------------------------ time to collapse
