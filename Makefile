@@ -18,7 +18,7 @@ book: $(VENV)/.installed ## execute what changed and build the site in _build/ht
 
 test: $(VENV)/.installed ## notebook hygiene, unit tests, every notebook in the smoke scenario
 	$(BIN)/collapse-book check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical
 	$(BIN)/collapse-book build --scenario smoke
 
 chapter: $(VENV)/.installed ## execute one chapter: make chapter NAME=gaussian ARGS="-p n_samples 50"
