@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,20 @@ def _frame(project: Project) -> str:
 
 def _hash(project: Project, files: Iterable[Path]) -> str:
     """Hash of files of the book, of the settings, and of the press and the packages it uses."""
-    packages = sorted(f"{d.name} {d.version}" for d in metadata.distributions())
     config = json.dumps(project.config, sort_keys=True, default=str)
-    whole = hashlib.sha256(f"{packages} {config} {project.repository} {project.address}".encode())
+    whole = hashlib.sha256(
+        f"{_packages()} {config} {project.repository} {project.address}".encode()
+    )
     press = (path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2"))
     for path in sorted({*files, *press}):
         whole.update(f"\n{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
+
+
+@cache
+def _packages() -> list[str]:
+    """What is installed, with versions."""
+    return sorted(f"{package.name} {package.version}" for package in metadata.distributions())
 
 
 def is_current(project: Project) -> bool:
