@@ -121,7 +121,7 @@ class Runs:
         Returns
         -------
         dict
-            Message of each run that failed.
+            Message of each run that failed, in the order of ``names``.
         """
         done = set() if options.force else self.finished(names)
         # A what-if that changes nothing, say, is the same run.
@@ -156,7 +156,7 @@ class Runs:
                 if self.is_default(outcome.name):
                     remember_seconds(self.project, self.runs[outcome.name].chapter, took)
                 look(outcome.notebook)
-        return failures
+        return {name: failures[name] for name in names if name in failures}
 
     def _changed(self, name: str) -> str | None:
         """A message if something was edited during the run: whose outputs would these be?

@@ -246,6 +246,19 @@ def test_full_disk_is_one_line(chapter: Author, monkeypatch):
     assert list(Path(path).parent.iterdir()) == []  # nothing half
 
 
+def test_failures_are_told_in_reading_order_whatever_fails_first(author: Author, monkeypatch):
+    def backwards(tasks, options, packages) -> Iterator[Outcome]:
+        for task in reversed(tasks):
+            yield Outcome(task.name, task.notebook | {"metadata": {}}, "broken")
+
+    for name in ("one", "two", "three"):
+        author.chapter(name)
+    monkeypatch.setattr(press, "execute", backwards)
+    runs = book_runs(author.project)
+    failures = runs.execute(["one", "two", "three"], Options(), Report())
+    assert list(failures) == ["one", "two", "three"]
+
+
 def test_runs_of_one_key_run_once(chapter: Author, monkeypatch):
     monkeypatch.setattr(press, "execute", stub := Stub())
     chapter.chapter("twin", "from collapse_utils import gaussian", "md:Some prose.")
