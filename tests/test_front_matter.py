@@ -59,6 +59,13 @@ def test_the_rule_sees_an_owner(text):
     assert OWNERS.search(text)
 
 
+def test_the_idea_that_the_readme_opens_with_runs_and_collapses():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1], names)
+    assert names["sd"] < 0.01 < abs(names["mean"])
+
+
 def test_citation_has_the_version_and_licences_of_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == collapse_utils.__version__
