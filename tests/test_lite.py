@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book import copies, press
 from collapse_book.closure import Library

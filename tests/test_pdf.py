@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book import pdf
 from collapse_book.errors import BadInput

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Author
+from miniature import Author
 from test_press_cli import PRESS, press
 
 from collapse_book.notebooks import read_notebook

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PARAMETERS, Author
+from miniature import PARAMETERS, Author
 
 from collapse_book import cache, press
 from collapse_book.cache import Store, expected_seconds, installed, remember_seconds

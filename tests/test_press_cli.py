@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import Author
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from miniature import Author
 
 from collapse_book import cli
 from collapse_book import press as press_module

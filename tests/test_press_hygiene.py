@@ -6,7 +6,7 @@ import json
 
 import nbformat
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book.errors import BadInput
 from collapse_book.gate import check_notebook, fix_notebook, unbacked_statements

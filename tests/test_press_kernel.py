@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book import kernel
 from collapse_book.execute import Options, Task, execute, longest_first

@@ -7,9 +7,9 @@ import math
 import textwrap
 
 import pytest
-from conftest import PARAMETERS, Author
 from hypothesis import given
 from hypothesis import strategies as st
+from miniature import PARAMETERS, Author
 
 from collapse_book.errors import BadInput
 from collapse_book.files import read_yaml

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Author
+from miniature import Author
 from test_press_stage import executed_copy
 
 from collapse_book.copies import library_wheel

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from conftest import Author
+from miniature import Author
 from test_press_gate import claims, figure, glued
 
 from collapse_book.notebooks import INSTALL_CELL, read_notebook

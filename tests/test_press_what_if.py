@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.pages import what_if_page

@@ -13,7 +13,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PARAMETERS, Author
+from miniature import PARAMETERS, Author
 from rounding import assert_within, bound
 from test_press_build import slow, start, wait_for
 from test_press_cli import press

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Author
+from miniature import Author
 from test_press_build import start, wait_for
 from test_press_cli import press
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import IPython
 import pytest
-from conftest import Author
+from miniature import Author
 
 from collapse_book.copies import brings_library, installed_wheel, library_wheel
 from collapse_book.errors import BadInput
