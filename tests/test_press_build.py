@@ -314,7 +314,7 @@ print(Path(corpus, "train.txt").read_text() if corpus != "none" else corpus)"""
 def test_paths_count_from_where_the_user_stands_and_what_is_read_is_part_of_the_key(
     author: Author, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("conftest.USE", READ)
+    monkeypatch.setattr("miniature.USE", READ)
     author.chapter("texts", parameters=TEXTS)
     here = tmp_path / "here"
     (here / "my_texts").mkdir(parents=True)
