@@ -264,9 +264,8 @@ def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
             "Half of the reproduced claims with a rival value would have noticed, nine times in "
             f"ten, a deviation of {median(shares):.1%} of the way from the law to the rival. "
         )
-    return (
-        f"{len(claims) - open_} could have lost, and {lost} of them did. {typical}"
-        f"{open_} had not the power to tell the law from its rival: they are *unresolved*."
+    return f"{len(claims) - open_} could have lost, and {lost} of them did. {typical}" + (
+        f"{open_} had not the power to tell the law from its rival: *unresolved*." if open_ else ""
     )
 
 
