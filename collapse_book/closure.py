@@ -33,14 +33,20 @@ def imports(source: str) -> Iterator[tuple[str, str | None]]:
 
 
 class Library:
-    """The modules of one flat package, its data files, and the static imports between them."""
+    """The modules of one package, its data files, and the static imports between them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.package = folder.name
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        self.modules = {path.stem: path for path in files if path.suffix == ".py"}
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [path for path in files if "__pycache__" not in path.parts]
+        self.modules = {self._name(path): path for path in files if path.suffix == ".py"}
         self.data = [path for path in files if path.suffix != ".py"]
+
+    def _name(self, path: Path) -> str:
+        """``models.language`` of a module below; a package has the name of its folder."""
+        parts = path.relative_to(self.folder).with_suffix("").parts
+        return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == INIT else parts)
 
     def files_for(self, sources: Iterable[str]) -> list[Path]:
         """Files that code cells depend on, directly or through other modules.
@@ -150,15 +156,18 @@ class Library:
             for module, name in imports(source):
                 package, _, base = module.partition(".")
                 if package in ("", self.package):
-                    found |= self._modules_of(base, name)
+                    found |= self._modules_of(base.lstrip("."), name)
         except SyntaxError:
             return set(self.modules)
         return found
 
     def _modules_of(self, base: str, name: str | None) -> set[str]:
         """Modules behind ``from package.base import name``; all, if that is not clear."""
-        if base:
-            return {base} & self.modules.keys() or set(self.modules)
+        if base:  # a relative import in a folder leaves the folder out
+            found = {key for key in self.modules if f".{key}".endswith(f".{base}")}
+            below = {f"{key}.{name}" for key in found} & self.modules.keys()
+            parents = {key.rpartition(".")[0] for key in found} - {""}
+            return found | below | parents or set(self.modules)
         if name in self.modules:
             return {name}
         if name in self._exports:

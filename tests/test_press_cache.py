@@ -421,3 +421,20 @@ def test_object_store_replaces_at_once(monkeypatch):
     with pytest.raises(BuildFailed, match=r"cannot write memory.*: ZeroDivisionError"):
         store.write("table.csv", b"third")
     assert store._files.cat_file("/whole/table.csv") == b"second"
+
+
+def test_modules_in_a_folder_are_followed(author: Author):
+    author.write("collapse_utils/models/__init__.py", "")
+    author.write("collapse_utils/models/writing.py", "")
+    author.write(
+        "collapse_utils/models/language.py", "from .. import loop\nfrom .writing import x\n"
+    )
+    library = Library(author.project.package)
+    for source in (
+        "from collapse_utils.models.language import LanguageModel",
+        "from collapse_utils.models import language",
+        "import collapse_utils.models.language",
+    ):
+        names = {str(path.relative_to(library.folder)) for path in library.files_for([source])}
+        assert {f"models/{name}.py" for name in ("__init__", "language", "writing")} <= names
+        assert "loop.py" in names and "gaussian.py" not in names
