@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
-from collapse_utils import density
+from collapse_utils.models import density
 
 pytest.importorskip("pytest_benchmark")
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from collapse_utils import gaussian
+from collapse_utils.models import gaussian
 
 pytest.importorskip("pytest_benchmark")
 

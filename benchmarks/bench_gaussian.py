@@ -14,7 +14,8 @@ import time
 import numpy as np
 import pytest
 
-from collapse_utils import Accumulate, FreshData, Mix, gaussian
+from collapse_utils import Accumulate, FreshData, Mix
+from collapse_utils.models import gaussian
 
 pytest.importorskip("pytest_benchmark")
 

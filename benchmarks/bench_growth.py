@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from collapse_utils import categorical, density, gaussian, mixture, zipf
+from collapse_utils.models import (
+    density,
+    gaussian,
+    mixture,
+    words,
+    zipf,
+)
 
 pytest.importorskip("pytest_benchmark")
 
@@ -37,7 +43,7 @@ LOOPS = {
     "NumPy loop, Gaussian": naive,
     "Gaussian, exact": gaussian.simulate,
     "Gaussian, every sample": lambda **size: gaussian.simulate(every_sample=True, **size),
-    "words, K = 1000": lambda **size: categorical.simulate(WORDS, **size),
+    "words, K = 1000": lambda **size: words.simulate(WORDS, **size),
     "kernels": lambda **size: density.simulate(stats.norm(), density.fixed(0.3), **size),
     "mixture, 10 EM steps": lambda **size: mixture.simulate(BLOBS, **size),
 }

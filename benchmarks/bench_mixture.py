@@ -14,7 +14,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from collapse_utils import mixture
+from collapse_utils.models import mixture
 
 pytest.importorskip("pytest_benchmark")
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from collapse_utils import categorical, gaussian, mixture
+from collapse_utils.models import gaussian, mixture, words
 
 pytest.importorskip("pytest_benchmark")
 
@@ -30,7 +30,7 @@ SIMULATORS = {
         {"n_samples": 100, "n_replicates": 100, "n_generations": 20},
     ),
     "words, 200 symbols": (
-        categorical.simulate,
+        words.simulate,
         (WORDS / WORDS.sum(),),
         {"n_samples": 100, "n_replicates": 100, "n_generations": 20},
     ),

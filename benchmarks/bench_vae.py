@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from collapse_utils import data
-from collapse_utils.vae import VAE
+from collapse_utils.models.vae import VAE
 
 pytest.importorskip("pytest_benchmark")
 

@@ -24,27 +24,21 @@ _EXPORTS = {
     "glue": "notebook",
 }
 _MODULES = (
-    "categorical",
     "claims",
     "command",
     "compat",
-    "conv_vae",
     "data",
     "definitions",
-    "density",
     "dimensions",
     "errors",
     "figures",
     "functional",
-    "gaussian",
     "kinship",
     "lineages",
     "loop",
     "metrics",
-    "mixture",
     "models",
     "neighbours",
-    "ngram",
     "notebook",
     "precision",
     "preferences",
@@ -55,10 +49,8 @@ _MODULES = (
     "report",
     "scaling",
     "text",
-    "vae",
     "watermark",
     "workflows",
-    "zipf",
 )
 
 __all__ = [*_EXPORTS, *_MODULES]

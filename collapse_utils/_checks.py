@@ -8,15 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-
-from .checks import Schedule, choice, generator, integer, real, schedule
-
-__all__ = ["Schedule", "checked", "fraction", "function", "number", "one_of", "rng", "schedule"]
-__all__ += ["whole", "workflow"]
+from numpy.typing import NDArray
 
 Rule = Callable[[str, Any], Any]
 T = TypeVar("T", bound=Callable)
@@ -120,3 +117,79 @@ def probabilities(name: str, p: Any) -> np.ndarray:
     if abs(total - 1) > 1e-9:
         raise ValueError(f"{name} must sum to 1, got a sum of {total:.10g}")
     return values / total
+
+
+Schedule = int | Sequence[int] | Callable[[int], int]
+
+
+def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return `value` as an int, or say what `name` must be."""
+    allowed = f">= {low}" if high is None else f"between {low} and {high}"
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if (
+        number is None
+        or isinstance(value, bool)
+        or number < low
+        or (high is not None and number > high)
+    ):
+        raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
+    return number
+
+
+def real(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return `value` as a finite float within bounds, or say what `name` must be."""
+    left, right = "(" if open_low else "[", ")" if open_high else "]"
+    allowed = f"a finite number in {left}{low:g}, {high:g}{right}"
+    ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    number = float(value) if ok else math.nan  # type: ignore[arg-type]
+    if (
+        not math.isfinite(number)
+        or not (low < number or (number == low and not open_low))
+        or not (number < high or (number == high and not open_high))
+    ):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return number
+
+
+def choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of `allowed`, else raise a ``ValueError`` that lists them."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return str(value)
+
+
+def generator(rng: object) -> np.random.Generator:
+    """Return `rng` if it is a ``numpy.random.Generator``, else say how to make one."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng must be a numpy.random.Generator such as numpy.random.default_rng(0), got {rng!r}"
+        )
+    return rng
+
+
+def schedule(n_samples: Schedule, n_generations: int, low: int = 1) -> NDArray[np.int64]:
+    """Sample sizes by generation."""
+    if callable(n_samples):
+        sizes: Sequence[object] = [n_samples(g) for g in range(1, n_generations + 1)]
+    elif isinstance(n_samples, (Sequence, np.ndarray)) and not isinstance(n_samples, str):
+        sizes = list(n_samples)
+        if len(sizes) != n_generations:
+            raise ValueError(
+                f"n_samples must give one size for each of the {n_generations} generations, "
+                f"got {len(sizes)} sizes"
+            )
+    else:
+        return np.full(n_generations, integer("n_samples", n_samples, low), dtype=np.int64)
+    checked = [integer(f"n_samples[{g}]", s, low) for g, s in enumerate(sizes, start=1)]
+    return np.array(checked, dtype=np.int64)

@@ -28,7 +28,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
 
@@ -220,7 +220,7 @@ class Ledger:
         if runs is not None:
             measured, se, df, sizes = _means(id, runs)
             test = test or f"t, {sizes} replicates"
-        checks.choice("side", side, SIDES)
+        _checks.choice("side", side, SIDES)
         rival, name = _named(id, "rival", rival)
         arrays = _broadcast(
             id, law=law, rival=rival, measured=measured, se=se, law_error=law_error, df=df
@@ -365,9 +365,9 @@ class Ledger:
     def _add(self, id, statement, source, status, expect, **shown) -> Claim:
         if any(claim.id == id for claim in self.claims):
             raise ValueError(f"claim id {id!r} is used twice")
-        checks.choice("status", status, STATUSES)
+        _checks.choice("status", status, STATUSES)
         if expect is not None:
-            checks.choice("expect", expect, VERDICTS[:2])
+            _checks.choice("expect", expect, VERDICTS[:2])
         claim = Claim(id, statement, source, status, expect, **shown)
         self.claims.append(claim)
         return claim

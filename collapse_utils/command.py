@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 
 
 class CommandModel:
@@ -92,7 +92,7 @@ class CommandModel:
         ValueError
             If there is no fitted model, or `n` is below 1.
         """
-        n = checks.integer("n", n, 1)
+        n = _checks.integer("n", n, 1)
         if self._model is None:
             raise ValueError("fit must come before sample")
         with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checks
+from . import _checks
 
 DATASETS = ("digits", "mnist", "mnist10k")
 SPLITS = (None, "train", "test")
@@ -41,7 +41,7 @@ def images(dataset: str = "digits", *, root: str | Path | None = None, download:
     FileNotFoundError
         If MNIST is neither on disk nor to be had from the network.
     """
-    checks.choice("dataset", dataset, DATASETS)
+    _checks.choice("dataset", dataset, DATASETS)
     if dataset == "digits":
         return digits()
     return mnist(root, train=dataset == "mnist", download=download)
@@ -76,7 +76,7 @@ def digits(split: str | None = None, *, test_share: float = 0.2):
 
     if split not in SPLITS:
         raise ValueError(f'split must be None, "train" or "test", got {split!r}')
-    checks.real("test_share", test_share, 0.01, 0.99)
+    _checks.real("test_share", test_share, 0.01, 0.99)
     pixels, labels = load_digits(return_X_y=True)
     pixels = (pixels / 16.0).astype(np.float32)
     if split is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
+from . import _checks
 from .claims import half_width
 from .loop import History, Snapshot
 from .metrics import mean_se
@@ -70,14 +70,14 @@ class Ground:
 
     def __post_init__(self) -> None:
         for mode in self.modes:
-            checks.real("modes", mode, 0, 1, open_low=True)
+            _checks.real("modes", mode, 0, 1, open_low=True)
         if not self.modes or sum(self.modes) >= 1:
             raise ValueError(
                 f"modes must be one or more probabilities with a sum below 1, got {self.modes}"
             )
-        checks.integer("n_rare", self.n_rare, 1)
-        checks.integer("n_alien", self.n_alien, 0)
-        checks.integer("n_numbers", self.n_numbers, 1)
+        _checks.integer("n_rare", self.n_rare, 1)
+        _checks.integer("n_alien", self.n_alien, 0)
+        _checks.integer("n_numbers", self.n_numbers, 1)
 
     @property
     def p(self) -> Array:
@@ -98,7 +98,7 @@ class Ground:
         ValueError
             If the ground has no such words.
         """
-        checks.integer("n_alien", self.n_alien, 1)
+        _checks.integer("n_alien", self.n_alien, 1)
         first = len(self.modes) + self.n_rare
         words = first + rng.integers(0, self.n_alien, n)
         return np.column_stack([words, shift + rng.standard_normal((n, self.n_numbers))])
@@ -213,8 +213,8 @@ def judge(
         If an argument is out of range or the runs differ in length or are shorter than four
         generations.
     """
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    factor = checks.real("factor", factor, 1, open_low=True)
+    n_samples = _checks.integer("n_samples", n_samples, 1)
+    factor = _checks.real("factor", factor, 1, open_low=True)
     risk, big = (history.array("risk", workflow) for history in (small, large))
     if len(risk) != len(big) or len(risk) < 5:
         raise ValueError(

@@ -3,7 +3,7 @@
 Truth N(0, I), workflow Replace, M samples per generation. A covariance fitted to M normal rows is
 ``L W L^T / (M - ddof)`` with W a Wishart matrix of M - 1 degrees of freedom, so the n-th fit is a
 product of n independent random matrices, whose logarithmic growth rates (Lyapunov exponents) are
-known exactly (Newman 1986). Paths are simulated by :func:`collapse_utils.gaussian.simulate_nd`.
+known exactly (Newman 1986). Paths: :func:`~collapse_utils.models.gaussian.simulate_nd`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, fdtr, polygamma
 
-from . import checks
+from . import _checks
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def exponents(m: int, dim: int, ddof: int = 1) -> Array:
         If `dim` < 1, ``m <= dim`` (the fitted covariance is singular) or `ddof` is not 0 or 1.
     """
     half = _half_degrees(m, dim)
-    ddof = checks.integer("ddof", ddof, 0, 1)
+    ddof = _checks.integer("ddof", ddof, 0, 1)
     return digamma(half) - np.log((m - ddof) / 2)
 
 
@@ -69,7 +69,7 @@ def offsets(dim: int) -> Array:
     ndarray, shape (d,)
         Largest eigenvalue first.
     """
-    j = np.arange(1, checks.integer("dim", dim, 1) + 1)
+    j = np.arange(1, _checks.integer("dim", dim, 1) + 1)
     return digamma((dim - j + 1) / 2) - digamma(j / 2)
 
 
@@ -110,13 +110,13 @@ def radius_cdf(r: ArrayLike, dim: int, ddof: int = 1) -> Array:
     ndarray
         Probabilities, the shape of `r`.
     """
-    dim = checks.integer("dim", dim, 1)
-    freedom = 2 if checks.integer("ddof", ddof, 0, 1) else 4
+    dim = _checks.integer("dim", dim, 1)
+    freedom = 2 if _checks.integer("ddof", ddof, 0, 1) else 4
     # |mean|^2 is d * 2/freedom times an F variable with (d, freedom) degrees of freedom.
     return fdtr(dim, freedom, freedom * np.square(np.asarray(r, dtype=float)) / (2 * dim))
 
 
 def _half_degrees(m: int, dim: int) -> Array:
-    dim = checks.integer("dim", dim, 1)
-    m = checks.integer("m", m, dim + 1)
+    dim = _checks.integer("dim", dim, 1)
+    m = _checks.integer("m", m, dim + 1)
     return (m - np.arange(1, dim + 1)) / 2

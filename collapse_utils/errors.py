@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from . import checks, precision
+from . import _checks, precision
 from .functional import NormalMixture
-from .gaussian import Paths, log_var_drift
+from .models.gaussian import Paths, log_var_drift
 
 Array = NDArray[np.float64]
 
@@ -65,11 +65,11 @@ def simulate(
         If an argument is out of range, `offset` is not a number of the format, or the data are
         unlimited and narrower than one spacing of the format (Sheppard's correction fails).
     """
-    g = checks.integer("n_generations", n_generations, 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    bias = checks.real("bias", bias, 0, 1, open_low=True)
-    offset = checks.real("offset", offset)
-    checks.generator(rng)
+    g = _checks.integer("n_generations", n_generations, 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    bias = _checks.real("bias", bias, 0, 1, open_low=True)
+    offset = _checks.real("offset", offset)
+    _checks.generator(rng)
     if abs(truth.mean()) > 1e-12:
         raise ValueError(f"truth must have mean 0, got {truth.mean()}")
     if precision.round_to(offset, dtype) != offset:
@@ -78,7 +78,7 @@ def simulate(
     var[0] = truth.var()
     if n_samples is None:
         return Paths(mean, _unlimited(truth, var, bias, float(precision.ulp(offset, dtype))))
-    m = checks.integer("n_samples", n_samples, 2)
+    m = _checks.integer("n_samples", n_samples, 2)
     cuts = np.cumsum(truth.weights)[:-1]
     for n in range(1, g + 1):
         rows = rng.standard_normal((r, m))
@@ -177,8 +177,8 @@ def expected_kl(n: ArrayLike, m: int, bias: float = 1.0) -> Array:
     ValueError
         If m < 4 or `bias` is not in (0, 1].
     """
-    m = checks.integer("m", m, 4)
-    bias = checks.real("bias", bias, 0, 1, open_low=True)
+    m = _checks.integer("m", m, 4)
+    bias = _checks.real("bias", bias, 0, 1, open_low=True)
     n = np.asarray(n, dtype=float)
     rho = m / (m - 3)
     log_mean = n * log_var_drift(m, ddof=0) + (n - 1) * np.log(bias)
@@ -198,8 +198,8 @@ def resting_variance(m: int, noise: float) -> stats.rv_continuous:
     -------
     scipy.stats frozen distribution
     """
-    m = checks.integer("m", m, 2)
-    return stats.invgamma(2, scale=m * checks.real("noise", noise, 0, open_low=True))
+    m = _checks.integer("m", m, 2)
+    return stats.invgamma(2, scale=m * _checks.real("noise", noise, 0, open_low=True))
 
 
 def interactions(cells: dict[frozenset[str], Array]) -> dict[frozenset[str], Array]:
@@ -285,12 +285,12 @@ def simulate_smoother(
     ValueError
         If an argument is out of range.
     """
-    h = checks.real("bandwidth", bandwidth, 0)
-    bias = checks.real("bias", bias, 0, open_low=True)
-    m = checks.integer("n_samples", n_samples, 2)
-    g = checks.integer("n_generations", n_generations, 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    checks.generator(rng)
+    h = _checks.real("bandwidth", bandwidth, 0)
+    bias = _checks.real("bias", bias, 0, open_low=True)
+    m = _checks.integer("n_samples", n_samples, 2)
+    g = _checks.integer("n_generations", n_generations, 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    _checks.generator(rng)
     old = truth.rvs((r, m), rng)  # what each row has from its ancestor
     rows = old.copy()
     shape = (g + 1, r)

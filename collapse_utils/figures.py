@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 from .metrics import mean_se
 from .publishing import GRID, INK, PAPER
 
@@ -82,7 +82,7 @@ def use_theme() -> None:
 
 def generation_colours(n: int) -> list[str]:
     """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
-    n = checks.integer("n", n, 1)
+    n = _checks.integer("n", n, 1)
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
 
@@ -118,7 +118,7 @@ def panels(
     Figure, and its axes (one, or an array in reading order)
     """
     titles = titles or ("",)
-    columns = -(-len(titles) // checks.integer("rows", rows, 1, len(titles)))
+    columns = -(-len(titles) // _checks.integer("rows", rows, 1, len(titles)))
     size = size or (7.2 + 0.3 * (columns > 2), 3.6 if rows == 1 else 2.7 * rows)
     fig, grid = plt.subplots(
         rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
@@ -160,7 +160,7 @@ def ribbon(
     centre : {"median", "mean"}
     """
     values = np.asarray(values, dtype=float)
-    checks.choice("centre", centre, ("median", "mean"))
+    _checks.choice("centre", centre, ("median", "mean"))
     low, high = np.quantile(values, quantiles, axis=1)
     middle = np.median(values, axis=1) if centre == "median" else values.mean(axis=1)
     ax.fill_between(generations, low, high, color=color, alpha=0.22, linewidth=0)
@@ -199,8 +199,8 @@ def curves(
     axes
         Given to ``ax.set`` before the names are placed.
     """
-    checks.choice("how", how, HOWS)
-    checks.choice("names", names, ("ends", "legend", "none"))
+    _checks.choice("how", how, HOWS)
+    _checks.choice("names", names, ("ends", "legend", "none"))
     laws = laws or {}
     every = list(dict.fromkeys([*runs, *laws]))
     if not every:
@@ -353,7 +353,7 @@ def mark(
 
 def label(ax: Axes, text: str, x: float, y: float, *, color: str = INK, at: str = "right") -> None:
     """Write `text` beside the point (x, y): right, left, above or below it."""
-    checks.choice("at", at, ("right", "left", "above", "below"))
+    _checks.choice("at", at, ("right", "left", "above", "below"))
     offset = {"right": (5, 0), "left": (-5, 0), "above": (0, 5), "below": (0, -5)}[at]
     ax.annotate(
         text, (x, y), xytext=offset, textcoords="offset points", color=color, fontsize=9,
@@ -423,9 +423,9 @@ def montage(
 ) -> NDArray[np.float64]:
     """Tile images of shape (n, height * width) into one array, `gap` white pixels apart."""
     images = np.asarray(images, dtype=float)
-    n_rows = checks.integer("n_rows", n_rows, 1)
-    n_columns = checks.integer("n_columns", n_columns, 1)
-    gap = checks.integer("gap", gap, 0)
+    n_rows = _checks.integer("n_rows", n_rows, 1)
+    n_columns = _checks.integer("n_columns", n_columns, 1)
+    gap = _checks.integer("gap", gap, 0)
     need = n_rows * n_columns
     if len(images) < need or images[0].size != shape[0] * shape[1]:
         raise ValueError(

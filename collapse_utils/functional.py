@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import logsumexp, ndtr, ndtri
 
-from . import checks
-from .gaussian import Paths, c4, log_var_drift, simulate
+from . import _checks
+from .models.gaussian import Paths, c4, log_var_drift, simulate
 
 Array = NDArray[np.float64]
 Fit = Callable[[Any], Any]
@@ -146,8 +146,8 @@ def two_gaussians(separation: float, width: float) -> NormalMixture:
     ValueError
         If `separation` is negative or `width` is not positive.
     """
-    separation = checks.real("separation", separation, 0)
-    width = checks.real("width", width, 0, open_low=True)
+    separation = _checks.real("separation", separation, 0)
+    width = _checks.real("width", width, 0, open_low=True)
     return NormalMixture([-separation / 2, separation / 2], [width, width])
 
 
@@ -164,7 +164,7 @@ def student_t(df: float) -> Any:
     ValueError
         If `df` < 3: closer to 2 the variance sits so far out that the panels do not reach it.
     """
-    df = checks.real("df", df, 3)
+    df = _checks.real("df", df, 3)
     return stats.t(df, scale=np.sqrt((df - 2) / df))
 
 
@@ -300,7 +300,7 @@ def smooth(bandwidth: float) -> Fit:
     ValueError
         If `bandwidth` is not positive.
     """
-    h = checks.real("bandwidth", bandwidth, 0, open_low=True)
+    h = _checks.real("bandwidth", bandwidth, 0, open_low=True)
 
     def fit(p: NormalMixture) -> NormalMixture:
         return NormalMixture(p.means, np.hypot(p.sds, h), p.weights)
@@ -317,7 +317,7 @@ def unlimited(p: Any, fit: Fit, n_generations: int) -> list[Any]:
         If `n_generations` is not an integer >= 1.
     """
     generations = [p]
-    for _ in range(checks.integer("n_generations", n_generations, 1)):
+    for _ in range(_checks.integer("n_generations", n_generations, 1)):
         generations.append(fit(generations[-1]))
     return generations
 
@@ -331,7 +331,7 @@ def simulate_from(
     """Refit a Gaussian under Replace, starting from real data of any law p (unbiased variance).
 
     Generation 1 is fitted on rows that are drawn from p. From then on the data are normal, and the
-    exact simulator of :mod:`collapse_utils.gaussian` continues each lineage.
+    exact simulator of :mod:`collapse_utils.models.gaussian` continues each lineage.
 
     Parameters
     ----------
@@ -350,10 +350,10 @@ def simulate_from(
     ValueError
         If an argument is out of range.
     """
-    checks.generator(rng)
-    m = checks.integer("n_samples", n_samples, 2)
-    g = checks.integer("n_generations", n_generations, 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
+    _checks.generator(rng)
+    m = _checks.integer("n_samples", n_samples, 2)
+    g = _checks.integer("n_generations", n_generations, 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
     mean, var = np.empty((g + 1, r)), np.empty((g + 1, r))
     mean[0], var[0] = p.mean(), p.var()
     block = max(1, 2**20 // m)
@@ -419,7 +419,7 @@ def expected_kl(
     ValueError
         If m < 4 or n < 1.
     """
-    m = checks.integer("m", m, 4)
+    m = _checks.integer("m", m, 4)
     n = np.asarray(n, dtype=int)
     if n.min() < 1:
         raise ValueError(f"n must be >= 1, got {n}")
@@ -447,7 +447,7 @@ def expected_sd(
     law, error : ndarray, shape of `n`
         About 1 - (n + kurtosis/2)/(4 m); `error` is the size of the terms of order 1/m^2.
     """
-    m = checks.integer("m", m, 4)
+    m = _checks.integer("m", m, 4)
     variance, third = _first_variance(m, kurtosis, sixth)
     second = third / 16 - 15 / 128 * variance**2
     growth = c4(m) ** (np.asarray(n, dtype=int) - 1.0)

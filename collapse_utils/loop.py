@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 from .workflows import Replace, Sources, TrainingSet, Workflow
 
 
@@ -107,9 +107,9 @@ class History:
         names = list(self.frame["workflow"].unique())
         if workflow is None and len(names) > 1:
             raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
-        workflow = checks.choice("workflow", workflow or names[0], names)
+        workflow = _checks.choice("workflow", workflow or names[0], names)
         metrics = list(self.frame["metric"].unique())
-        metric = checks.choice("metric", metric, metrics)
+        metric = _checks.choice("metric", metric, metrics)
         rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
         shape = self.frame["generation"].max() + 1, self.frame["replicate"].max() + 1
         table = np.full(shape, np.nan)
@@ -185,7 +185,7 @@ def recurse(
     n_generations: int,
     rng: np.random.Generator,
     workflow: Workflow | Mapping[str, Workflow] | None = None,
-    n_samples: checks.Schedule | None = None,
+    n_samples: _checks.Schedule | None = None,
     n_replicates: int = 1,
     metrics: Mapping[str, Metric] | None = None,
     n_eval: int | None = None,
@@ -244,18 +244,18 @@ def recurse(
         If an argument is out of range, `data` is empty, not finite or too short for the
         workflow, or the checkpoint belongs to another run.
     """
-    checks.generator(rng)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    keep_samples = checks.integer("keep_samples", keep_samples, 0)
+    _checks.generator(rng)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
+    keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
         data = np.asarray(data)
         _check_rows(data)
-    sizes = checks.schedule(_default_size(n_samples, data), n_generations)
+    sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
-    n_eval = int(sizes[0]) if n_eval is None else checks.integer("n_eval", n_eval, 1)
+    n_eval = int(sizes[0]) if n_eval is None else _checks.integer("n_eval", n_eval, 1)
     workflows = dict(workflow) if isinstance(workflow, Mapping) else None
     if workflows is None:
         single = Replace() if workflow is None else workflow
@@ -326,7 +326,7 @@ def _check_workflows(
             workflow.check(sizes, n_real)
 
 
-def _default_size(n_samples: checks.Schedule | None, data: Any) -> checks.Schedule:
+def _default_size(n_samples: _checks.Schedule | None, data: Any) -> _checks.Schedule:
     if n_samples is not None:
         return n_samples
     if callable(data):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import rel_entr
 
-from . import checks
+from . import _checks
 
 if TYPE_CHECKING:
     from .loop import Snapshot
@@ -144,7 +144,7 @@ def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int =
     if x.ndim == 0 or x.shape[-1] == 0 or not np.isfinite(x).all():
         raise ValueError(f"x must hold at least one finite sample, got shape {x.shape}")
     n = x.shape[-1]
-    nodes, weights = np.polynomial.legendre.leggauss(checks.integer("n_nodes", n_nodes, 1))
+    nodes, weights = np.polynomial.legendre.leggauss(_checks.integer("n_nodes", n_nodes, 1))
     t, dt = (nodes + 1) / 2, weights / 2
     if n == 1:  # one cell with both ends: split it, so that each half is graded
         return sample_w2(np.repeat(x, 2, axis=-1), quantile, n_nodes)
@@ -217,7 +217,7 @@ def prdc(real: ArrayLike, fake: ArrayLike, n_neighbours: int = 5) -> dict[str, f
         If a set is not larger than k.
     """
     real, fake = np.asarray(real, float), np.asarray(fake, float)
-    k = checks.integer("n_neighbours", n_neighbours, 1, min(len(real), len(fake)) - 1)
+    k = _checks.integer("n_neighbours", n_neighbours, 1, min(len(real), len(fake)) - 1)
     return _prdc(real, _radii(real, k), fake, k)
 
 
@@ -312,11 +312,11 @@ class ImageMetrics:
                 "labels must name two or more classes and each at least twice, got counts "
                 f"{dict(zip(classes.tolist(), counts.tolist(), strict=True))}"
             )
-        checks.generator(rng)
-        checks.integer("n_components", n_components, 1)
-        checks.integer("n_reference", n_reference, 2)
-        checks.real("holdout", holdout, 0.01, 0.9)
-        self.n_neighbours = checks.integer("n_neighbours", n_neighbours, 1, len(real) - 2)
+        _checks.generator(rng)
+        _checks.integer("n_components", n_components, 1)
+        _checks.integer("n_reference", n_reference, 2)
+        _checks.real("holdout", holdout, 0.01, 0.9)
+        self.n_neighbours = _checks.integer("n_neighbours", n_neighbours, 1, len(real) - 2)
         seed = int(rng.integers(2**31))
         seen_x, held_x, seen_y, held_y = train_test_split(
             real, labels, test_size=holdout, random_state=seed, stratify=labels

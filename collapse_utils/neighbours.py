@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
-from .categorical import probabilities
+from . import _checks
+from .models.words import probabilities
 from .workflows import Sources, TrainingSet
 
 Array = NDArray[np.float64]
@@ -51,14 +51,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, share in dataclasses.asdict(self).items():
-            checks.real(name, share, 0, 1)
+            _checks.real(name, share, 0, 1)
         total = sum(dataclasses.astuple(self))
         if abs(total - 1) > 1e-9:
             raise ValueError(f"real + task + planted + own must be 1, got {total:g}")
 
     def with_real(self, share: float) -> Recipe:
         """The same recipe with a share of its rows replaced by fresh ones from the truth."""
-        share = checks.real("share", share, 0, 1)
+        share = _checks.real("share", share, 0, 1)
         old = (1 - share) * np.array(dataclasses.astuple(self))
         return Recipe(old[0] + share, *map(float, old[1:]))
 
@@ -109,7 +109,7 @@ class World:
         if not 0 < self.truth[task].sum() < 1:
             raise ValueError(f"task must hold some of the mass, got {self.truth[task].sum():g}")
         object.__setattr__(self, "task", task)
-        checks.integer("target", self.target, 0, len(self.truth) - 1)
+        _checks.integer("target", self.target, 0, len(self.truth) - 1)
 
     @property
     def task_law(self) -> Array:
@@ -127,7 +127,7 @@ def zipf_world(n_symbols: int) -> World:
 
     The second task goes on; the attacker plants the rarest symbol of the first.
     """
-    n = checks.integer("n_symbols", n_symbols, 2)
+    n = _checks.integer("n_symbols", n_symbols, 2)
     p = 0.5 / np.arange(1, n + 1) / (1 / np.arange(1, n + 1)).sum()
     return World(np.tile(p, 2), np.arange(2 * n) >= n, n - 1)
 
@@ -179,15 +179,15 @@ def simulate(
     ValueError
         If an argument is out of range, or the sources do not divide the rows.
     """
-    m = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    rate = checks.real("rate", rate, 0, 1, open_low=True)
-    checks.generator(rng)
-    window = None if isinstance(replay, bool) else checks.integer("replay", replay, 1)
+    m = _checks.integer("n_samples", n_samples, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    rate = _checks.real("rate", rate, 0, 1, open_low=True)
+    _checks.generator(rng)
+    window = None if isinstance(replay, bool) else _checks.integer("replay", replay, 1)
     if n_sources is not None:
-        n_sources = checks.integer("n_sources", n_sources, 2, m)
-        trim = checks.real("trim", trim, 0, 0.5, open_high=True)
+        n_sources = _checks.integer("n_sources", n_sources, 2, m)
+        trim = _checks.real("trim", trim, 0, 0.5, open_high=True)
         if m % n_sources:
             raise ValueError(f"n_sources must divide n_samples={m}, got {n_sources}")
         if replay:
@@ -264,9 +264,9 @@ def expected(
     error : ndarray, shape (G + 1,)
         ``E |p_n - truth|^2``, the squared bias plus the variance.
     """
-    m = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    rate = checks.real("rate", rate, 0, 1, open_low=True)
+    m = _checks.integer("n_samples", n_samples, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    rate = _checks.real("rate", rate, 0, 1, open_low=True)
     t, k, a, o = recipe.counts(m) / m
     truth, task = world.truth, world.task_law
     mean, variance = [truth, truth], [0.0, (1 - truth @ truth) / m]
@@ -286,8 +286,8 @@ def forgetting_law(share: float, dim: int) -> float:
     other by the nearest interpolating weights: ``a (1 - a)^2 d^2 / ((d - 1)(d + 2))``, exactly.
     The setting is that of Evron et al. (2022); the chapter derives the formula.
     """
-    a = checks.real("share", share, 0, 1)
-    d = checks.integer("dim", dim, 2)
+    a = _checks.real("share", share, 0, 1)
+    d = _checks.integer("dim", dim, 2)
     return a * (1 - a) ** 2 * d**2 / ((d - 1) * (d + 2))
 
 
@@ -304,10 +304,10 @@ def forget_regression(
     replay : bool
         Show the rows of task 1 again together with those of task 2.
     """
-    d = checks.integer("dim", dim, 2)
-    n = checks.integer("n_rows", n_rows, 1, d // 2 if replay else d - 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    checks.generator(rng)
+    d = _checks.integer("dim", dim, 2)
+    n = _checks.integer("n_rows", n_rows, 1, d // 2 if replay else d - 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    _checks.generator(rng)
     first, second = rng.standard_normal((2, r, n, d))
     target = rng.standard_normal((r, d, 1))
     target /= np.linalg.norm(target, axis=1, keepdims=True)
@@ -364,7 +364,7 @@ class NewTask:
 
     def __post_init__(self) -> None:
         for name in ("memory", "replay"):
-            checks.real(name, getattr(self, name), 0, 1)
+            _checks.real(name, getattr(self, name), 0, 1)
         if self.memory + self.replay > 1 + 1e-9:
             raise ValueError(
                 f"memory + replay must be at most 1, got {self.memory:g} + {self.replay:g}"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from . import checks
-from .gaussian import Paths
+from . import _checks
+from .models.gaussian import Paths
 
 Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ FORMATS = {
 
 def get(dtype: str) -> Format:
     """The :class:`Format` of that name, or a ``ValueError`` that lists the names."""
-    return FORMATS[checks.choice("dtype", dtype, tuple(FORMATS))]
+    return FORMATS[_checks.choice("dtype", dtype, tuple(FORMATS))]
 
 
 def round_to(x: ArrayLike, dtype: str) -> Array:
@@ -199,7 +199,7 @@ def one_pass_error(mean: ArrayLike, n_samples: int, dtype: str) -> Array:
     dtype : str
         See :func:`round_to`.
     """
-    n_samples = checks.integer("n_samples", n_samples, 2)
+    n_samples = _checks.integer("n_samples", n_samples, 2)
     mean = np.asarray(mean, dtype=float)
     of_squares = (2 + 1 / n_samples) * ulp(mean**2, dtype) ** 2
     return np.sqrt((of_squares + 4 * mean**2 * ulp(mean, dtype) ** 2) / 12)
@@ -284,11 +284,11 @@ def simulate(
     mean, sd : float
         The real data are normal with this mean and standard deviation.
     ddof : int
-        0 or 1, as in :class:`collapse_utils.gaussian.Gaussian`.
+        0 or 1, as in :class:`collapse_utils.models.gaussian.Gaussian`.
 
     Returns
     -------
-    collapse_utils.gaussian.Paths
+    collapse_utils.models.gaussian.Paths
         Arrays of shape (G + 1, R); row 0 is the truth, row n the n-th stored fit.
 
     Raises
@@ -344,13 +344,13 @@ def simulate_noise(
 
 def _start(dtype, n_samples, n_generations, n_replicates, rng, mean, sd, ddof):
     form = get(dtype)
-    checks.generator(rng)
-    checks.integer("ddof", ddof, 0, 1)
-    checks.integer("n_samples", n_samples, 2)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    sd = checks.real("sd", sd, 0, open_low=True)
-    mean = checks.real("mean", mean)
+    _checks.generator(rng)
+    _checks.integer("ddof", ddof, 0, 1)
+    _checks.integer("n_samples", n_samples, 2)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
+    sd = _checks.real("sd", sd, 0, open_low=True)
+    mean = _checks.real("mean", mean)
     if abs(mean) + 10 * sd > form.largest:
         raise ValueError(
             f"mean and sd must keep ten standard deviations within {form.largest:g}, the largest "

@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 
 Array = NDArray[np.float64]
 
@@ -96,8 +96,8 @@ def winner_factor(
 
 
 def _candidates(value: float) -> float:
-    return math.inf if value == math.inf else checks.integer("n_candidates", value, 1)
+    return math.inf if value == math.inf else _checks.integer("n_candidates", value, 1)
 
 
 def _sharpness(value: float) -> float:
-    return math.inf if value == math.inf else checks.real("sharpness", value, 0)
+    return math.inf if value == math.inf else _checks.real("sharpness", value, 0)

@@ -3,7 +3,7 @@
 A model is trained by steps and writes by a rule. Steps that stop early (gradient descent, EM) and
 rules that do not draw from the fitted model (less variance, another temperature) are maps on
 distributions or on parameters; the loop applies them once per generation. Taught in the chapter
-``training``. The rule that leaves out the noise of a decoder is in :mod:`collapse_utils.vae`.
+``training``. The rule that leaves out a decoder's noise is in :mod:`collapse_utils.models.vae`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from . import checks
+from . import _checks
 from .functional import NormalMixture
-from .gaussian import Paths
+from .models.gaussian import Paths
 
 Array = NDArray[np.float64]
 
@@ -48,8 +48,8 @@ def gradient_filter(eigenvalues: ArrayLike, rate: float, n_steps: int) -> Array:
         If an argument is out of range.
     """
     values = np.asarray(eigenvalues, dtype=float)
-    rate = checks.real("rate", rate, 0, open_low=True)
-    n_steps = checks.integer("n_steps", n_steps, 1)
+    rate = _checks.real("rate", rate, 0, open_low=True)
+    n_steps = _checks.integer("n_steps", n_steps, 1)
     if not np.isfinite(values).all() or values.min(initial=0) < 0:
         raise ValueError(f"eigenvalues must be finite and >= 0, got {values}")
     if rate * values.max(initial=0) >= 2:
@@ -72,8 +72,8 @@ def bumps(n_points: int, width: float) -> Array:
     ValueError
         If an argument is out of range.
     """
-    n = checks.integer("n_points", n_points, 2)
-    width = checks.real("width", width, 0, open_low=True)
+    n = _checks.integer("n_points", n_points, 2)
+    width = _checks.real("width", width, 0, open_low=True)
     gap = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / n
     return np.exp(-np.minimum(gap, 1 - gap) / width)
 
@@ -121,11 +121,11 @@ def relearn(
         raise ValueError(
             f"features and truth must have shapes (N, K) and (N,), got {phi.shape}, {truth.shape}"
         )
-    n_steps = checks.integer("n_steps", n_steps, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    noise = checks.real("noise", noise, 0)
-    checks.generator(rng)
+    n_steps = _checks.integer("n_steps", n_steps, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
+    noise = _checks.real("noise", noise, 0)
+    _checks.generator(rng)
     rate = len(phi) / np.linalg.norm(phi, 2) ** 2
     values = np.empty((n_generations + 1, n_replicates, len(phi)))
     values[0] = truth
@@ -208,7 +208,7 @@ def em_unlimited(p: NormalMixture, start: NormalMixture, n_steps: int) -> Normal
     """
     x, mass = _grid(p)
     q = start
-    for _ in range(checks.integer("n_steps", n_steps, 1)):
+    for _ in range(_checks.integer("n_steps", n_steps, 1)):
         shares = _shares(x, q) * mass[:, None]
         count = shares.sum(axis=0)
         means = x @ shares / count
@@ -268,7 +268,7 @@ def em_spread(p: NormalMixture, n_steps: int) -> tuple[Array, Array]:
     rates : ndarray, shape (3K,)
         Eigenvalues of J, largest first: what is left of an error after one step.
     """
-    n_steps = checks.integer("n_steps", n_steps, 1)
+    n_steps = _checks.integer("n_steps", n_steps, 1)
     x, mass = _grid(p)
     r = _shares(x, p)
     d = x[:, None] - p.means
@@ -318,7 +318,7 @@ def simulate_biased(
 
     Returns
     -------
-    collapse_utils.gaussian.Paths
+    collapse_utils.models.gaussian.Paths
         Means of the fits, and variances *written*: row 0 is the truth, row n has bias * v_n.
 
     Raises
@@ -326,13 +326,13 @@ def simulate_biased(
     ValueError
         If an argument is out of range.
     """
-    bias = checks.real("bias", bias, 0, open_low=True)
-    m = checks.integer("n_samples", n_samples, 2)
+    bias = _checks.real("bias", bias, 0, open_low=True)
+    m = _checks.integer("n_samples", n_samples, 2)
     shape = (
-        checks.integer("n_generations", n_generations, 1),
-        checks.integer("n_replicates", n_replicates, 1),
+        _checks.integer("n_generations", n_generations, 1),
+        _checks.integer("n_replicates", n_replicates, 1),
     )
-    checks.generator(rng)
+    _checks.generator(rng)
     start = np.ones((1, shape[1]))
     factors = bias * rng.chisquare(m - 1, shape) / (m - 1)
     var = np.cumprod(np.vstack([start, factors]), axis=0)
@@ -364,7 +364,7 @@ def temper(log_p: ArrayLike, temperature: float) -> Array:
     ValueError
         If the temperature is not positive.
     """
-    scaled = np.asarray(log_p, dtype=float) / checks.real(
+    scaled = np.asarray(log_p, dtype=float) / _checks.real(
         "temperature", temperature, 0, open_low=True
     )
     scaled = scaled - scaled.max(axis=-1, keepdims=True)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
-from .categorical import probabilities
+from . import _checks
+from .models.words import probabilities
 
 Array = NDArray[np.float64]
 
@@ -92,8 +92,8 @@ def effective_size(
     ValueError
         If a share or a distribution is not valid.
     """
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    alpha = checks.real("real_share", real_share, 0, 1, open_low=True)
+    n_samples = _checks.integer("n_samples", n_samples, 1)
+    alpha = _checks.real("real_share", real_share, 0, 1, open_low=True)
     q1, _, mixed = _outputs(alpha, real, generated)
     seen = mixed > 0
     return float(n_samples * alpha**2 * (q1[seen] ** 2 / mixed[seen]).sum())
@@ -138,7 +138,7 @@ def weighted_estimate(
         If the shapes do not agree.
     """
     counts, previous = np.asarray(counts, dtype=float), np.asarray(previous, dtype=float)
-    alpha = checks.real("real_share", real_share, 0, 1, open_low=True)
+    alpha = _checks.real("real_share", real_share, 0, 1, open_low=True)
     q1, _, mixed = _outputs(alpha, real, generated)
     if counts.ndim != 3 or counts.shape[1] != len(q1) or previous.shape != counts[:, 0].shape:
         raise ValueError(
@@ -179,9 +179,9 @@ def expected_error(
         negative.
     """
     p = probabilities(p)
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    alpha = checks.real("real_share", real_share, 0, 1, open_low=True)
+    n_samples = _checks.integer("n_samples", n_samples, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    alpha = _checks.real("real_share", real_share, 0, 1, open_low=True)
     q1, _, mixed = _outputs(alpha, real, generated)
     a = np.divide(alpha * q1, mixed, out=np.zeros_like(mixed), where=mixed > 0)
     weight = n_samples * mixed * a**2
@@ -221,11 +221,11 @@ def simulate_estimates(
         entry writes with that entry at zero.
     """
     p = probabilities(p)
-    n_samples = checks.integer("n_samples", n_samples, 1)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    n_replicates = checks.integer("n_replicates", n_replicates, 1)
-    checks.generator(rng)
-    alpha = checks.real("real_share", real_share, 0, 1, open_low=True)
+    n_samples = _checks.integer("n_samples", n_samples, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
+    _checks.generator(rng)
+    alpha = _checks.real("real_share", real_share, 0, 1, open_low=True)
     q1, q0, _ = _outputs(alpha, real, generated)
     joint = np.stack([alpha * q1, (1 - alpha) * q0])  # origin by output
     model = rng.multinomial(n_samples, p, size=n_replicates) / n_samples

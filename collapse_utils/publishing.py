@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 
 if TYPE_CHECKING:  # matplotlib is imported where a figure is made: claims need only the texts
     from matplotlib.artist import Artist
@@ -158,8 +158,8 @@ def player(
         raise ValueError(
             f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
         )
-    scale = checks.integer("scale", scale, 1)
-    start = checks.integer("start", start, 0, len(arrays) - 1)
+    scale = _checks.integer("scale", scale, 1)
+    start = _checks.integer("start", start, 0, len(arrays) - 1)
     uris = [_grey_png(a) for a in arrays]
     height, width = arrays[0].shape
     stage = (
@@ -212,7 +212,7 @@ def film(
     counts = [len(frame) for frame in frames]
     if len(counts) < 2 or len(set(counts)) != 1 or counts[0] == 0:
         raise ValueError(f"frames must be two or more of equally many artists, got {counts}")
-    start = checks.integer("start", start, 0, len(frames) - 1)
+    start = _checks.integer("start", start, 0, len(frames) - 1)
     for i, frame in enumerate(frames):
         for k, artist in enumerate(frame):
             if artist.get_figure() is not fig:
@@ -269,7 +269,7 @@ def reader(
     headings = [list(page) for page in pages]
     if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
         raise ValueError(f"pages must be two or more with the same headings, got {headings}")
-    start = checks.integer("start", start, 0, len(pages) - 1)
+    start = _checks.integer("start", start, 0, len(pages) - 1)
     frames = [[html.escape(text) for text in page.values()] for page in pages]
 
     def still(i: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import _checks
 from ._checks import checked, number, whole
 
 Array = NDArray[np.float64]
@@ -121,11 +121,11 @@ def fit_error(dim: int, n_samples: ArrayLike, noise: float = 1.0) -> Array:
     ValueError
         If T < d + 2: the expectation is infinite.
     """
-    dim = checks.integer("dim", dim, 1)
+    dim = _checks.integer("dim", dim, 1)
     t = np.asarray(n_samples)
     if (t < dim + 2).any():
         raise ValueError(f"n_samples must be at least dim + 2 = {dim + 2}, got {t.min()}")
-    return checks.real("noise", noise, 0) * dim / (t - dim - 1.0)
+    return _checks.real("noise", noise, 0) * dim / (t - dim - 1.0)
 
 
 # --------------------------------------------------------------------------- wrong labels
@@ -163,10 +163,10 @@ def mislabelled_error(
     ValueError
         If an argument is out of range.
     """
-    d = checks.integer("dim", dim, 1)
-    n2 = checks.integer("n_model", n_model, 0)
-    n = checks.integer("n_real", n_real, 0) + n2
-    shift = checks.real("shift", shift, 0)
+    d = _checks.integer("dim", dim, 1)
+    n2 = _checks.integer("n_model", n_model, 0)
+    n = _checks.integer("n_real", n_real, 0) + n2
+    shift = _checks.real("shift", shift, 0)
     base = float(fit_error(d, n, noise))
     # Means of zonal polynomials of U: (tr U)^2 + 2 tr U^2 and (tr U)^2 - tr U^2.
     two = n2 * (n2 + 2) / (n * (n + 2)) * (d**2 + 2 * d)
@@ -202,12 +202,12 @@ def simulate_mislabelled(
     noise: float = 1.0,
 ) -> Array:
     """Error of R fits to raw rows in the setting of :func:`mislabelled_error`, shape (R,)."""
-    checks.generator(rng)
-    d = checks.integer("dim", dim, 1)
-    n2 = checks.integer("n_model", n_model, 0)
-    n = checks.integer("n_real", n_real, 0) + n2
+    _checks.generator(rng)
+    d = _checks.integer("dim", dim, 1)
+    n2 = _checks.integer("n_model", n_model, 0)
+    n = _checks.integer("n_real", n_real, 0) + n2
     errors = []
-    for _ in range(checks.integer("n_replicates", n_replicates, 1)):
+    for _ in range(_checks.integer("n_replicates", n_replicates, 1)):
         x = rng.standard_normal((n, d))
         y = np.sqrt(noise) * rng.standard_normal(n)
         y[:n2] += x[:n2] @ (np.sqrt(shift / d) * rng.standard_normal(d))

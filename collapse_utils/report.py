@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from . import checks
+from . import _checks
 from .loop import History
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
@@ -91,9 +91,9 @@ class Yardstick:
         n_directions: int = 32,
         n_neighbourhoods: int = 300,
     ) -> None:
-        checks.generator(rng)
-        checks.integer("n_directions", n_directions, 1)
-        checks.integer("n_neighbourhoods", n_neighbourhoods, 10)
+        _checks.generator(rng)
+        _checks.integer("n_directions", n_directions, 1)
+        _checks.integer("n_neighbourhoods", n_neighbourhoods, 10)
         self._features = features
         rows = self._numbers(np.asarray(real), "real")
         if len(rows) < 20:
@@ -231,7 +231,7 @@ class Report:
         return str(self._row(workflow, measure)["verdict"])
 
     def _row(self, workflow: str, measure: str) -> pd.Series:
-        workflow = checks.choice("workflow", workflow, list(self.speed["workflow"]))
+        workflow = _checks.choice("workflow", workflow, list(self.speed["workflow"]))
         rows = self.changes
         return rows[(rows["workflow"] == workflow) & (rows["measure"] == measure)].iloc[0]
 
@@ -385,11 +385,11 @@ def diagnose(
     settings of the run; replicates that share all of their real rows do not show how another
     data set would fare.
     """
-    level = checks.real("level", level, 0, 1, open_low=True, open_high=True)
+    level = _checks.real("level", level, 0, 1, open_low=True, open_high=True)
     curves = _curves(history)
     workflows = list(dict.fromkeys(workflow for workflow, _ in curves))
     baseline = workflows[0] if baseline is None else baseline
-    checks.choice("baseline", baseline, workflows)
+    _checks.choice("baseline", baseline, workflows)
     shapes = {curve.shape for curve in curves.values()}
     if len(shapes) > 1:
         raise ValueError(f"histories must have one shape (generations, replicates), got {shapes}")

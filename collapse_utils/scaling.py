@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gamma
 
-from . import categorical, checks
-from .zipf import Zipf
+from . import _checks
+from .models import words
+from .models.zipf import Zipf
 
 Array = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ def missing_mass(
     float
     """
     law = Zipf(exponent)
-    ranks, p, weights = _nodes(exponent, checks.integer("exact", exact, 10))
+    ranks, p, weights = _nodes(exponent, _checks.integer("exact", exact, 10))
     terms = weights * p * unseen(p)
     # Beyond the last node nothing has been seen.
     rest = law.constant * LAST_RANK ** (1 - exponent) / (exponent - 1)
@@ -80,7 +81,7 @@ def missing_mass(
 
 def clean_error(exponent: float, n_samples: float) -> float:
     """Expected missing mass of T real draws, the sum of p_i (1 - p_i)^T."""
-    t = checks.real("n_samples", n_samples, 0)
+    t = _checks.real("n_samples", n_samples, 0)
     return missing_mass(exponent, lambda p: np.exp(t * np.log1p(-p)))
 
 
@@ -99,7 +100,7 @@ def cut_floor(exponent: float, cut: int) -> float:
 
     The second term of Theorem 2.1 of Dohmatob et al. (2024, A Tale of Tails).
     """
-    return Zipf(exponent).tail(checks.integer("cut", cut, 1))
+    return Zipf(exponent).tail(_checks.integer("cut", cut, 1))
 
 
 def mixed_error(exponent: float, *, n_real: float, n_model: float, cut: int) -> float:
@@ -124,9 +125,9 @@ def mixed_error(exponent: float, *, n_real: float, n_model: float, cut: int) -> 
     ValueError
         If an argument is out of range.
     """
-    m = checks.real("n_real", n_real, 0)
-    t = checks.real("n_model", n_model, 0)
-    cut = _cut(checks.integer("cut", cut, 1), 20_000)
+    m = _checks.real("n_real", n_real, 0)
+    t = _checks.real("n_model", n_model, 0)
+    cut = _cut(_checks.integer("cut", cut, 1), 20_000)
     p = Zipf(exponent).constant * np.arange(1, cut + 1, dtype=float) ** -exponent
     # With k = 1 the model writes rank 1 always: log1p(-1) is -inf, and 0 * -inf is no number.
     with np.errstate(divide="ignore"):
@@ -139,7 +140,7 @@ def recursive_error(exponent: float, *, n_samples: int, n_generations: int) -> A
     """Expected missing mass of the n-th generation under Replace, exactly.
 
     The sum of p_i (1 - S_n(p_i)), with S_n(p) the probability that a symbol is alive
-    (:func:`collapse_utils.categorical.survival`, by duality).
+    (:func:`collapse_utils.models.words.survival`, by duality).
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def recursive_error(exponent: float, *, n_samples: int, n_generations: int) -> A
     ndarray, shape (G + 1,)
     """
     _, p, weights = _nodes(exponent, 200)
-    alive = categorical.survival(p, n_samples=n_samples, n_generations=n_generations)
+    alive = words.survival(p, n_samples=n_samples, n_generations=n_generations)
     rest = Zipf(exponent).constant * LAST_RANK ** (1 - exponent) / (exponent - 1)
     lost = (1 - alive) @ (weights * p) + rest
     lost[0] = 0.0
@@ -173,12 +174,12 @@ def recursive_error_limit(exponent: float, *, n_samples: float, n_generations: i
     ndarray, shape (G + 1,)
         Index 0 is 0.
     """
-    share = categorical.surviving_share(n_generations)[1:]
+    share = words.surviving_share(n_generations)[1:]
     return np.concatenate([[0.0], clean_error_limit(exponent, n_samples * share)])
 
 
 def _cut(cut: int | None, exact: int) -> int:
-    return 0 if cut is None else checks.integer("cut", cut, 0, exact)
+    return 0 if cut is None else _checks.integer("cut", cut, 0, exact)
 
 
 def simulate_recursive(
@@ -210,9 +211,9 @@ def simulate_recursive(
         If an argument is out of range.
     """
     law = Zipf(exponent)
-    checks.generator(rng)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    sizes = checks.schedule(list(sizes), len(sizes))
+    _checks.generator(rng)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    sizes = _checks.schedule(list(sizes), len(sizes))
     rows = rng.zipf(exponent, (r, int(sizes[0])))
     errors = [np.zeros(r), _missing(rows, law)]
     for m in map(int, sizes[1:]):
@@ -232,11 +233,11 @@ def simulate_mixed(
 ) -> Array:
     """Missing mass of the mixture of :func:`mixed_error`, shape (R,)."""
     law = Zipf(exponent)
-    checks.generator(rng)
-    r = checks.integer("n_replicates", n_replicates, 1)
-    n_real = checks.integer("n_real", n_real, 0)
-    n_model = checks.integer("n_model", n_model, 0)
-    cut = checks.integer("cut", cut, 1)
+    _checks.generator(rng)
+    r = _checks.integer("n_replicates", n_replicates, 1)
+    n_real = _checks.integer("n_real", n_real, 0)
+    n_model = _checks.integer("n_model", n_model, 0)
+    cut = _checks.integer("cut", cut, 1)
     q = np.arange(1, cut + 1, dtype=float) ** -exponent
     # Which of the first k ranks occur is all that matters of the model's rows.
     seen = rng.multinomial(n_model, q / q.sum(), r) > 0
@@ -302,10 +303,10 @@ def size_error(
     ValueError
         If an argument is out of range, or T is within 1 of the size (infinite expectation).
     """
-    n_generations = checks.integer("n_generations", n_generations, 1)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
     signal = np.asarray(signal, dtype=float)
-    s = checks.integer("size", size, 1, len(signal))
-    t = checks.integer("n_samples", n_samples, 1)
+    s = _checks.integer("size", size, 1, len(signal))
+    t = _checks.integer("n_samples", n_samples, 1)
     if abs(t - s) < 2:
         raise ValueError(f"size must differ from n_samples={t} by at least 2, got {s}")
     within, rest = signal[:s].sum(), signal[s:].sum()
@@ -331,12 +332,12 @@ def simulate_size(
     noise: float = 1.0,
 ) -> Array:
     """The chains of :func:`size_error` from raw rows, shape (G + 1, R)."""
-    checks.generator(rng)
-    n_generations = checks.integer("n_generations", n_generations, 1)
-    r = checks.integer("n_replicates", n_replicates, 1)
+    _checks.generator(rng)
+    n_generations = _checks.integer("n_generations", n_generations, 1)
+    r = _checks.integer("n_replicates", n_replicates, 1)
     truth = np.sqrt(np.asarray(signal, dtype=float))
-    s = checks.integer("size", size, 1, len(truth))
-    t = checks.integer("n_samples", n_samples, 1)
+    s = _checks.integer("size", size, 1, len(truth))
+    t = _checks.integer("n_samples", n_samples, 1)
     errors = [np.zeros(r)]
     w = np.broadcast_to(truth, (r, len(truth)))
     for _ in range(n_generations):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from . import checks
+from . import _checks
 
 MIN_WORDS = 8
 MIN_PLAIN = 0.75
@@ -110,7 +110,7 @@ def held_out(
     ValueError
         If `share` lies outside (0, 1) or a part comes out empty.
     """
-    share = checks.real("share", share, 0, 1, open_low=True, open_high=True)
+    share = _checks.real("share", share, 0, 1, open_low=True, open_high=True)
     tests = [int(fingerprint([_key(p)]), 16) < share * 16**16 for p in paragraphs]
     train = tuple(p for p, test in zip(paragraphs, tests, strict=True) if not test)
     rest = tuple(p for p, test in zip(paragraphs, tests, strict=True) if test)

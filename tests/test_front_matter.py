@@ -22,7 +22,8 @@ OWNERS = re.compile(
 )
 #: Files that must spell such addresses out: the tests of this rule.
 SPELT_OUT = {
-    f"tests/test_{name}.py" for name in ("extension", "front_matter", "press_site", "press_stage")
+    "tests/test_front_matter.py",
+    *(f"tests/press/test_{name}.py" for name in ("extension", "site", "stage")),
 }
 
 

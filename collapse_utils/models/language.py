@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import checks, compat, text
+from .. import _checks, compat, text
 from .writing import Decoding, block_rows, write
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def blocks(
 
     The remainder at the end is dropped.
     """
-    length = checks.integer("length", length, 2)
+    length = _checks.integer("length", length, 2)
     lines = [paragraph + "\n" for paragraph in paragraphs]
     encoded = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
     tokens = np.array([i for line in encoded for i in line], dtype=np.int64)
@@ -165,10 +165,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "hidden", "layers", "heads", "context", "batch", "warm_up"):
-            checks.integer(name, getattr(self, name), 300 if name == "vocabulary" else 1)
+            _checks.integer(name, getattr(self, name), 300 if name == "vocabulary" else 1)
         for name in ("steps", "seed"):
-            checks.integer(name, getattr(self, name), 0)
-        checks.real("rate", self.rate, 0, open_low=True)
+            _checks.integer(name, getattr(self, name), 0)
+        _checks.real("rate", self.rate, 0, open_low=True)
         if self.hidden % self.heads:
             raise ValueError(
                 f"hidden must be a multiple of heads={self.heads}, got hidden={self.hidden}"
@@ -407,9 +407,9 @@ class LanguageModel:
         first: LanguageModel | None = None,
     ) -> None:
         self.prompts = block_rows("prompts", prompts)
-        self.epochs = checks.integer("epochs", epochs, 1)
-        self.batch = checks.integer("batch", batch, 1)
-        self.rate = checks.real("rate", rate, 0, open_low=True)
+        self.epochs = _checks.integer("epochs", epochs, 1)
+        self.batch = _checks.integer("batch", batch, 1)
+        self.rate = _checks.real("rate", rate, 0, open_low=True)
         self.decoding = Decoding() if decoding is None else decoding
         self.first = first
         length, context = self.prompts.shape[1], network.config.max_position_embeddings
@@ -454,7 +454,7 @@ class LanguageModel:
         X = block_rows("X", X, self.prompts.shape[1])
         if self.base is None:
             raise ValueError("this model was stored after its fit; make a new LanguageModel to fit")
-        seed = int(checks.generator(rng).integers(2**63))
+        seed = int(_checks.generator(rng).integers(2**63))
         key = (self._start, _hash(X), len(self.prompts), self.epochs, self.batch, self.rate, seed)
         if self.first is not None and self.first._fit_key == key:
             self.network = self.first.network
@@ -488,11 +488,11 @@ class LanguageModel:
         The model continues every prompt once, when it is first asked, and that text is its data
         set: a smaller n is a random choice from it, the same n the same text again.
         """
-        n = checks.integer("n", n, 1, len(self.prompts))
+        n = _checks.integer("n", n, 1, len(self.prompts))
         if self.network is None:
             raise ValueError("the model must be fitted before it can write")
         if self._written is None:
-            seed = int(checks.generator(rng).integers(2**63))
+            seed = int(_checks.generator(rng).integers(2**63))
             key = (self._fit_key, _hash(self.prompts), self.decoding, seed)
             if self.first is not None and self.first._text_key == key:
                 self._written = self.first._written

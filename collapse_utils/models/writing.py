@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
+from .. import _checks
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +51,10 @@ class Decoding:
     watermark: Any = None
 
     def __post_init__(self) -> None:
-        checks.integer("beams", self.beams, 1)
-        checks.real("temperature", self.temperature, 0, open_low=True)
-        checks.real("repetition_penalty", self.repetition_penalty, 0, open_low=True)
-        checks.integer("no_repeat_ngram", self.no_repeat_ngram, 0)
+        _checks.integer("beams", self.beams, 1)
+        _checks.real("temperature", self.temperature, 0, open_low=True)
+        _checks.real("repetition_penalty", self.repetition_penalty, 0, open_low=True)
+        _checks.integer("no_repeat_ngram", self.no_repeat_ngram, 0)
         if self.beams > 1 and (self.temperature, self.watermark) != (1, None):
             raise ValueError(
                 f"temperature must be 1 and watermark None with beams={self.beams}, which draws "
@@ -95,7 +95,7 @@ def write(
     import torch
 
     prompts = block_rows("prompts", prompts)
-    length = checks.integer("length", prompts.shape[1] if length is None else length, 1)
+    length = _checks.integer("length", prompts.shape[1] if length is None else length, 1)
     context = network.config.max_position_embeddings
     if prompts.shape[1] + length > context:
         raise ValueError(

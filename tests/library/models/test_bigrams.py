@@ -1,0 +1,370 @@
+"""Unigram and bigram loops against exact laws and against writing word by word.
+
+Every statistical check states how often it would raise a false alarm: ALARM per check, split over
+its points. Seeds are fixed, so a check that passes once passes always.
+"""
+
+import random
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rounding import CALL, assert_within, bound
+from scipy import stats
+
+from collapse_utils import Accumulate, Mix, Replace, recurse
+from collapse_utils.models import bigrams
+from collapse_utils.models import words as one_word
+
+ALARM = 1e-4
+TEXT = [
+    "the cat sat on the mat",
+    "the dog saw the cat",
+    "a cat saw a dog and the dog sat",
+    "the mat",
+    "dogs",
+    "on and on and on",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """Sentences of six words on average out of 300 word types with a long tail."""
+    rng = np.random.default_rng(3)
+    p = 1 / np.arange(1, 301)
+    rows = [rng.choice(300, size=rng.integers(2, 11), p=p / p.sum()) + 1 for _ in range(400)]
+    return bigrams.encode([[f"w{i}" for i in row] for row in rows])[0]
+
+
+@pytest.fixture
+def small():
+    return bigrams.Bigrams(bigrams.encode([s.split() for s in TEXT])[0])
+
+
+def assert_mean(samples, law, error=0.0):
+    """The mean over the first axis lies within the interval of its own standard error.
+
+    Means of counts are exact, so a count that does not vary has to be met.
+    """
+    samples = np.asarray(samples, dtype=float).reshape(len(samples), -1)
+    law, error = np.broadcast_to(law, samples.shape[1]), np.broadcast_to(error, samples.shape[1])
+    se = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    strain = np.abs(samples.mean(axis=0) - law) - error
+    assert (strain <= stats.norm.isf(ALARM / (2 * len(law))) * se).all(), (
+        samples.mean(axis=0), law, se,
+    )  # fmt: skip
+
+
+def word_by_word(sentences, n, rng):
+    """A reader's bigram loop: dictionaries and ``random.choices``."""
+    following = defaultdict(Counter)
+    for row in sentences:
+        for a, b in zip([0, *row], [*row, 0], strict=True):
+            following[a][b] += 1
+    pairs = Counter()
+    for _ in range(n):
+        a = 0
+        while True:
+            b = rng.choices(list(following[a]), following[a].values())[0]
+            pairs[a, b] += 1
+            a = b
+            if a == 0:
+                break
+    return pairs
+
+
+def test_encode_round_trip():
+    sentences = [s.split() for s in TEXT]
+    rows, vocabulary = bigrams.encode(sentences)
+    assert vocabulary[:2] == (".", "the")
+    assert [[vocabulary[i] for i in row] for row in rows] == sentences
+    again, same = bigrams.encode([["the", "unicorn"]], vocabulary)
+    assert same == vocabulary
+    assert again[0].tolist() == [1, len(vocabulary)]
+
+
+def test_bigrams_count_what_a_dictionary_counts(small):
+    rows, _ = bigrams.encode([s.split() for s in TEXT])
+    want = Counter()
+    for row in rows:
+        want.update(zip([0, *row], [*row, 0], strict=True))
+    got = dict(zip(zip(small.tail, small.head, strict=True), small.counts, strict=True))
+    assert got == want
+    pairs = small.index(rows)
+    assert (np.bincount(pairs) == small.counts).all()
+    assert small.index([np.array([1, 99])]).tolist()[1:] == [-1, -1]
+
+
+def test_each_word_is_left_as_often_as_entered(small):
+    counts = np.tile(small.counts, (20, 1))
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        counts = small.rewrite(counts, rng)
+        assert (small._leaving(counts) == small.word_counts(counts)).all()
+        assert (small.word_counts(counts)[:, bigrams.END] == len(TEXT)).all()
+
+
+def test_expected_pair_counts_are_the_counts(small):
+    """The martingale: 2,000 texts of one generation, every pair tested."""
+    written = small.rewrite(np.tile(small.counts, (2000, 1)), np.random.default_rng(2))
+    assert_mean(written, small.counts)
+
+
+def test_same_law_as_writing_word_by_word(small):
+    rows, _ = bigrams.encode([s.split() for s in TEXT])
+    rng = random.Random(4)
+    brute = [word_by_word(rows, len(rows), rng) for _ in range(3000)]
+    fast = small.rewrite(np.tile(small.counts, (3000, 1)), np.random.default_rng(4))
+    pairs = list(zip(small.tail.tolist(), small.head.tolist(), strict=True))
+    slow = np.array([[text[pair] for pair in pairs] for text in brute])
+    for statistic in (lambda c: c.sum(axis=1), lambda c: (c > 0).sum(axis=1)):
+        assert stats.ks_2samp(statistic(fast), statistic(slow)).pvalue > ALARM
+    difference = fast.mean(axis=0) - slow.mean(axis=0)
+    se = np.sqrt((fast.var(axis=0) + slow.var(axis=0)) / 3000)
+    z = stats.norm.isf(ALARM / (2 * len(pairs)))
+    assert (np.abs(difference) <= z * se).all()
+
+
+def test_written_sentences_follow_the_pairs(small):
+    rows = small.write(small.counts, 4000, np.random.default_rng(5))
+    assert len(rows) == 4000
+    assert min(map(len, rows)) >= 1
+    pairs = small.index(rows)
+    assert (pairs >= 0).all()
+    share = np.bincount(pairs, minlength=len(small.counts))
+    for word in range(small.n_types):
+        mine = small.tail == word
+        p = small.counts[mine] / small.counts[mine].sum()
+        if len(p) > 1:
+            level = ALARM / small.n_types
+            assert stats.chisquare(share[mine], share[mine].sum() * p).pvalue > level
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_of_the_next_word(small, temperature):
+    written = small.rewrite(
+        np.tile(small.counts, (2000, 1)), np.random.default_rng(6), temperature=temperature
+    ).sum(axis=0)
+    for word in range(small.n_types):
+        mine = small.tail == word
+        p = bigrams.temper(small.counts[mine], temperature)
+        if len(p) > 1:
+            level = ALARM / small.n_types
+            assert stats.chisquare(written[mine], written[mine].sum() * p).pvalue > level
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_extinct_pairs_never_return(small, temperature):
+    counts, rng = np.tile(small.counts, (50, 1)), np.random.default_rng(7)
+    for _ in range(30):
+        new = small.rewrite(counts, rng, temperature=temperature)
+        assert not (new[counts == 0] > 0).any()
+        counts = new
+
+
+def test_long_sentences_are_cut(small):
+    rows = small.write(small.counts, 500, np.random.default_rng(8), max_words=2)
+    lengths = np.array([len(row) for row in rows])
+    assert lengths.max() == 3
+    # A text of cut sentences still fits and still writes, though its last words lead nowhere.
+    cut = small.rewrite(
+        small.rewrite(small.counts[None], np.random.default_rng(9), max_words=2),
+        np.random.default_rng(10),
+    )
+    assert cut.sum() > 0
+
+
+def test_blocks_of_replicates_agree_in_shape(small, monkeypatch):
+    monkeypatch.setattr(bigrams, "_TOGETHER", 50)
+    new = small.rewrite(np.tile(small.counts, (7, 1)), np.random.default_rng(1))
+    assert new.shape == (7, len(small.counts))
+    assert (small.word_counts(new)[:, bigrams.END] == len(TEXT)).all()
+
+
+@pytest.mark.parametrize("generation", [1, 3, 10])
+def test_words_and_pairs_live_by_the_categorical_law(corpus, generation):
+    """Within Suresh's bounds; for pairs and for words in context this is a claim, not a theorem."""
+    pairs, rng = bigrams.Bigrams(corpus), np.random.default_rng(11)
+    words = pairs.word_counts(pairs.counts)
+    one, two = np.tile(words, (400, 1)), np.tile(pairs.counts, (400, 1))
+    for _ in range(generation):
+        one, two = bigrams.rewrite_words(one, rng), pairs.rewrite(two, rng)
+    for now, counts in ((one, words[0]), (two, pairs.counts), (pairs.word_counts(two), words[0])):
+        low, high = one_word.survival_bounds(
+            counts / counts.sum(), n_samples=int(counts.sum()), n_generations=generation
+        )
+        law = low[generation].sum()
+        assert_mean((now > 0).sum(axis=1), law, high[generation].sum() - law)
+
+
+def test_cross_entropy_is_flat_and_its_spread_known(corpus):
+    counts = np.bincount(bigrams.flatten(corpus))
+    s, rng, now = bigrams.surprisal(counts), np.random.default_rng(12), np.tile(counts, (1500, 1))
+    for generation in range(1, 21):
+        now = bigrams.rewrite_words(now, rng)
+        if generation in (1, 5, 20):
+            cost = now @ s / now.sum(axis=1)
+            assert_mean(cost, bigrams.entropy(counts))
+            spread = bigrams.cross_entropy_spread(counts, generation)
+            assert_mean((cost - bigrams.entropy(counts)) ** 2, spread**2)
+
+
+def test_tempered_words(corpus):
+    counts = np.bincount(bigrams.flatten(corpus))
+    rng = np.random.default_rng(13)
+    now = bigrams.rewrite_words(np.tile(counts, (500, 1)), rng, temperature=0.8)
+    assert_mean(now / now.sum(axis=1, keepdims=True), bigrams.temper(counts, 0.8))
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(any),
+    st.floats(0.01, 100),
+)
+def test_temper_stays_on_the_simplex(counts, temperature):
+    p = bigrams.temper(counts, temperature)
+    assert_within(p.sum(), 1, bound(2 * len(p) + 1))
+    assert (p >= 0).all()
+    assert (p[np.array(counts) == 0] == 0).all()
+
+
+def test_temper_twice_multiplies_temperatures():
+    p = np.array([0.5, 0.3, 0.2])
+    once = bigrams.temper(p, 0.72)
+    # Logarithms up to log(0.2) / 0.72 in the exponent; three calls of each.
+    error = bound(6 * CALL + 3 * len(p), np.log(5) / 0.72)
+    assert_within(bigrams.temper(bigrams.temper(p, 0.9), 0.8), once, error * once)
+    assert_within(bigrams.temper([3, 1], 1), [0.75, 0.25], bound(2 * CALL + 4))
+
+
+def test_entropies(small):
+    counts = small.counts[None]
+    assert_within(bigrams.entropy([2, 2, 0]), np.log(2), bound(2 * CALL + 4, np.log(4)))
+    by_hand = small.counts @ small.surprisal() / small.counts.sum()
+    # Logarithms of counts, weighted, less each other: at most log(all) before they cancel.
+    error = bound(2 * (len(small.counts) + CALL), 2 * np.log(small.counts.sum()))
+    assert_within(small.entropy_rate(counts), by_hand, error)
+
+
+def test_smoothed_probabilities_sum_to_one(small):
+    """Over all that may follow a word, known or unknown, for a seen word and for an unknown one."""
+    written = small.rewrite(small.counts[None], np.random.default_rng(1))
+    counts = np.concatenate([small.counts[None], written])
+    words = np.arange(1, small.n_types + 1)  # the last one is unknown
+    for word in words:
+        rows = [np.array([word])] + [np.array([word, following]) for following in words]
+        log_p = small.log_probability(counts, rows)
+        second = np.cumsum([0] + [len(row) + 1 for row in rows[:-1]]) + 1
+        p = np.exp(log_p[:, second])
+        assert_within(p.sum(axis=1), 1, bound(2 * len(words) + 2 * CALL, 1 - log_p.min()))
+
+
+def test_smoothing_by_hand():
+    # Text "a b . a ." with a = 1, b = 2: counts . 2, a 2, b 1; three known types.
+    model = bigrams.Bigrams([np.array([1, 2]), np.array([1])])
+    log_p = model.log_probability(model.counts, [np.array([1, 7])], strength=2)
+    p_a, p_unknown, p_end = 3 / 9, 1 / 9, 3 / 9
+    by_hand = np.array([(2 + 2 * p_a) / (2 + 2), (0 + 2 * p_unknown) / (2 + 2), p_end])
+    error = bound(3 * CALL, 1 - np.log(by_hand.min()))
+    assert_within(np.exp(log_p[0]), by_hand, error * by_hand)
+    perplexity = np.prod(by_hand) ** (-1 / 3)
+    found = model.perplexity(model.counts, [np.array([1, 7])], strength=2)
+    assert_within(found, perplexity, error * perplexity)
+
+
+def test_sentence_surprisal(small):
+    rows, _ = bigrams.encode([s.split() for s in TEXT])
+    lengths = np.array([len(row) + 1 for row in rows])
+    whole = bigrams.sentence_surprisal(small, rows) @ lengths
+    law = small.counts @ small.surprisal()
+    assert_within(whole, law, bound(lengths.sum() + len(small.counts) + 2 * CALL, law))
+    assert np.isinf(bigrams.sentence_surprisal(small, [np.array([5, 5, 5])]))
+
+
+def test_repeated_share():
+    rows = [np.array([1, 2, 3, 4]), np.array([1, 2, 3]), np.array([7])]
+    assert_within(bigrams.repeated_share(rows, 3), 1 / 3, bound(2))  # one less a quotient
+    assert_within(bigrams.repeated_share(rows, 1), 3 / 8, bound(2))
+    written = np.random.default_rng(1).integers(1, 4, (200, 9))
+    grams = [tuple(row[i : i + 5]) for row in written.tolist() for i in range(5)]
+    share = bigrams.repeated_share(list(written), 5)
+    assert_within(share, 1 - len(set(grams)) / 1000, bound(2))
+    assert np.isnan(bigrams.repeated_share(rows, 9))
+
+
+@pytest.mark.parametrize("workflow", [Replace(), Accumulate(), Mix(0.9, gamma=0.1)], ids=repr)
+def test_models_in_the_one_loop(corpus, workflow):
+    n_types = 302
+    common = {"workflow": workflow, "n_generations": 3, "n_replicates": 2, "n_eval": 5}
+    pairs = recurse(
+        bigrams.Bigram(n_types),
+        corpus,
+        n_samples=100,
+        metrics={"types": lambda s: len(s.model.bigrams_.counts) if s.model else np.nan},
+        rng=np.random.default_rng(1),
+        **common,
+    ).array("types")
+    singles = recurse(
+        bigrams.Unigram(),
+        bigrams.flatten(corpus),
+        n_samples=1000,
+        metrics={"types": lambda s: (s.model.counts_ > 0).sum() if s.model else np.nan},
+        rng=np.random.default_rng(1),
+        **common,
+    ).array("types")
+    for types in (pairs, singles):
+        change = np.diff(types[1:], axis=0)
+        assert (change < 0).all() if workflow == Replace() else (types[1:] > 0).all()
+        assert (change == 0).all() if workflow == Accumulate() else True
+
+
+WRONG = {
+    "no sentence": (lambda: bigrams.encode([]), "sentences must hold at least one"),
+    "empty sentence": (lambda: bigrams.encode([["a"], []]), r"sentences\[1\] must hold"),
+    "vocabulary": (lambda: bigrams.encode([["a"]], ["a"]), "vocabulary must start with"),
+    "no rows": (lambda: bigrams.Bigram().fit([]), "rows must hold at least one sentence"),
+    "end inside": (lambda: bigrams.Bigrams([np.array([1, 0])]), "0 ends a sentence"),
+    "few types": (lambda: bigrams.Bigrams([np.array([5])], 3), "n_types must be"),
+    "cold": (lambda: bigrams.Unigram(0), r"temperature must be .* got 0"),
+    "negative": (lambda: bigrams.Bigram(temperature=-0.5), r"temperature must be .* got -0.5"),
+    "nan": (lambda: bigrams.temper([1, 2], float("nan")), "temperature must be .* got nan"),
+    "cut": (lambda: bigrams.Bigram(max_words=0), "max_words must be .* got 0"),
+    "one word": (lambda: bigrams.Unigram().fit([3]), "X must be an array of two or more"),
+    "not words": (lambda: bigrams.Unigram().fit([0.5, 1.5]), "X must be .* of type float64"),
+    "M": (
+        lambda: bigrams.rewrite_words([[3, 4]], np.random.default_rng(1), n_words=1),
+        "n_words must be an integer >= 2, got 1",
+    ),
+    "M of a text": (
+        lambda: bigrams.rewrite_words([[3, 4], [0, 1]], np.random.default_rng(1)),
+        "number of words of a text in counts must be an integer >= 2, got 1",
+    ),
+    "empty text": (
+        lambda: bigrams.rewrite_words([[3, 4], [0, 0]], np.random.default_rng(1)),
+        "got an empty text",
+    ),
+    "shares": (
+        lambda: bigrams.rewrite_words([[0.5, 0.5]], np.random.default_rng(1)),
+        "counts must be a matrix of whole numbers",
+    ),
+    "seed": (lambda: bigrams.rewrite_words([[3, 4]], 1), "rng must be"),
+    "generation": (lambda: bigrams.cross_entropy_spread([1, 2], 0), "generation must be .* got 0"),
+    "length": (lambda: bigrams.repeated_share([], 0), "length must be .* got 0"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_wrong_counts_for_a_graph(small):
+    rng = np.random.default_rng(1)
+    with pytest.raises(ValueError, match="one column for each of the"):
+        small.rewrite([[1, 2]], rng)
+    with pytest.raises(ValueError, match="start of a sentence"):
+        small.rewrite(np.where(small.tail == bigrams.END, 0, small.counts)[None], rng)
+    with pytest.raises(ValueError, match="strength must be"):
+        small.perplexity(small.counts[None], [np.array([1])], strength=0)

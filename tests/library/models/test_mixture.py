@@ -1,0 +1,275 @@
+"""Batched EM against scikit-learn, the recursion against its conservation law."""
+
+import warnings
+
+import numpy as np
+import pytest
+from rounding import CALL, assert_within, bound, moved
+from scipy import integrate, stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from collapse_utils import recurse
+from collapse_utils.models.mixture import (
+    Mixture,
+    Params,
+    em,
+    l2_distance,
+    simulate,
+    start_from,
+)
+
+BLOB = Params.of([1.0], [[0.0, 0.0]], np.eye(2))
+NAMES = ("weights", "means", "covs")
+PAIR = Params.of([0.5, 0.5], [[-2.0, 0.0], [2.0, 0.0]], np.eye(2))
+
+
+def _problem(k, dim, n_replicates=3, n=120, seed=0):
+    rng = np.random.default_rng([seed, k, dim])
+    centres = rng.normal(0, 3, (k, dim))
+    X = np.stack(
+        [centres[rng.integers(0, k, n)] + rng.normal(size=(n, dim)) for _ in range(n_replicates)]
+    )
+    return X, start_from(X, k, rng, init="kmeans")
+
+
+def _sklearn(X, start, n_steps, tol=0.0, covariance="full", reg_covar=1e-6):
+    precisions = np.linalg.inv(start.covs[0])
+    model = GaussianMixture(
+        len(start.weights[0]),
+        covariance_type=covariance,
+        tol=tol,
+        max_iter=n_steps,
+        reg_covar=reg_covar,
+        weights_init=start.weights[0],
+        means_init=start.means[0],
+        precisions_init=(
+            precisions if covariance == "full" else np.diagonal(precisions, axis1=1, axis2=2)
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X)
+
+
+def _allowed(X, start, fit, oracle, **settings):
+    """What rounding may put between em and an oracle: weights, means, covariances, likelihood.
+
+    Both sum over n rows, and err relative to the size of the terms; what one step errs, the later
+    ones treat as they treat a change of the data. A log-likelihood cancels exponents, each the sum
+    of a quadratic form's products: with narrow components far apart these are large.
+    """
+
+    def route(X, *start):
+        fit, likelihood, _ = em(X, Params(*start), **settings)
+        return fit.weights, fit.means, fit.covs, likelihood
+
+    moves = moved(route, X, start.weights, start.means, start.covs)
+    n, dim = X.shape[1:]
+    spread = np.abs(X - X.mean(axis=1, keepdims=True))
+    sizes = np.array([1, np.abs(X).max(), 2 * spread.max() ** 2, 0])
+    reach = spread[0, :, None] + np.abs(fit.means[0] - X[0].mean(axis=0))
+    products = np.einsum("nki,kij,nkj->nk", reach, np.abs(np.linalg.inv(fit.covs[0])), reach) / 2
+    exponent = (oracle.predict_proba(X[0]) * products).sum(axis=1).mean()
+    features = 1 + dim + dim * (dim + 1) // 2
+    allowed = bound(2 * (n + CALL)) * (sizes + moves)
+    allowed[3] += bound(2 * (features + CALL)) * exponent
+    return allowed
+
+
+@pytest.mark.parametrize("n_steps", [1, 5, 50])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_em_equals_scikit_learn_after_the_same_steps(k, dim, n_steps):
+    X, start = _problem(k, dim)
+    fit, likelihood, _ = em(X, start, n_steps=n_steps)
+    for r in range(len(X)):
+        oracle = _sklearn(X[r], start[[r]], n_steps)
+        allowed = _allowed(X[[r]], start[[r]], fit[[r]], oracle, n_steps=n_steps)
+        assert_within(fit.weights[r], oracle.weights_, allowed[0])
+        assert_within(fit.means[r], oracle.means_, allowed[1])
+        assert_within(fit.covs[r], oracle.covariances_, allowed[2])
+        assert_within(likelihood[r], oracle.lower_bound_, allowed[3])
+
+
+def test_diagonal_covariances_and_tolerance_equal_scikit_learn():
+    X, _ = _problem(3, 2)
+    start = start_from(X, 3, np.random.default_rng(5), covariance="diag")
+    settings = {"n_steps": 200, "tol": 1e-4, "covariance": "diag"}
+    fit, likelihood, steps = em(X, start, **settings)
+    for r in range(len(X)):
+        oracle = _sklearn(X[r], start[[r]], 200, tol=1e-4, covariance="diag")
+        assert steps[r] == oracle.n_iter_
+        allowed = _allowed(X[[r]], start[[r]], fit[[r]], oracle, **settings)
+        diagonal = np.diagonal(fit.covs[r], axis1=1, axis2=2)
+        assert_within(diagonal, oracle.covariances_, allowed[2])
+        assert_within(likelihood[r], oracle.lower_bound_, allowed[3])
+    assert len(set(steps)) > 1  # replicates stop at their own time
+
+
+def test_log_likelihood_of_narrow_components_far_apart_equals_scikit_learn():
+    """Log-odds beyond what an exponential can hold."""
+    X = np.random.default_rng(3).normal(size=(1, 200, 2)) * 0.01
+    X[:, 100:] += 5
+    start = Params.of([0.5, 0.5], [[0.0, 0.0], [5.0, 5.0]], 1e-4 * np.eye(2))
+    fit, likelihood, _ = em(X, start, n_steps=2)
+    oracle = _sklearn(X[0], start, 2)
+    allowed = _allowed(X, start, fit, oracle, n_steps=2)
+    assert_within(fit.covs[0], oracle.covariances_, allowed[2])
+    assert_within(likelihood[0], oracle.lower_bound_, allowed[3])
+
+
+def _sample_moments(X):
+    """Means and covariances, and what a sum over n rows may round off, twice."""
+    limit = bound(2 * (X.shape[1] + CALL))
+    spread = np.abs(X - X.mean(axis=1, keepdims=True)).max()
+    covs = [np.cov(x.T, bias=True) for x in X]
+    return X.mean(axis=1), covs, limit * np.abs(X).max(), limit * 2 * spread**2
+
+
+def test_one_component_is_the_maximum_likelihood_gaussian():
+    X, start = _problem(1, 3)
+    fit, _, _ = em(X, start, n_steps=1, reg_covar=0.0)
+    mean, cov, off_mean, off_cov = _sample_moments(X)
+    assert_within(fit.means[:, 0], mean, off_mean)
+    assert_within(fit.covs[:, 0], cov, off_cov)
+
+
+def test_em_keeps_the_sample_moments():
+    """Every M-step with reg_covar = 0 reproduces mean and covariance of the data."""
+    X, start = _problem(3, 2)
+    mean, cov, off_mean, off_cov = _sample_moments(X)
+    for n_steps in (1, 4):
+        fit, _, _ = em(X, start, n_steps=n_steps, reg_covar=0.0)
+        of_mixture = fit.moments()
+        assert_within(of_mixture[0], mean, off_mean)
+        assert_within(of_mixture[1], cov, off_cov)
+
+
+def test_recursion_conserves_total_variance():
+    """E[within] = V0 (1 - 1/N)^n and E[drift^2] = V0 (1 - (1 - 1/N)^n) for any K and EM steps."""
+    n, generations, replicates = 100, 40, 600
+    paths = simulate(
+        PAIR,
+        n_samples=n,
+        n_generations=generations,
+        n_replicates=replicates,
+        n_steps=5,
+        reg_covar=1e-9,
+        rng=np.random.default_rng(1),
+    )
+    mean, cov = paths.moments()
+    truth_mean, truth_cov = (a[0] for a in PAIR.moments())
+    within = np.trace(cov[-1], axis1=1, axis2=2)
+    drift = ((mean[-1] - truth_mean) ** 2).sum(axis=1)
+    v0, keep = np.trace(truth_cov), (1 - 1 / n) ** generations
+    for values, law in ((within, v0 * keep), (drift, v0 * (1 - keep))):
+        se = values.std(ddof=1) / np.sqrt(replicates)
+        assert abs(values.mean() - law) < stats.norm.isf(5e-6) * se  # false alarm 1e-5 each
+
+
+def test_model_in_the_loop_has_the_law_of_simulate():
+    settings = {"n_samples": 60, "n_generations": 12, "n_replicates": 300}
+
+    def trace(snapshot):
+        if snapshot.model is None:
+            return 2.0
+        return np.trace(snapshot.model.params_.moments()[1][0])
+
+    chains = recurse(
+        Mixture(1, init="random_from_data", n_steps=1, tol=0.0),
+        lambda n, rng: rng.standard_normal((n, 2)),
+        metrics={"v": trace},
+        rng=np.random.default_rng(2), **settings,
+    ).array("v")[-1]  # fmt: skip
+    paths = simulate(BLOB, n_steps=1, rng=np.random.default_rng(3), **settings)
+    direct = np.trace(paths.covs[-1, :, 0], axis1=1, axis2=2)
+    assert stats.ks_2samp(chains, direct).pvalue > 1e-5
+
+
+def test_fit_many_takes_sets_of_different_length():
+    rng = np.random.default_rng(4)
+    sets = [rng.normal(size=(n, 2)) for n in (50, 80, 50)]
+    fitted = Mixture(2, n_steps=3, tol=0.0).fit_many(sets, np.random.default_rng(0))
+    alone = Mixture(2, n_steps=3, tol=0.0).fit(sets[1], np.random.default_rng(7))
+    assert [m.n_steps_ for m in fitted] == [3, 3, 3]
+    assert alone.sample(5, rng).shape == (5, 2)
+    assert abs(fitted[1].log_likelihood_ - alone.log_likelihood_) < 1  # same data, other start
+
+
+def test_l2_distance_against_quadrature():
+    p = Params.of([0.3, 0.7], [[-1.0], [1.5]], [[[0.4]], [[1.2]]])
+    q = Params.of([1.0], [[0.2]], [[[0.8]]])
+
+    def gap(x):
+        return (np.exp(p.log_density([[x]])) - np.exp(q.log_density([[x]])))[0, 0] ** 2
+
+    value, error = integrate.quad(gap, -12, 12, epsabs=0, epsrel=1e-12)
+    # Three overlaps, each a density of at most 1 / sqrt(4 pi v) with v >= 0.4: a call and a sum.
+    rounded = bound(4 * CALL) * 4 / np.sqrt(4 * np.pi * 0.4)
+    assert_within(l2_distance(p, q)[0], value, error + rounded)
+    assert_within(l2_distance(p, p)[0], 0, rounded)
+
+
+def test_sample_has_the_mixture_moments():
+    """Correlated components of unequal weight, a different mixture in each half."""
+    root = np.random.default_rng(0).normal(size=(2, 3, 3))
+    one = Params.of([0.3, 0.7], [[0, 0, 9], [1, 2, 3]], root @ root.swapaxes(1, 2))
+    other = Params.of([1.0, 0.0], [[5, 0, 0], [0, 0, 0]], np.eye(3))
+    half = 300
+    parts = one.repeat(half), other.repeat(half)
+    both = Params(*(np.concatenate([getattr(p, name) for p in parts]) for name in NAMES))
+    rows = both.sample(50, np.random.default_rng(6))
+    assert rows.shape == (2 * half, 50, 3)
+    for truth, part in ((one, rows[:half]), (other, rows[half:])):
+        mean, cov = (a[0] for a in truth.moments())
+        second = np.einsum("rni,rnj->rij", part, part) / 50
+        for values, law in ((part.mean(axis=1), mean), (second, cov + np.outer(mean, mean))):
+            t = stats.ttest_1samp(values.reshape(half, -1), law.ravel())
+            assert t.pvalue.min() > 1e-5 / t.pvalue.size  # false alarm 1e-5 each
+
+
+def test_rows_of_a_sample_are_independent():
+    """The mean of n rows has a variance of 1/n of a row's."""
+    means = BLOB.repeat(2000).sample(25, np.random.default_rng(7)).mean(axis=1).ravel()
+    assert stats.kstest(5 * means, "norm").pvalue > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: em(np.zeros((1, 1, 2)), PAIR), "n_components must be at most the 1 rows"),
+        (lambda: em(np.zeros((1, 9, 3)), PAIR), r"X must have shape \(1, n, 2\)"),
+        (lambda: em(np.full((1, 9, 2), np.nan), PAIR), "X must be finite"),
+        (lambda: em(np.zeros((1, 9, 2)), PAIR, reg_covar=0.0, n_steps=2), "raise reg_covar"),
+        (lambda: em(np.zeros((1, 9, 2)), PAIR, tol=-1), "tol must be"),
+        (lambda: Params.of([0.5, 0.6], [[0.0], [1.0]], [[1.0]]), "weights must be"),
+        (lambda: Params.of([1.0], [[0.0]], [[-1.0]]), "positive definite"),
+        (lambda: Mixture(0), "n_components must be an integer >= 1, got 0"),
+        (lambda: Mixture(2, init="guess"), "init must be one of kmeans"),
+        (lambda: start_from(np.zeros((1, 3, 2)), 4, np.random.default_rng(0)), "n_components"),
+        (
+            lambda: simulate(
+                PAIR, n_samples=1, n_generations=2, n_replicates=1, rng=np.random.default_rng(0)
+            ),
+            "n_samples must be an integer >= 2, got 1",
+        ),
+    ],
+)
+def test_bad_input_says_what_is_allowed(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_floor_of_the_variances_is_the_regulariser():
+    """EM with a floor is the recursion v' = v chi2(n - 1)/n + reg, and it stops falling."""
+    n, reg, generations, replicates = 50, 1e-4, 900, 400
+    paths = simulate(
+        Params.of([1.0], [[0.0]], [[1.0]]), n_samples=n, n_generations=generations,
+        n_replicates=replicates, n_steps=1, reg_covar=reg, rng=np.random.default_rng(8),
+    )  # fmt: skip
+    rng, v = np.random.default_rng(9), np.ones(20 * replicates)
+    for _ in range(generations):
+        v = v * rng.chisquare(n - 1, len(v)) / n + reg
+    assert stats.ks_2samp(paths.covs[-1, :, 0, 0, 0], v).pvalue > 1e-5
+    assert np.median(v) > reg  # the floor, not a slow decay: without reg it would be e^-18

@@ -1,0 +1,302 @@
+"""The VAE against automatic differentiation and itself; the linear VAE against PCA and its law."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from rounding import CALL, assert_within, bound, moved
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+
+from collapse_utils import Accumulate, Replace, data, recurse
+from collapse_utils.models.vae import (
+    LIKELIHOODS,
+    PPCA,
+    VAE,
+    _Stack,
+    _start,
+    faded,
+)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.digits()[0]
+
+
+#: Roundings in a row when `small` turns images into a gradient, in single precision: the products
+#: of its layers, forward and back, the sum over a batch, and its functions.
+STEP = 2 * (64 + 12 + 3 + 12) + 16 + 6 * CALL
+
+
+def small(**kw):
+    return VAE(**{"hidden": 12, "latent": 3, "n_steps": 40, "batch_size": 16} | kw)
+
+
+def by_autograd(config, w, x, noise):
+    """The negative evidence lower bound written the plain way, per model."""
+    normal, bernoulli = torch.distributions.Normal, torch.distributions.Bernoulli
+    h = torch.relu(x @ w["W1"] + w["b1"])
+    mean, log_variance = (h @ w["W2"] + w["b2"]).chunk(2, -1)
+    posterior = normal(mean, torch.exp(log_variance / 2))
+    z = mean + noise * posterior.stddev
+    y = torch.sigmoid(torch.relu(z @ w["W3"] + w["b3"]) @ w["W4"] + w["b4"])
+    residual = (x - y).square().mean((1, 2), keepdim=True)
+    if config.likelihood == "bernoulli":
+        fit = bernoulli(y, validate_args=False).log_prob(x)
+    else:
+        sigma2 = residual if config.likelihood == "learned" else torch.tensor(config.sigma2)
+        fit = normal(y, sigma2.sqrt()).log_prob(x)
+    divergence = torch.distributions.kl_divergence(posterior, normal(0.0, 1.0))
+    return (divergence.sum(-1) - fit.sum(-1)).mean(-1), residual.flatten()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_hand_written_gradient_is_that_of_the_bound(images, likelihood):
+    config = small(likelihood=likelihood)
+    generators = [torch.Generator().manual_seed(s) for s in (0, 1)]
+    weights = _start(config, [images, images[:50]], generators)
+    stack = _Stack(config, {name: w.clone() for name, w in weights.items()})
+    stack.x[:] = torch.from_numpy(images[:32]).reshape(2, 16, -1)
+    noise = torch.randn(2, 16, 3, generator=generators[0])
+    loss, residual = stack.gradients(noise)
+
+    def route(x, noise, *values):
+        "In double precision: loss, residual, and the gradient by each of the weights."
+        x, noise, *values = map(torch.from_numpy, (x, noise, *values))
+        w = dict(zip(weights, (v.requires_grad_() for v in values), strict=True))
+        expected, expected_residual = by_autograd(config, w, x, noise)
+        expected.sum().backward()
+        return [part.detach().numpy() for part in (expected, expected_residual)] + [
+            v.grad.numpy() for v in w.values()
+        ]
+
+    inputs = [part.double().numpy() for part in (stack.x, noise, *weights.values())]
+    found = [loss, residual, *(stack.weights[name].grad for name in weights)]
+    for mine, exact, moves in zip(found, route(*inputs), moved(route, *inputs), strict=True):
+        assert_within(mine.double(), exact, bound(STEP, moves, np.float32))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_stacked_fits_are_the_single_fits(images, likelihood):
+    sets = [images, images[:300], images[500:900]]
+    config = small(likelihood=likelihood)
+    stacked = config.fit_many(sets, rng=np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    for together, X in zip(stacked, sets, strict=True):
+        same = copy.deepcopy(rng)
+        alone = clone(config).fit(X, rng=rng)
+        # What rounding adds to every step, a small change of the pixels in every step measures.
+        small_change, dimmed = 2.0**-12, np.random.default_rng(0).random(X.shape) < 0.5
+        other = clone(config).fit(X - small_change * np.where(dimmed, X, 0), rng=same)
+        for mine, single, moves in (
+            (together.loss_, alone.loss_, other.loss_),
+            *[(together.sigma2_, alone.sigma2_, other.sigma2_)] * (likelihood != "bernoulli"),
+            *((together.weights_[k], w, other.weights_[k]) for k, w in alone.weights_.items()),
+        ):
+            moves = np.abs(moves - single).max() / small_change
+            assert_within(mine, single, bound(STEP, moves, np.float32))
+
+
+def test_fit_and_sample_are_settled_by_the_rng(images):
+    one, two = (small().fit(images, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(one.weights_["W4"], two.weights_["W4"])
+    draws = [m.sample(5, np.random.default_rng(0)) for m in (one, two)]
+    assert np.array_equal(*draws)
+    assert not np.array_equal(one.sample(5, np.random.default_rng(1)), draws[0])
+
+
+def test_bound_improves_and_the_output_bias_is_the_mean_image(images):
+    model = VAE(n_steps=200).fit(images, np.random.default_rng(0))
+    early, late = model.loss_[:20], model.loss_[-20:]
+    se = math.sqrt(early.var() / 20 + late.var() / 20)
+    assert early.mean() - late.mean() > 10 * se
+    bias = _start(model, [images], [torch.Generator()])["b4"].sigmoid().numpy().ravel()
+    law = images.mean(0).clip(0.01, 0.99)
+    assert_within(bias, law, bound(2 * CALL, 1 + math.log(99), np.float32) * law)
+
+
+def test_sampling_modes_differ_by_the_decoder_noise(images):
+    mean = small(n_steps=100).fit(images, np.random.default_rng(0))
+    noisy = copy.deepcopy(mean)
+    noisy.sampling = "noisy"
+    n = 20_000
+    a, b = (m.sample(n, np.random.default_rng(1)).var(0).mean() for m in (mean, noisy))
+    # The mean of 64 variances of n Gaussians has relative error below sqrt(2 / n) each; 5 of them.
+    assert abs(b - a - mean.sigma2) < 5 * b * math.sqrt(2 / n)
+    binary = small(likelihood="bernoulli", sampling="noisy").fit(images, np.random.default_rng(0))
+    assert set(np.unique(binary.sample(50))) == {0.0, 1.0}
+
+
+def test_learned_variance_is_the_mean_squared_residual(images):
+    model = VAE(likelihood="learned", n_steps=200).fit(images, np.random.default_rng(0))
+    reconstructed = model.decode(model.encode(images))
+    assert 0 < ((reconstructed - images) ** 2).mean() < model.sigma2_ < images.var(0).mean()
+
+
+def test_shapes_and_widths_of_one(images):
+    model = VAE(hidden=1, latent=1, n_steps=2, batch_size=3).fit(images[:4, :1])
+    assert model.sample(5).shape == (5, 1) and model.encode(images[:3, :1]).shape == (3, 1)
+    model = pickle.loads(pickle.dumps(small(n_steps=2).fit(images)))
+    assert model.sample(2).shape == (2, 64) and model.encode(images).shape == (1797, 3)
+
+
+def test_plugs_into_the_loop_with_all_lineages_at_once(images):
+    history = recurse(
+        small(n_steps=5),
+        images[:200],
+        workflow={"replace": Replace(), "accumulate": Accumulate()},
+        n_generations=2,
+        n_replicates=2,
+        metrics={"variance": lambda s: s.sample.var(0).sum()},
+        rng=np.random.default_rng(0),
+    )
+    assert history.array("variance", "accumulate").shape == (3, 2)
+    assert np.isfinite(history.frame["value"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"hidden": 0}, "hidden must be an integer >= 1, got 0"),
+        ({"latent": 2.5}, "latent must be an integer >= 1, got 2.5"),
+        ({"likelihood": "normal"}, "likelihood must be one of gaussian, learned, bernoulli"),
+        ({"sampling": "max"}, "sampling must be one of mean, noisy, got 'max'"),
+        ({"sigma2": 0.0}, "sigma2 must be a finite number"),
+        ({"sigma2": math.nan}, "sigma2 must be a finite number"),
+        ({"n_steps": True}, "n_steps must be an integer >= 1, got True"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number"),
+    ],
+)
+def test_bad_settings_are_refused(kw, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(**kw)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda X: X.reshape(-1, 8, 8), r"shape \(n, pixels\), got shape \(1797, 8, 8\)"),
+        (lambda X: X[:0], r"got shape \(0, 64\)"),
+        (lambda X: X * 255, r"pixels in \[0, 1\] give or take noise of 1.7, got \[0, 255\]"),
+        (lambda X: np.where(X > 0.9, np.nan, X), "X must be finite"),
+    ],
+)
+def test_bad_images_are_refused(images, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        VAE().fit(spoil(images))
+
+
+def test_a_fitted_model_refuses_other_images_and_codes(images):
+    model = small(n_steps=1).fit(images)
+    with pytest.raises(ValueError, match="images of 64 pixels, got 63"):
+        model.encode(images[:, 1:])
+    with pytest.raises(ValueError, match=r"z must have shape \(n, 3\), got \(5, 4\)"):
+        model.decode(np.zeros((5, 4)))
+
+
+def test_bernoulli_takes_no_noise_and_sizes_must_agree(images):
+    with pytest.raises(ValueError, match=r"pixels in \[0, 1\], got"):
+        VAE(likelihood="bernoulli").fit(images + 0.1)
+    with pytest.raises(ValueError, match=r"one size, got \[63, 64\] pixels"):
+        VAE().fit_many([images, images[:, 1:]])
+
+
+def test_ppca_holds_the_eigenvalues_of_pca_less_the_noise(images):
+    sigma2 = 0.05
+    pca = PCA().fit(images.astype(float))
+    variances = pca.explained_variance_ * (len(images) - 1) / len(images)
+    model = PPCA(sigma2=sigma2).fit(images)
+    expected = np.maximum(variances - sigma2, 0)
+    got = np.linalg.eigvalsh(model.weights_ @ model.weights_.T)[::-1]
+    # Both routes: sums over the rows, and a decomposition that is exact for a matrix some d
+    # roundings away.
+    error = bound(2 * (len(images) + 10 * 64), variances.max())
+    assert_within(got, expected, error)
+    assert_within(model.mean_, pca.mean_, bound(2 * len(images)) * pca.mean_)
+    two = PPCA(sigma2=sigma2, n_components=2).fit(images)
+    got = np.linalg.eigvalsh(two.weights_ @ two.weights_.T)[::-1]
+    assert_within(got[:3], [*expected[:2], 0], error)
+
+
+def test_ppca_is_the_best_linear_gaussian_model_with_its_noise():
+    """No nearby weights have a higher likelihood: the closed form is a maximum."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 4)) * np.sqrt([3, 1, 0.5, 0.1])
+    sigma2 = 0.3
+    model = PPCA(sigma2=sigma2).fit(X)
+    centred = X - model.mean_
+
+    def log_likelihood(weights):
+        covariance = weights @ weights.T + sigma2 * np.eye(4)
+        _, log_determinant = np.linalg.slogdet(covariance)
+        return -0.5 * (
+            log_determinant + np.sum(centred @ np.linalg.inv(covariance) * centred) / len(X)
+        )
+
+    best = log_likelihood(model.weights_)
+    for size in (1e-3, 1e-2, 1e-1, 1):
+        for _ in range(50):
+            step = size * rng.normal(size=model.weights_.shape)
+            assert log_likelihood(model.weights_ + step) <= best
+
+
+@pytest.mark.parametrize("sampling", ["mean", "noisy"])
+def test_recursion_follows_the_law(sampling):
+    """Variances v, 20,000 rows: mean decoding fades linearly, noisy sampling keeps them."""
+    rng = np.random.default_rng(5)
+    variances, sigma2, n, n_generations = np.array([5.0, 3, 2, 1]), 0.25, 20_000, 5
+    X = rng.normal(size=(n, 4)) * np.sqrt(variances)
+    history = recurse(
+        PPCA(sigma2=sigma2, sampling=sampling),
+        X,
+        n_generations=n_generations,
+        n_replicates=8,
+        metrics={"trace": lambda s: s.sample.var(0).sum()},
+        rng=rng,
+    )
+    measured = history.array("trace")[-1]
+    expected = (
+        faded(X.var(0), sigma2, n_generations)[-1].sum() if sampling == "mean" else X.var(0).sum()
+    )
+    # Student's t with 7 degrees of freedom: 6.1 standard errors is a false alarm in 2,000 seeds.
+    assert abs(measured.mean() - expected) < 6.1 * measured.std(ddof=1) / math.sqrt(8)
+
+
+def test_faded_law_has_its_closed_forms():
+    variances, sigma2, n = np.array([5, 0.4]), 0.05, np.arange(61)[:, None]
+    replace = faded(variances, sigma2, 60)
+    error = bound(4 * n + 2, 5)  # a few roundings a generation, of variances up to five
+    assert_within(replace, np.maximum(variances - n * sigma2, 0), error)
+    harmonic = np.cumsum(np.r_[0, 1 / np.arange(1, 61)])
+    accumulate = faded(variances, sigma2, 60, accumulate=True)
+    assert_within(accumulate, variances - sigma2 * harmonic[:, None], error)
+    mixed = faded(variances, sigma2, 500, gamma=0.25)
+    # A generation hands on three quarters of its error.
+    assert_within(mixed[-1], variances - sigma2 / 0.25, bound(4 / 0.25, 5))
+    assert_within(faded(variances, sigma2, 3, gamma=1.0)[1:], variances - sigma2, bound(4, 5))
+    with pytest.raises(ValueError, match="gamma must be a finite number"):
+        faded(variances, sigma2, 3, gamma=2.0)
+
+
+def test_accumulating_linear_vaes_fade_with_the_harmonic_numbers():
+    """Through `recurse`, with 4,000 new rows per generation."""
+    variances, sigma2 = np.array([2.0, 1, 0.5]), 0.05
+    history = recurse(
+        PPCA(sigma2=sigma2),
+        lambda n, rng: rng.normal(size=(n, 3)) * np.sqrt(variances),
+        workflow=Accumulate(),
+        n_generations=6,
+        n_samples=4000,
+        n_replicates=12,
+        n_eval=2,
+        metrics={"kept": lambda s: (s.model.weights_**2).sum() if s.model else variances.sum()},
+        rng=np.random.default_rng(1),
+    )
+    kept = history.array("kept")[-1]
+    expected = faded(variances, sigma2, 6, accumulate=True)[-1].sum()
+    # Student's t with 11 degrees of freedom: 5.5 standard errors is a false alarm in 5,000 seeds.
+    assert abs(kept.mean() - expected) < 5.5 * kept.std(ddof=1) / math.sqrt(12)

@@ -1,0 +1,589 @@
+"""The loop: models that plug in, reproducible and resumable runs, and errors before work."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from rounding import assert_within, bound
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KernelDensity
+
+from collapse_utils import (
+    Accumulate,
+    AccumulateSubsample,
+    FreshData,
+    Mix,
+    Replace,
+    recurse,
+)
+from collapse_utils.models.gaussian import Gaussian
+
+
+class Readers:
+    def fit(self, X):
+        self.low, self.high = X.min(axis=0), X.max(axis=0)
+
+    def sample(self, n, rng):
+        return rng.uniform(self.low, self.high, (n, *self.low.shape))
+
+
+def rows_2d(n=60, seed=5):
+    return np.random.default_rng(seed).standard_normal((n, 2))
+
+
+def normal(n, rng):
+    return rng.standard_normal(n)
+
+
+METRICS = {
+    "spread": lambda s: s.training.std(),
+    "sampled": lambda s: {"mean": s.sample.mean(), "real": (s.origin == 0).mean()},
+}
+
+
+def run(model=None, data=None, **change):
+    arguments = {
+        "n_samples": 20,
+        "n_generations": 3,
+        "n_replicates": 2,
+        "metrics": METRICS,
+        "rng": np.random.default_rng(0),
+        **change,
+    }
+    return recurse(
+        Gaussian() if model is None else model, normal if data is None else data, **arguments
+    )
+
+
+def assert_same(a, b):
+    """Bit for bit the same history."""
+    pd.testing.assert_frame_equal(a.frame, b.frame, check_exact=True)
+    assert a.samples.keys() == b.samples.keys()
+    for key, kept in a.samples.items():
+        assert len(kept) == len(b.samples[key])
+        for x, y in zip(kept, b.samples[key], strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert a.models.keys() == b.models.keys()
+
+
+# ------------------------------------------------------------------ models plug in unchanged
+
+
+QUICK = {"init_params": "random_from_data", "max_iter": 500}  # k-means is slow on small data
+
+
+@pytest.mark.parametrize(
+    ("model", "workflow"),
+    [
+        (KernelDensity(bandwidth=0.3), Replace()),
+        (KernelDensity(bandwidth=0.3), AccumulateSubsample()),
+        (KernelDensity, Mix(0.5, 0.25, 0.25)),
+        (GaussianMixture(n_components=2), Replace()),
+        (GaussianMixture(n_components=2, random_state=3, **QUICK), Accumulate()),
+        (lambda: GaussianMixture(2, **QUICK), Replace()),
+        (Readers(), Replace()),
+        (Readers, Accumulate()),
+        (Gaussian(), Mix(0.5, 0.25, 0.25)),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", type(value).__name__),
+)
+def test_models_run_unchanged_and_reproducibly(model, workflow):
+    first, again, other = (
+        run(
+            model,
+            rows_2d(),
+            workflow=workflow,
+            n_samples=40,
+            keep_samples=5,
+            rng=np.random.default_rng(seed),
+        )
+        for seed in (1, 1, 2)
+    )
+    assert_same(first, again)
+    assert first.array("mean").shape == (4, 2)
+    assert np.isfinite(first.array("mean")).all()
+    assert len(np.unique(first.array("mean")[1:])) == 6  # no two draws share a seed
+    assert (first.array("mean")[1:] != other.array("mean")[1:]).all()
+    assert [x.shape for x in first.samples[type(workflow).__name__, 1]] == [(5, 2)] * 4
+
+
+def test_the_prototype_is_never_fitted():
+    mixture, reader = GaussianMixture(2, random_state=0), Readers()
+    for model in (mixture, reader):
+        before = repr(vars(model))
+        run(model, rows_2d(), n_samples=30)
+        assert repr(vars(model)) == before
+
+
+def test_a_mixture_trains_on_other_rows_than_it_is_measured_on():
+    """GaussianMixture.sample with an integer seed would write the same rows at every call."""
+    shown, trained = {}, {}
+
+    def look(s):
+        shown[s.generation], trained[s.generation] = s.sample, s.training
+        return 0.0
+
+    run(GaussianMixture(2, random_state=0), rows_2d(), n_replicates=1, metrics={"look": look})
+    for g in (1, 2):
+        assert not (np.isin(trained[g + 1], shown[g])).any()
+
+
+def test_fit_many_sees_all_lineages_at_once():
+    calls = []
+
+    class Stack(Gaussian):
+        def fit_many(self, Xs, rng):
+            calls.append([X.copy() for X in Xs])
+            assert isinstance(rng, np.random.Generator)
+            return [Gaussian().fit(X) for X in Xs]
+
+    workflows = {"r": Replace(), "a": Accumulate()}
+    stacked = run(Stack(), workflow=workflows, n_replicates=3)
+    assert [len(Xs) for Xs in calls] == [6] * 3
+    assert sorted({len(X) for X in calls[2]}) == [20, 60]
+    # Gaussian draws nothing in fit, so one model at a time gives the same history.
+    assert_same(stacked, run(Gaussian(), workflow=workflows, n_replicates=3))
+
+
+def test_fit_many_must_return_one_model_per_lineage():
+    class Short(Gaussian):
+        def fit_many(self, Xs, rng):
+            return [Gaussian().fit(Xs[0])]
+
+    with pytest.raises(ValueError, match="zip"):
+        run(Short())
+
+
+def test_fit_and_sample_get_the_seed_they_ask_for():
+    seen = []
+
+    class Seeded:
+        def fit(self, X, random_state):
+            seen.append(random_state)
+
+        def sample(self, n, random_state):
+            seen.append(random_state)
+            return np.random.default_rng(random_state).standard_normal(n)
+
+    run(Seeded(), n_replicates=1)
+    assert len(seen) == 3 + 3 + 2  # fits, evaluation samples, training samples
+    assert len(set(seen)) == len(seen)
+    assert all(type(s) is int for s in seen)
+
+
+# ------------------------------------------------------------------ what is recorded
+
+
+def test_history_is_tidy():
+    workflows = {"r": Replace(), "f": FreshData(0.5)}
+    history = run(workflow=workflows, n_generations=4, n_replicates=3)
+    frame = history.frame
+    assert list(frame.columns) == ["workflow", "generation", "replicate", "metric", "value"]
+    assert len(frame) == 2 * 5 * 3 * 3
+    assert not frame.duplicated(["workflow", "generation", "replicate", "metric"]).any()
+    real = history.array("real", workflow="f")
+    np.testing.assert_array_equal(real, np.repeat([[1], [1], [0.5], [0.5], [0.5]], 3, axis=1))
+    one = frame[(frame.workflow == "r") & (frame.metric == "mean") & (frame.generation == 2)]
+    np.testing.assert_array_equal(history.array("mean", "r")[2], one.sort_values("replicate").value)
+
+
+def test_missing_values_keep_their_place():
+    """A metric that is undefined at generation 0, or reported only now and then, is NaN there."""
+    history = run(
+        metrics={
+            "undefined": lambda s: np.nan if s.model is None else s.generation,
+            "rare": lambda s: {"seldom": 1.0} if s.generation == 2 and s.replicate == 1 else {},
+        }
+    )
+    nan = np.nan
+    np.testing.assert_array_equal(history.array("undefined"), [[nan, nan], [1, 1], [2, 2], [3, 3]])
+    np.testing.assert_array_equal(
+        history.array("seldom"), [[nan, nan], [nan, nan], [nan, 1], [nan, nan]]
+    )
+
+
+def test_history_names_what_it_holds():
+    history = run(workflow={"r": Replace(), "a": Accumulate()})
+    with pytest.raises(ValueError, match="workflow must be one of r, a, got None"):
+        history.array("mean")
+    with pytest.raises(ValueError, match="workflow must be one of r, a, got 'x'"):
+        history.array("mean", "x")
+    with pytest.raises(ValueError, match="metric must be one of spread, mean, real, got 'max'"):
+        history.array("max", "r")
+    with pytest.raises(ValueError, match="'mean' was not recorded: pass metrics to recurse"):
+        run(metrics=None).array("mean")
+
+
+def test_snapshots_hold_the_generations():
+    seen = []
+    history = run(metrics={"look": lambda s: seen.append(s) or 0.0}, n_replicates=1, n_eval=7)
+    assert [s.generation for s in seen] == [0, 1, 2, 3]
+    assert seen[0].model is None and seen[0].first_model is None
+    assert all(s.first_model is seen[1].model for s in seen[1:])
+    assert seen[3].model is history.models["Replace", 0]
+    np.testing.assert_array_equal(seen[0].training, seen[1].training)
+    assert all(len(s.sample) == 7 for s in seen)
+    for s in seen[1:]:
+        # Two means of the same rows, in any order of summation.
+        error = bound(2 * len(s.training), np.abs(s.training).mean())
+        assert_within(s.model.mean_, s.training.mean(), error)
+
+
+def test_workflows_of_a_dict_share_real_rows_and_nothing_else():
+    workflows = {
+        "r": Replace(),
+        "a": Accumulate(),
+        "s": AccumulateSubsample(),
+        "f": FreshData(0.5),
+        "g": FreshData(0.5),
+    }
+    for data in (normal, np.random.default_rng(1).standard_normal(500)):
+        training = {}
+
+        def keep(s, training=training):
+            training[s.workflow, s.replicate, s.generation] = s
+            return 0.0
+
+        run(data=data, workflow=workflows, metrics={"keep": keep})
+        for r in range(2):
+            for name in workflows:
+                np.testing.assert_array_equal(
+                    training[name, r, 1].training, training["r", r, 1].training
+                )
+            # Two workflows that ask for the same fresh rows get the same ones.
+            f, g = training["f", r, 2], training["g", r, 2]
+            np.testing.assert_array_equal(f.training[f.origin == 0], g.training[g.origin == 0])
+            assert not np.isin(f.training[f.origin == 1], g.training[g.origin == 1]).any()
+        assert not np.isin(training["r", 0, 1].training, training["r", 1, 1].training).all()
+
+
+def test_sizes_follow_the_schedule():
+    sizes = {}
+    for name, n_samples in {
+        "list": [5, 9, 3],
+        "array": np.array([5, 9, 3]),
+        "callable": lambda g: [5, 9, 3][g - 1],
+    }.items():
+        sizes[name] = run(
+            n_samples=n_samples, metrics={"n": lambda s: len(s.training)}, n_replicates=1
+        ).array("n")[:, 0]
+        assert sizes[name].tolist() == [5, 5, 9, 3]
+    whole = run(data=rows_2d(17), n_samples=None, metrics={"n": lambda s: len(s.training)})
+    assert (whole.array("n") == 17).all()
+
+
+def test_metrics_draw_nothing_from_the_run():
+    plain = run(metrics={"spread": METRICS["spread"]})
+    both = run(metrics={**METRICS, "noise": lambda s: np.random.default_rng().random()})
+    np.testing.assert_array_equal(plain.array("spread"), both.array("spread"))
+
+
+def test_two_runs_from_one_generator_are_different_draws():
+    rng = np.random.default_rng(0)
+    first, second = run(rng=rng), run(rng=rng)
+    assert_same(first, run(rng=np.random.default_rng(0)))
+    assert (first.array("mean") != second.array("mean")).all()
+
+
+def test_progress_is_silent_by_default(capsys):
+    run()
+    assert capsys.readouterr() == ("", "")
+    run(progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "generations" in err and "3/3" in err
+
+
+# ------------------------------------------------------------------ resuming
+
+LONG = {
+    "workflow": {
+        "r": Replace(),
+        "a": Accumulate(),
+        "s": AccumulateSubsample(),
+        "m": Mix(0.5, 0.25, 0.25),
+        "f": FreshData(0.5),
+    },
+    "n_generations": 6,
+    "keep_samples": 4,
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def failing_at(generation):
+    def fail(s):
+        if s.generation == generation and s.workflow == "m" and s.replicate == 1:
+            raise Interrupted
+        return s.training.std()
+
+    return {**METRICS, "spread": fail}
+
+
+def normal_column(n, rng):
+    return rng.standard_normal((n, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "generation"),
+    [
+        (Gaussian(), normal_column, 1),
+        (Gaussian(), rows_2d(200), 3),
+        (Gaussian(), normal_column, 6),
+        (KernelDensity(bandwidth=0.4), normal_column, 3),
+        (KernelDensity(bandwidth=0.4), rows_2d(200), 6),
+        (GaussianMixture(1, **QUICK), rows_2d(200), 3),
+    ],
+    ids=["first", "rows", "last", "kde", "kde-rows", "gmm-rows"],
+)
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, model, data, generation):
+    path = tmp_path / "deep" / "run.pickle"
+    with pytest.raises(Interrupted):
+        run(model, data, **LONG, metrics=failing_at(generation), checkpoint=path)
+    assert path.exists() == (generation > 1)
+    resumed = run(model, data, **LONG, checkpoint=path)
+    assert_same(resumed, run(model, data, **LONG))
+    assert_same(resumed, run(model, data, **LONG, checkpoint=path))  # finished: only loads
+    assert [p.name for p in path.parent.iterdir()] == ["run.pickle"]
+
+
+class Counting(Readers):
+    fits = 0
+
+    def fit(self, X):
+        Counting.fits += 1
+        super().fit(X)
+
+
+def test_only_unfinished_generations_are_fitted_again(tmp_path):
+    def fits(**change):
+        before = Counting.fits
+        run(Counting(), **{**LONG, "checkpoint": tmp_path / "c", **change})
+        return Counting.fits - before
+
+    with pytest.raises(Interrupted):
+        fits(metrics=failing_at(4))
+    assert Counting.fits == 4 * 10
+    assert fits() == 3 * 10
+    assert fits() == 0
+
+
+@pytest.mark.parametrize("n_samples", [20, [20, 15, 10, 15, 20, 25]], ids=["constant", "schedule"])
+def test_a_run_can_be_extended(tmp_path, n_samples):
+    path = tmp_path / "c"
+    whole = run(**LONG, n_samples=n_samples)
+    for n_generations in (1, 2, 5, 6):
+        sizes = n_samples if isinstance(n_samples, int) else n_samples[:n_generations]
+        part = run(**{**LONG, "n_generations": n_generations}, n_samples=sizes, checkpoint=path)
+        frame = whole.frame[whole.frame.generation <= n_generations]
+        pd.testing.assert_frame_equal(part.frame, frame.reset_index(drop=True), check_exact=True)
+    assert_same(part, whole)
+
+
+def test_what_follows_a_run_does_not_depend_on_resuming(tmp_path):
+    def two_runs(path):
+        rng = np.random.default_rng(4)
+        first = run(rng=rng, checkpoint=path)
+        return first, run(rng=rng), rng.random()
+
+    fresh, resumed = two_runs(tmp_path / "c"), two_runs(tmp_path / "c")
+    assert_same(fresh[0], resumed[0])
+    assert_same(fresh[1], resumed[1])
+    assert fresh[2] == resumed[2]
+    assert (fresh[0].array("mean") != fresh[1].array("mean")).all()
+
+
+def other_law(n, rng):
+    return rng.standard_normal(n) + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": Gaussian(ddof=0)},
+        {"model": Readers()},
+        {"data": other_law},
+        {"data": np.zeros(50)},
+        {"workflow": Accumulate()},
+        {"workflow": {"other name": Replace()}},
+        {"n_samples": 21},
+        {"n_samples": [20, 20, 21]},
+        {"n_replicates": 3},
+        {"n_generations": 2},
+        {"n_eval": 19},
+        {"keep_samples": 1},
+        {"metrics": {"spread": METRICS["spread"]}},
+        {"rng": np.random.default_rng(1)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, change):
+    path = tmp_path / "c"
+    run(checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoint .* belongs to another run"):
+        run(**change, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def test_other_rows_are_another_run_even_with_the_same_bytes(tmp_path):
+    path = tmp_path / "c"
+    rows = rows_2d(20)
+    run(data=rows, checkpoint=path)
+    for other in (rows + 1e-9, rows.reshape(-1)[:40].reshape(40, 1), rows.view(np.int64)):
+        with pytest.raises(ValueError, match="belongs to another run"):
+            run(data=other, checkpoint=path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps([1, 2]), pickle.dumps(3)])
+def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
+    path = tmp_path / "c"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        run(checkpoint=path)
+    assert path.read_bytes() == content
+
+
+SCRIPT = """
+import sys, time
+import numpy as np
+from collapse_utils import AccumulateSubsample, FreshData, Replace, recurse
+
+
+class Slow:  # no repr of its own: its address must not matter
+    def __init__(self, width=1.5):
+        self.width = width
+
+    def fit(self, X):
+        time.sleep({pause})
+        self.mean, self.sd = X.mean(), X.std()
+
+    def sample(self, n, rng):
+        return self.mean + self.width * self.sd * rng.uniform(-1, 1, n)
+
+
+def report(s):
+    print(s.generation, flush=True)
+    return s.sample.std()
+
+
+history = recurse(
+    Slow(), lambda n, rng: rng.standard_normal(n), n_samples=10, n_generations=12,
+    workflow={{"r": Replace(), "s": AccumulateSubsample(), "f": FreshData(0.3)}},
+    metrics={{"sd": report}}, keep_samples=3, rng=np.random.default_rng(0), checkpoint={path!r},
+)
+history.frame.to_json(sys.argv[1], double_precision=15)
+"""
+
+
+def test_kill_9_loses_at_most_one_generation(tmp_path):
+    def start(name, path, pause):
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT.format(pause=pause, path=path))
+        environment = {**os.environ, "PYTHONHASHSEED": str(len(name))}  # other hashes each time
+        return subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / name)],
+            stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    path = str(tmp_path / "c")
+    with start("killed", path, 0.02) as process:
+        for line in process.stdout:
+            if int(line) == 5:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    with start("resumed", path, 0) as process:
+        shown = [int(line) for line in process.stdout]
+    assert process.returncode == 0
+    assert shown[0] in (5, 6) and shown[-1] == 12
+    with start("whole", None, 0) as process:
+        assert int(process.stdout.readline()) == 0
+        process.stdout.read()
+    assert process.returncode == 0
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+# ------------------------------------------------------------------ errors
+
+
+class NoSample:
+    def fit(self, X):
+        return self
+
+
+class Shapes(Readers):
+    """Writes an array of another shape than it was asked for."""
+
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def sample(self, n, rng):
+        return np.zeros(self.shape)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_generations": 0}, "n_generations must be an integer >= 1, got 0"),
+        ({"n_replicates": 1.5}, "n_replicates must be an integer >= 1, got 1.5"),
+        ({"n_samples": -5}, "n_samples must be an integer >= 1, got -5"),
+        ({"n_samples": [5, 5]}, "n_samples must give one size for each of the 3 generations"),
+        ({"n_samples": None}, "n_samples must be given when data is a callable, got None"),
+        ({"n_samples": 11, "data": rows_2d(10)}, "n_samples must be at most the 10 rows .* got 11"),
+        ({"n_eval": 0}, "n_eval must be an integer >= 1, got 0"),
+        ({"keep_samples": -1}, "keep_samples must be an integer >= 0, got -1"),
+        ({"rng": 0}, "rng must be a numpy.random.Generator .*, got 0"),
+        ({"workflow": {}}, "workflow must name at least one workflow"),
+        ({"workflow": "replace"}, r"workflow must have compose\(.* got 'replace'"),
+        ({"workflow": Replace}, r"workflow must have compose\(.* got <class .*Replace"),
+        ({"model": NoSample()}, r"model must have fit\(X\) and sample\(n\), .*NoSample"),
+        ({"model": 7}, r"model must have fit\(X\) and sample\(n\), .*got 7"),
+        ({"model": NoSample}, r"model\(\) must return an object with fit and sample, .*NoSample"),
+        ({"model": Shapes(19)}, r"sample\(20\) must return an array of shape \(20,\), got \(19,\)"),
+        ({"model": Shapes(20, 1)}, r"must return an array of shape \(20,\), got \(20, 1\)"),
+        ({"data": []}, r"data must hold at least one row, got shape \(0,\)"),
+        ({"data": 3.0}, r"data must hold at least one row, got shape \(\)"),
+        ({"data": [1.0, np.inf] * 20}, "data must be finite, got NaN or infinity"),
+        (
+            {"data": lambda n, rng: rng.standard_normal((2, n))},
+            r"data\(n, rng\) must return n rows, got shape \(2, 20\) for n=20",
+        ),
+        (
+            {"metrics": {"a": lambda s: {"x": 1}, "x": lambda s: 2}},
+            "metrics must report each name once, got 'x' twice",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        run(**change)
+
+
+def test_finite_data_runs_out_with_a_clear_error():
+    with pytest.raises(
+        ValueError, match=r"fraction=0\.5 needs 40 real rows over 3 generations, but data has 39"
+    ):
+        run(data=rows_2d(39), workflow=FreshData(0.5))
+    run(data=rows_2d(40), workflow=FreshData(0.5))
+
+
+def test_a_readers_workflow_plugs_in_and_may_run_out():
+    class Greedy:
+        """Asks for fresh rows without saying beforehand how many."""
+
+        def compose(self, sources, n_samples):
+            new = sources.fresh(n_samples)
+            return new, new
+
+    history = run(workflow=Greedy(), metrics={"real": lambda s: (s.origin == 0).mean()})
+    assert (history.array("real", "Greedy") == 1).all()
+    with pytest.raises(ValueError, match="needs 20 more real rows, but only 10 of 50 are unseen"):
+        run(data=rows_2d(50), workflow=Greedy())
