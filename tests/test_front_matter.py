@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+import yaml
 
 import collapse_utils
 from collapse_book.cli import app
@@ -118,3 +119,11 @@ def test_every_chapter_stands_in_the_opener_of_its_part():
     named = set(re.findall(r"\{doc\}`notebooks/(\w+)`", openers))
     assert len(chapters) > 20
     assert set(chapters) - named == {"what_is_collapse", "your_own_model"}
+
+
+def test_a_chapter_has_a_name_of_one_line_beside_the_pages():
+    toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
+    pages = [page for part in toc["parts"] for page in part["chapters"]]
+    long = [page["file"] for page in pages if len(page.get("title", page["file"])) > 29]
+    assert not long
+    assert all("title" in page for page in pages if page["file"].startswith("notebooks/"))
