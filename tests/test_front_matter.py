@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-import yaml
 
 import collapse_utils
 from collapse_book.cli import app
