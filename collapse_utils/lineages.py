@@ -354,6 +354,8 @@ class Counts:
         return np.count_nonzero(self.of, axis=1)
 
     def __add__(self, other: Counts) -> Counts:
+        if 0 in (np.max(self.n), np.max(other.n)):
+            return self if np.max(self.n) else other
         if self.ids is other.ids:
             n = self.n + other.n
             n = int(n[0]) if np.ndim(n) and (n == n[0]).all() else n
@@ -370,11 +372,17 @@ class Counts:
     def choose(self, n: int | Ints, rng: Random) -> Counts:
         """`n` rows of each lineage without replacement."""
         r, width = self.of.shape
-        if np.ndim(self.n) == 0 and self.n < 2 * width:  # few rows: shuffle them
+        if np.max(n) == 0:
+            return Counts(0, np.zeros_like(self.of), self.n_symbols, self.ids)
+        # Shuffling costs by the row, drawing symbol after symbol by the call and by the symbol.
+        if np.ndim(self.n) == 0 and self.n * r < 5 * width * (r + 200):
             owner = np.repeat(np.arange(r * width), self.of.ravel()).reshape(r, -1)
-            order = np.argsort(rng.random(owner.shape, dtype=np.float32), axis=1)
-            first = np.arange(self.n) < np.reshape(n, (-1, 1))
-            picked = np.take_along_axis(owner, order, axis=1)[np.broadcast_to(first, owner.shape)]
+            if np.ndim(n) == 0:
+                picked = np.take_along_axis(owner, _picked(r, self.n, n, rng), axis=1).ravel()
+            else:
+                order = np.argsort(rng.random(owner.shape, dtype=np.float32), axis=1)
+                first = np.arange(self.n) < np.reshape(n, (-1, 1))
+                picked = np.take_along_axis(owner, order, axis=1)[first]
             chosen = np.bincount(picked, minlength=r * width).reshape(r, width)
             return Counts(n, chosen, self.n_symbols, self.ids)
         left, short = np.broadcast_to(self.n, r), np.broadcast_to(n, r)

@@ -2,11 +2,11 @@
 
 A categorical model "trains" by counting and "writes" by drawing, so it has no error but the
 sampling. Drawing M symbols from the frequencies of M symbols is drawing M rows with replacement:
-the haploid Wright-Fisher model without mutation (Wright 1931; Ewens 2004). Counts are all that
-matters, a symbol whose count is zero stays away for ever under Replace, and therefore the
-simulator carries only the symbols that are still alive.
+the haploid Wright-Fisher model without mutation (Wright 1931; Ewens 2004). Many lineages at once:
+:class:`collapse_utils.lineages.Words`.
 
-Throughout, index 0 of an array over generations is the truth and index n the n-th fit.
+Index 0 of an array over generations is the truth and index n the n-th fit. Taught in the chapter
+``words``.
 """
 
 from __future__ import annotations
@@ -18,49 +18,38 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, xlog1py, xlogy
+from scipy import stats
+from scipy.special import xlog1py
 
 from .. import _checks
+from .._checks import checked, number, whole
+from ..lineages import Counts, Words
 from ..workflows import Accumulate, FreshData, Replace, Workflow
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LARGEST_MATRIX = 4000  # M for the (M + 1) x (M + 1) matrices of the two-symbol chain
-
 
 def probabilities(p: ArrayLike, name: str = "p") -> Array:
-    """Return `p` as an array that sums to one, or say what is wrong with it.
-
-    Parameters
-    ----------
-    p : array, shape (K,)
-        Probabilities; a sum within 1e-9 of one is accepted and rounded off.
-    name : str
-        Parameter name for the message.
-
-    Returns
-    -------
-    ndarray, shape (K,)
-
-    Raises
-    ------
-    ValueError
-        If `p` is not a non-empty list of numbers, or a value is negative or not finite, or the
-        sum is not one.
-    """
+    """Return `p` as an array that sums to one, or say what is wrong with it."""
     return _checks.probabilities(name, p)
 
 
-# --------------------------------------------------------------------------- the model
+@checked(n_symbols=whole(1), exponent=number(0))
+def zipf(n_symbols: int, exponent: float = 1.0) -> Array:
+    """Probabilities proportional to rank^-exponent for ranks 1..n_symbols, shape (K,)."""
+    return _checks.probabilities(
+        "p", stats.zipfian.pmf(np.arange(1, n_symbols + 1), exponent, n_symbols)
+    )
 
 
+@checked(n_symbols=whole(1))
 class Categorical:
     """Frequencies of the symbols 0, 1, ..., K - 1, in the loop's convention.
 
     Parameters
     ----------
-    n_symbols : int, optional
+    n_symbols : int
         K; default one more than the largest symbol that ``fit`` sees.
 
     Attributes
@@ -70,17 +59,10 @@ class Categorical:
     """
 
     def __init__(self, n_symbols: int | None = None):
-        self.n_symbols = None if n_symbols is None else _checks.integer("n_symbols", n_symbols, 1)
+        self.n_symbols = n_symbols
 
     def fit(self, X: ArrayLike) -> Categorical:
-        """Count the symbols of `X`, shape (n,).
-
-        Raises
-        ------
-        ValueError
-            If `X` is empty, not one-dimensional, or holds something else than the integers
-            0, ..., n_symbols - 1.
-        """
+        """Count the symbols of `X`, shape (n,)."""
         X = np.asarray(X)
         if X.ndim != 1 or len(X) == 0 or X.dtype.kind not in "iu":
             raise ValueError(
@@ -97,6 +79,212 @@ class Categorical:
     def sample(self, n: int, rng: np.random.Generator) -> Ints:
         """Draw `n` symbols."""
         return rng.choice(len(self.p_), n, p=self.p_)
+
+
+# --------------------------------------------------------------------------- until one is left
+
+
+@dataclass(frozen=True)
+class End:
+    """Total collapse of R lineages.
+
+    Attributes
+    ----------
+    time : ndarray of int, shape (R,)
+        First generation whose model knows a single symbol.
+    winner : ndarray of int, shape (R,)
+        That symbol.
+    """
+
+    time: Ints
+    winner: Ints
+
+
+@checked(p=_checks.probabilities, n_samples=whole(1), n_replicates=whole(1), rng=_checks.rng)
+def collapse(p: ArrayLike, *, n_samples: int, n_replicates: int, rng: np.random.Generator) -> End:
+    """Follow R lineages under Replace until a single symbol is left in each.
+
+    About 2M generations on average at most, and a few times that for the slowest; a lineage that
+    has arrived is followed no longer.
+    """
+    time, winner = np.zeros(n_replicates, dtype=int), np.full(n_replicates, np.argmax(p))
+    if np.count_nonzero(p) == 1:
+        return End(time, winner)
+    family, left, generation = Words(), np.arange(n_replicates), 0
+    page = family.truth(p, n_replicates)
+    while len(left):
+        page, generation = family.fit(family.draw(page, n_samples, rng)), generation + 1
+        done = page.of.max(axis=1) == n_samples
+        if done.any():
+            time[left[done]] = generation
+            winner[left[done]] = page.ids[done, page.of[done].argmax(axis=1)]
+            left, page = left[~done], Counts(page.n, page.of[~done], len(p), page.ids[~done])
+    return End(time, winner)
+
+
+# --------------------------------------------------------------------------- survival
+
+
+@checked(n_generations=whole(1))
+def surviving_share(n_generations: int) -> Array:
+    """g_n: the share of the first page's rows that have copies on page n, for large M.
+
+    g_0 is infinite, g_{n+1} = 1 - exp(-g_n), about 2/n (Suresh, Thangaraj and Khandavally 2025).
+
+    Returns
+    -------
+    ndarray, shape (G + 1,)
+    """
+    g = np.full(n_generations + 1, np.inf)
+    for n in range(1, n_generations + 1):
+        g[n] = -math.expm1(-g[n - 1])
+    return g
+
+
+@checked(n_samples=whole(1), n_generations=whole(1))
+def ancestors(n_samples: int, n_generations: int) -> Array:
+    """Law of A_n, the number of rows of page 1 that have copies on page n (Replace), exactly.
+
+    Backwards in time the ancestors on a page pick their parents at random among M rows, like balls
+    thrown into M boxes.
+
+    Returns
+    -------
+    ndarray, shape (G + 1, M + 1)
+        Row n, column a: P(A_n = a); row 0 is zero (no page), and A_1 = M.
+    """
+    law = np.zeros((n_generations + 1, n_samples + 1))
+    for n, row in enumerate(_ancestors(n_samples, n_generations), start=1):
+        law[n, : len(row)] = row
+    return law
+
+
+def _ancestors(m: int, n_generations: int) -> Iterator[Array]:
+    """The rows 1, 2, ... of :func:`ancestors`, without trailing zeros."""
+    law = np.zeros(m + 1)
+    law[m] = 1
+    yield law
+    stay = np.arange(m + 1) / m  # the ball falls into a box that is occupied already
+    for _ in range(n_generations - 1):
+        most = int(np.flatnonzero(law > 1e-20)[-1])
+        boxes = np.zeros(most + 1)
+        # Horner's scheme for the sum over a of P(A = a) x (law of the boxes after a balls).
+        for balls in range(most, -1, -1):
+            top = most - balls + 1
+            new = boxes[: top - 1] * (1 - stay[: top - 1])
+            boxes[:top] *= stay[:top]
+            boxes[1:top] += new
+            boxes[0] += law[balls]
+        law = boxes
+        yield law
+
+
+def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
+    """P(symbol i is alive at generation n) under Replace, exactly: E[1 - (1 - p_i)^A_n].
+
+    Parameters
+    ----------
+    p : array, shape (K,)
+        Probabilities of single symbols; they need not sum to one.
+    n_samples, n_generations : int
+        M and G.
+
+    Returns
+    -------
+    ndarray, shape (G + 1, K)
+    """
+    p = _each_probability(p)
+    law = ancestors(n_samples, n_generations)
+    alive = 1 - law @ np.exp(xlog1py(np.arange(law.shape[1])[:, None], -p))
+    alive[0] = p > 0
+    return alive
+
+
+@checked(p=_checks.probabilities, n_samples=whole(1), n_generations=whole(1))
+def expected_alive(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
+    """Expected number of symbols alive at generation n under Replace, exactly, shape (G + 1,)."""
+    unique, times = np.unique(p[p > 0], return_counts=True)
+    a = np.arange(n_samples + 1)
+    missing = np.zeros(n_samples + 1)
+    block = max(1, 2**22 // len(a))
+    for start in range(0, len(unique), block):
+        part = slice(start, start + block)
+        missing += np.exp(xlog1py(a[:, None], -unique[part])) @ times[part]
+    seen = times.sum() - missing  # expected number of symbols among a rows of page 1
+    alive = [float(law @ seen[: len(law)]) for law in _ancestors(n_samples, n_generations)]
+    return np.array([float(times.sum()), *alive])
+
+
+@checked(p=_checks.probabilities, n_samples=whole(1))
+def expected_alive_poisson(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
+    """Sum of 1 - exp(-M p_i g_n), shape (G + 1,): a lower bound (Suresh et al. 2025).
+
+    Very close to :func:`expected_alive` unless few symbols are left, and cheap for any M.
+    """
+    alive = [-np.expm1(-n_samples * p * g).sum() for g in surviving_share(n_generations)[1:]]
+    return np.array([np.count_nonzero(p), *alive])
+
+
+@checked(n_samples=whole(1))
+def survival_bounds(p: ArrayLike, *, n_samples: int, n_generations: int) -> tuple[Array, Array]:
+    """Published bounds around :func:`survival`, each of shape (G + 1, K).
+
+    1 - exp(-M p g_n) from below and 1 - (1 - 3 M p^2 - 3 n p) exp(-M p g_n) from above (Suresh,
+    Thangaraj and Khandavally 2025, Theorem 1, for Bernoulli data), the latter cut at one.
+    """
+    p = _each_probability(p)
+    g = surviving_share(n_generations)[:, None]
+    n = np.arange(len(g))[:, None]
+    dead = np.where(p > 0, np.exp(-n_samples * np.where(p > 0, p, 1) * g), 1.0)
+    return 1 - dead, np.minimum(1, 1 - (1 - 3 * n_samples * p**2 - 3 * n * p) * dead)
+
+
+def rare_survival(count: ArrayLike, sizes: Sequence[int] | Ints) -> Array:
+    """P(a rare item is still alive at generation G) when generation n draws M_n items.
+
+    Each copy at generation n has Poisson(M_{n+1}/M_n) copies at generation n + 1; with constant
+    sizes the answer is 1 - exp(-count g_G).
+
+    Parameters
+    ----------
+    count : array
+        Expected number of occurrences in the first sample, small against M_1.
+    sizes : sequence of int
+        M_1, ..., M_G.
+
+    Returns
+    -------
+    ndarray, the shape of `count`
+    """
+    count = np.asarray(count, dtype=float)
+    if not (np.isfinite(count) & (count >= 0)).all():
+        raise ValueError(f"count must be finite and >= 0, got {count}")
+    m = _checks.schedule(sizes, len(sizes)).astype(float)
+    alive = 1.0
+    for growth in (m[1:] / m[:-1])[::-1]:
+        alive = -np.expm1(-growth * alive)
+    return -np.expm1(-count * alive)
+
+
+@checked(expected_count=number(0, above=True))
+def median_life(expected_count: float) -> int:
+    """First generation at which a symbol with this M p is gone more often than not, for large M.
+
+    About 2 M p / ln 2.
+    """
+    n, g = 1, 1.0
+    while expected_count * g > math.log(2):
+        n, g = n + 1, -math.expm1(-g)
+    return n
+
+
+def _each_probability(p: ArrayLike) -> Array:
+    values = np.atleast_1d(np.asarray(p, dtype=float))
+    bad = ~((values >= 0) & (values <= 1))
+    if values.ndim != 1 or bad.any():
+        got = f"{values[bad][0]:g}" if bad.any() else f"shape {values.shape}"
+        raise ValueError(f"p must be a list of numbers between 0 and 1, got {got}")
+    return values
 
 
 # --------------------------------------------------------------------------- simulators
@@ -161,7 +349,7 @@ def simulate(
         the counts (use ``recurse``).
     """
     workflow = Replace() if workflow is None else workflow
-    p = probabilities(p)
+    p = _checks.probabilities("p", p)
     _checks.generator(rng)
     n_generations = _checks.integer("n_generations", n_generations, 1)
     n_replicates = _checks.integer("n_replicates", n_replicates, 1)
@@ -190,63 +378,6 @@ def simulate(
                 row, column = np.nonzero(counts)
                 paths.frequencies[g][start + row, ids[row, column]] = share[row, column]
     return paths
-
-
-@dataclass(frozen=True)
-class End:
-    """Total collapse of R lineages.
-
-    Attributes
-    ----------
-    time : ndarray of int, shape (R,)
-        First generation whose model knows a single symbol.
-    winner : ndarray of int, shape (R,)
-        That symbol.
-    """
-
-    time: Ints
-    winner: Ints
-
-
-def collapse(p: ArrayLike, *, n_samples: int, n_replicates: int, rng: np.random.Generator) -> End:
-    """Follow R lineages under Replace until a single symbol is left in each.
-
-    Takes about 2M generations on average at most, and a few times that for the slowest lineage.
-
-    Parameters
-    ----------
-    p, n_samples, n_replicates, rng
-        As in :func:`simulate`, with constant M.
-
-    Returns
-    -------
-    End
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range or `p` is no distribution.
-    """
-    p = probabilities(p)
-    m = _checks.integer("n_samples", n_samples, 1)
-    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
-    _checks.generator(rng)
-    if np.count_nonzero(p) == 1:
-        return End(np.zeros(n_replicates, dtype=int), np.full(n_replicates, p.argmax()))
-    time, winner = np.zeros(n_replicates, dtype=int), np.zeros(n_replicates, dtype=int)
-    running = np.arange(n_replicates)
-    ids, counts = _first(p, m, n_replicates, rng)
-    generation = 1
-    while True:
-        done = counts.max(axis=1) == m
-        if done.any():
-            time[running[done]] = generation
-            winner[running[done]] = ids[done, counts[done].argmax(axis=1)]
-            running, ids, counts = running[~done], ids[~done], counts[~done]
-            if len(running) == 0:
-                return End(time, winner)
-        ids, counts = _compact(ids, _resample(counts, m, m, rng))
-        generation += 1
 
 
 def _stepper(workflow: Workflow):
@@ -340,384 +471,3 @@ def _compact(ids: Ints, counts: Ints) -> tuple[Ints, Ints]:
         return ids, counts
     order = np.argsort(counts == 0, axis=1, kind="stable")[:, :width]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(counts, order, axis=1)
-
-
-# --------------------------------------------------------------------------- diversity
-
-
-def expected_heterozygosity(
-    p: ArrayLike,
-    *,
-    n_samples: _checks.Schedule,
-    n_generations: int,
-    workflow: Workflow | None = None,
-) -> Array:
-    """E[H_n], the expected chance that two draws from the n-th model differ.
-
-    Two draws with replacement from M rows hit the same row with probability 1/M, else two rows
-    that were written independently. Replace: H_n = H_{n-1} (1 - 1/M_n) (Wright 1931; the "fully
-    synthetic" case of Seddik et al. 2024). Accumulate: two draws from N_n = M_1 + ... + M_n rows
-    hit the same new row with probability M_n / N_n^2, so H_n = H_{n-1} (1 - M_n / N_n^2).
-    FreshData: with a of the M_n rows from the model, 1 - H_n = 1/M_n + [a (a-1) (1 - H_{n-1}) +
-    (M_n (M_n - 1) - a (a-1)) (1 - H_0)] / M_n^2, because E[p_n] = p.
-
-    Parameters
-    ----------
-    p, n_samples, n_generations, workflow
-        As in :func:`simulate`.
-
-    Returns
-    -------
-    ndarray, shape (G + 1,)
-
-    Raises
-    ------
-    ValueError
-        As :func:`simulate`.
-    """
-    workflow = Replace() if workflow is None else workflow
-    p = probabilities(p)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    sizes = _checks.schedule(n_samples, n_generations).astype(float)
-    start = 1 - p @ p
-    if isinstance(workflow, Replace):
-        factors = 1 - 1 / sizes
-    elif isinstance(workflow, Accumulate):
-        factors = 1 - sizes / np.cumsum(sizes) ** 2
-    elif isinstance(workflow, FreshData):
-        h = [start, start * (1 - 1 / sizes[0])]
-        for m in sizes[1:]:
-            a = workflow.counts(int(m))[0]
-            same = a * (a - 1) * (1 - h[-1]) + (m * (m - 1) - a * (a - 1)) * (1 - start)
-            h.append(1 - 1 / m - same / m**2)
-        return np.array(h)
-    else:
-        raise ValueError(f"workflow must be Replace, Accumulate or FreshData, got {workflow!r}")
-    return start * np.concatenate([[1.0], np.cumprod(factors)])
-
-
-# --------------------------------------------------------------------------- two symbols, exactly
-
-
-def transition_matrix(n_samples: int) -> Array:
-    """Chances that a symbol with x of M rows has y rows in the next generation (Replace).
-
-    Binomial(M, x/M), Wright 1931.
-
-    Parameters
-    ----------
-    n_samples : int
-        M, at most 4000 (the matrix has (M + 1)^2 entries).
-
-    Returns
-    -------
-    ndarray, shape (M + 1, M + 1)
-        Row x, column y.
-
-    Raises
-    ------
-    ValueError
-        If M is out of range.
-    """
-    m = _checks.integer("n_samples", n_samples, 1, LARGEST_MATRIX)
-    return _binomial(m, np.arange(m + 1) / m)
-
-
-def _binomial(m: int, q: Array) -> Array:
-    """Probability of y = 0..m successes, shape (len(q), m + 1)."""
-    y = np.arange(m + 1)
-    choose = gammaln(m + 1) - gammaln(y + 1) - gammaln(m - y + 1)
-    pmf = np.exp(choose + xlogy(y, q[:, None]) + xlog1py(m - y, -q[:, None]))
-    return pmf / pmf.sum(axis=1, keepdims=True)
-
-
-def collapse_cdf(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """P(total collapse by generation n), exactly, for any number of symbols (Replace).
-
-    The symbols exclude each other as winners, and each alone against the rest is a two-symbol
-    chain, so the probability is a sum over the symbols of "this one holds all M rows".
-
-    Parameters
-    ----------
-    p, n_generations
-        As in :func:`simulate`.
-    n_samples : int
-        M, at most 4000.
-
-    Returns
-    -------
-    ndarray, shape (G + 1,)
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range or `p` is no distribution.
-    """
-    p = probabilities(p)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    step = transition_matrix(n_samples)
-    state = _binomial(len(step) - 1, p).sum(axis=0)  # expected number of symbols with y rows
-    cdf = [float((p == 1).any()), state[-1]]
-    for _ in range(n_generations - 1):
-        state = state @ step
-        cdf.append(state[-1])
-    return np.array(cdf)
-
-
-def mean_collapse_time(p: ArrayLike, *, n_samples: int) -> float:
-    """E[T], the mean generation of total collapse, exactly, for any number of symbols (Replace).
-
-    E[T] sums P(T > n) over n. A symbol with x rows wins in the end with probability x/M, so
-    P(T > n) is the sum over symbols of x/M - P(it has won by n), and the sum over n of that
-    solves (1 - Q) h = x/M, with Q the transition matrix between 0 < x < M.
-
-    Parameters
-    ----------
-    p : array, shape (K,)
-    n_samples : int
-        M, at most 4000.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range or `p` is no distribution.
-    """
-    p = probabilities(p)
-    step = transition_matrix(n_samples)
-    m = len(step) - 1
-    if np.count_nonzero(p) == 1:
-        return 0.0
-    h = np.zeros(m + 1)
-    inner = slice(1, m)
-    h[inner] = np.linalg.solve(np.eye(m - 1) - step[inner, inner], np.arange(1, m) / m)
-    return float(1 + (_binomial(m, p) @ h).sum())
-
-
-def mean_collapse_time_diffusion(p: ArrayLike, n_samples: int) -> float:
-    """-2M sum (1 - p) ln(1 - p): the diffusion approximation of :func:`mean_collapse_time`.
-
-    Ewens 2004 for two symbols; too long by about (ln M)/3, one to three percent at M = 50 to 100.
-    Tends to 2M for many rare symbols.
-    """
-    p = probabilities(p)
-    m = _checks.integer("n_samples", n_samples, 1)
-    return float(-2 * m * xlogy(1 - p, 1 - p).sum())
-
-
-# --------------------------------------------------------------------------- survival
-
-
-def surviving_share(n_generations: int) -> Array:
-    """g_n: the share of the first page's rows that have copies on page n, for large M.
-
-    g_1 = 1 and g_{n+1} = 1 - exp(-g_n), because a row that has Poisson(1) copies survives if
-    one copy does; g_n is about 2/n (Suresh, Thangaraj and Khandavally 2025, where g_n is the n-th
-    iterate of 1 - exp(-x) from infinity).
-
-    Returns
-    -------
-    ndarray, shape (G + 1,)
-        Index n; g_0 is infinity.
-    """
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    g = np.full(n_generations + 1, np.inf)
-    for n in range(1, n_generations + 1):
-        g[n] = -math.expm1(-g[n - 1])
-    return g
-
-
-def ancestors(n_samples: int, n_generations: int) -> Array:
-    """Law of A_n, the number of rows of page 1 that have copies on page n (Replace), exactly.
-
-    Backwards in time, the a ancestors on a page pick their parents at random among the M rows of
-    the page before, so their number moves like the number of occupied boxes when a balls are
-    thrown into M boxes. A_1 = M.
-
-    Parameters
-    ----------
-    n_samples : int
-        M.
-    n_generations : int
-        G.
-
-    Returns
-    -------
-    ndarray, shape (G + 1, M + 1)
-        Row n, column a: P(A_n = a); row 0 is zero (no page).
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    m = _checks.integer("n_samples", n_samples, 1)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    law = np.zeros((n_generations + 1, m + 1))
-    for n, row in enumerate(_ancestors(m, n_generations), start=1):
-        law[n, : len(row)] = row
-    return law
-
-
-def _ancestors(m: int, n_generations: int) -> Iterator[Array]:
-    """The rows 1, 2, ... of :func:`ancestors`, without trailing zeros."""
-    law = np.zeros(m + 1)
-    law[m] = 1
-    yield law
-    stay = np.arange(m + 1) / m  # the ball falls into a box that is occupied already
-    for _ in range(n_generations - 1):
-        most = int(np.flatnonzero(law > 1e-20)[-1])
-        boxes = np.zeros(most + 1)
-        # Horner's scheme for the sum over a of P(A = a) x (law of the boxes after a balls).
-        for balls in range(most, -1, -1):
-            top = most - balls + 1
-            new = boxes[: top - 1] * (1 - stay[: top - 1])
-            boxes[:top] *= stay[:top]
-            boxes[1:top] += new
-            boxes[0] += law[balls]
-        law = boxes
-        yield law
-
-
-def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """P(symbol i is alive at generation n) under Replace, exactly: E[1 - (1 - p_i)^A_n].
-
-    A symbol is alive if one of the A_n rows of page 1 that have copies on page n shows it
-    (:func:`ancestors`), and those rows are independent draws from `p`.
-
-    Parameters
-    ----------
-    p : array, shape (K,)
-        Probabilities of single symbols, each in [0, 1]; they need not sum to one.
-    n_samples, n_generations : int
-        M and G.
-
-    Returns
-    -------
-    ndarray, shape (G + 1, K)
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    p = _each_probability(p)
-    law = ancestors(n_samples, n_generations)
-    a = np.arange(law.shape[1])
-    alive = 1 - law @ np.exp(xlog1py(a[:, None], -p))
-    alive[0] = p > 0
-    return alive
-
-
-def expected_alive(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """Expected number of symbols alive at generation n under Replace, exactly, shape (G + 1,).
-
-    The sum of :func:`survival` over the symbols, without its (G + 1) x K array.
-    """
-    p = probabilities(p)
-    m = _checks.integer("n_samples", n_samples, 1)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    unique, times = np.unique(p[p > 0], return_counts=True)
-    a = np.arange(m + 1)
-    missing = np.zeros(m + 1)
-    block = max(1, 2**22 // len(a))
-    for start in range(0, len(unique), block):
-        part = slice(start, start + block)
-        missing += np.exp(xlog1py(a[:, None], -unique[part])) @ times[part]
-    seen = times.sum() - missing  # expected number of symbols among a rows of page 1
-    alive = [float(times.sum())]
-    alive += [float(law @ seen[: len(law)]) for law in _ancestors(m, n_generations)]
-    return np.array(alive)
-
-
-def expected_alive_poisson(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """Sum of 1 - exp(-M p_i g_n): the lower bound of Suresh et al. 2025, summed, shape (G + 1,).
-
-    Very close to :func:`expected_alive` unless M is small, and cheap for any M.
-    """
-    p = probabilities(p)
-    m = _checks.integer("n_samples", n_samples, 1)
-    g = surviving_share(n_generations)
-    alive = [float(np.count_nonzero(p))]
-    alive += [float(-np.expm1(-m * p * share).sum()) for share in g[1:]]
-    return np.array(alive)
-
-
-def rare_survival(count: ArrayLike, sizes: Sequence[int] | NDArray[np.int64]) -> Array:
-    """P(a rare item is still alive at generation G) when generation n draws M_n items.
-
-    Each copy at generation n has Poisson(M_{n+1}/M_n) copies at generation n + 1, so with s_n the
-    probability that one copy at generation n has descendants at generation G, s_G = 1,
-    ``s_n = 1 - exp(-s_{n+1} M_{n+1}/M_n)`` and the answer is ``1 - exp(-count * s_1)``. With
-    constant sizes s_1 is g_G of Suresh et al. (2025), about 2/G; in general 1/(1 - exp(-x)) is
-    close to 1/x + 1/2, so s_1 is about 2 / (M_1 (tau_G + 1/M_G)).
-
-    Parameters
-    ----------
-    count : array
-        Expected number of occurrences in the first sample, M_1 times the probability; small
-        against M_1.
-    sizes : sequence of int
-        M_1, ..., M_G.
-
-    Returns
-    -------
-    ndarray
-        The shape of `count`.
-
-    Raises
-    ------
-    ValueError
-        If a count is negative or not finite, or a size is less than 1.
-    """
-    count = np.asarray(count, dtype=float)
-    if not (np.isfinite(count) & (count >= 0)).all():
-        raise ValueError(f"count must be finite and >= 0, got {count}")
-    m = np.asarray(sizes, dtype=float)
-    alive = 1.0
-    for growth in (m[1:] / m[:-1])[::-1]:
-        alive = -np.expm1(-growth * alive)
-    return -np.expm1(-count * alive)
-
-
-def survival_bounds(p: ArrayLike, *, n_samples: int, n_generations: int) -> tuple[Array, Array]:
-    """Published bounds around :func:`survival`, each of shape (G + 1, K).
-
-    1 - exp(-M p g_n) from below and 1 - (1 - 3 M p^2 - 3 n p) exp(-M p g_n) from above (Suresh,
-    Thangaraj and Khandavally 2025, Theorem 1, for Bernoulli data), the latter cut at one.
-    """
-    p = _each_probability(p)
-    m = _checks.integer("n_samples", n_samples, 1)
-    g = surviving_share(n_generations)[:, None]
-    n = np.arange(len(g))[:, None]
-    dead = np.where(p > 0, np.exp(-m * np.where(p > 0, p, 1) * g), 1.0)
-    return 1 - dead, np.minimum(1, 1 - (1 - 3 * m * p**2 - 3 * n * p) * dead)
-
-
-def median_life(expected_count: float) -> int:
-    """First generation at which a symbol with M p = `expected_count` is gone more often than not.
-
-    The smallest n with 1 - exp(-M p g_n) <= 1/2, for large M; about 2 M p / ln 2.
-
-    Raises
-    ------
-    ValueError
-        If `expected_count` is not positive.
-    """
-    count = _checks.real("expected_count", expected_count, 0, open_low=True)
-    n, g = 1, 1.0
-    while count * g > math.log(2):
-        n, g = n + 1, -math.expm1(-g)
-    return n
-
-
-def _each_probability(p: ArrayLike) -> Array:
-    values = np.atleast_1d(np.asarray(p, dtype=float))
-    bad = ~((values >= 0) & (values <= 1))
-    if values.ndim != 1 or bad.any():
-        got = f"{values[bad][0]:g}" if bad.any() else f"shape {values.shape}"
-        raise ValueError(f"p must be a list of numbers between 0 and 1, got {got}")
-    return values
