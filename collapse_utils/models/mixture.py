@@ -2,43 +2,46 @@
 
 A Gaussian's log-density is linear in the features ``(1, x, x x^T)``, and an EM update needs only
 the responsibility-weighted sums of the same features. So both halves of a step are one batched
-matrix product over replicates, with no Python loop over samples, components or replicates. The
-steps are those of scikit-learn's ``GaussianMixture``, floors included, and agree with it to
-rounding error, which in a log-density grows with the square of the spread of the data in units of
-a component's standard deviation.
+matrix product over replicates. The steps are those of scikit-learn's ``GaussianMixture``, from
+k-means to the floors, and agree with it to rounding error, which in a log-density grows with the
+square of the spread of the data in units of a component's standard deviation.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
 from .. import _checks
+from .._checks import checked, number, one_of, whole
+from ..lineages import Rows, generations
 
 Array = NDArray[np.float64]
 
-COVARIANCES = ("full", "diag")
-STARTS = ("kmeans", "random_from_data")
+STARTS = ("parent", "kmeans")
 _WEIGHT_FLOOR = 10 * np.finfo(float).eps  # added to each component's count, as scikit-learn does
 _NOT_POSITIVE = "a component's covariance is no longer positive definite: raise reg_covar"
 _ADJUGATE = np.array([1.0, -1.0, 1.0])  # signs of the inverse of a packed 2 x 2 matrix
+_TINY = np.finfo(float).tiny
 _BLOCK = 2**15  # samples per block of replicates: features and responsibilities stay in cache
+_SETTINGS = {"n_steps": whole(1), "tol": number(0), "reg_covar": number(0)}
 
 
 @dataclass(frozen=True)
 class Params:
-    """Parameters of R mixtures of K Gaussians in d dimensions.
+    """Parameters of mixtures of K Gaussians in d dimensions, for R replicates.
 
     Attributes
     ----------
     weights : ndarray, shape (R, K)
     means : ndarray, shape (R, K, d)
     covs : ndarray, shape (R, K, d, d)
+        All with a further axis in front, of length G, where they hold a whole history.
     """
 
     weights: Array
@@ -47,14 +50,7 @@ class Params:
 
     @classmethod
     def of(cls, weights: ArrayLike, means: ArrayLike, covs: ArrayLike) -> Params:
-        """Parameters of one mixture: weights (K,), means (K, d), covs (K, d, d) or (d, d).
-
-        Raises
-        ------
-        ValueError
-            If the shapes disagree, the weights are not a distribution, or a covariance is not
-            symmetric positive definite.
-        """
+        """Parameters of one mixture: weights (K,), means (K, d), covs (K, d, d) or (d, d)."""
         w = np.asarray(weights, dtype=float)
         m = np.asarray(means, dtype=float)
         if m.ndim != 2 or w.shape != m.shape[:1]:
@@ -69,8 +65,12 @@ class Params:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def __getitem__(self, replicates) -> Params:
-        return Params(self.weights[replicates], self.means[replicates], self.covs[replicates])
+    def __getitem__(self, part) -> Params:
+        return Params(self.weights[part], self.means[part], self.covs[part])
+
+    def at(self, generation: int) -> Params:
+        """The fits of one generation of a history, 1 to G."""
+        return self[_checks.integer("generation", generation, 1, len(self)) - 1]
 
     def repeat(self, n: int) -> Params:
         """`n` copies of one mixture."""
@@ -78,10 +78,10 @@ class Params:
 
     def moments(self) -> tuple[Array, Array]:
         """Mean, shape (R, d), and covariance, shape (R, d, d), of the whole mixture."""
-        mean = np.einsum("rk,rkd->rd", self.weights, self.means)
-        gap = self.means - mean[:, None]
-        cov = np.einsum("rk,rkij->rij", self.weights, self.covs)
-        return mean, cov + np.einsum("rk,rki,rkj->rij", self.weights, gap, gap)
+        mean = np.einsum("...k,...kd->...d", self.weights, self.means)
+        gap = self.means - mean[..., None, :]
+        cov = np.einsum("...k,...kij->...ij", self.weights, self.covs)
+        return mean, cov + np.einsum("...k,...ki,...kj->...ij", self.weights, gap, gap)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """`n` rows from each mixture, shape (R, n, d), grouped by component."""
@@ -102,14 +102,6 @@ class Params:
             rows[:, a] += spread(self.means[..., a])
         return rows.swapaxes(1, 2)
 
-    def log_density(self, X: ArrayLike) -> Array:
-        """Log-density of rows X, shape (n, d) for all or (R, n, d), as shape (R, n)."""
-        X = np.broadcast_to(X, (len(self), *np.shape(X)[-2:]))
-        centre = self.moments()[0]
-        joint = _theta(self.weights, *_centred(self, centre)) @ _features(X, centre)
-        top = joint.max(axis=1)
-        return top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
-
 
 def l2_distance(p: Params, q: Params) -> Array:
     """Squared L2 distance between mixtures, replicate by replicate, shape (R,).
@@ -119,12 +111,11 @@ def l2_distance(p: Params, q: Params) -> Array:
     """
 
     def product(a: Params, b: Params) -> Array:
-        gap = a.means[:, :, None] - b.means[:, None]
-        cov = a.covs[:, :, None] + b.covs[:, None]
-        quad = np.einsum("rijd,rijd->rij", gap, np.linalg.solve(cov, gap[..., None])[..., 0])
-        dim = gap.shape[-1]
-        density = np.exp(-0.5 * (quad + dim * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1]))
-        return np.einsum("ri,rj,rij->r", a.weights, b.weights, density)
+        gap = a.means[..., :, None, :] - b.means[..., None, :, :]
+        cov = a.covs[..., :, None, :, :] + b.covs[..., None, :, :, :]
+        quad = (gap * np.linalg.solve(cov, gap[..., None])[..., 0]).sum(axis=-1)
+        scale = gap.shape[-1] * math.log(2 * math.pi) + np.linalg.slogdet(cov)[1]
+        return np.einsum("...i,...j,...ij->...", a.weights, b.weights, np.exp(-(quad + scale) / 2))
 
     return product(p, p) + product(q, q) - 2 * product(p, q)
 
@@ -132,21 +123,15 @@ def l2_distance(p: Params, q: Params) -> Array:
 # --------------------------------------------------------------------------- EM
 
 
+@checked(**_SETTINGS)
 def em(
-    X: ArrayLike,
-    start: Params,
-    *,
-    n_steps: int = 100,
-    tol: float = 0.0,
-    reg_covar: float = 1e-6,
-    covariance: str = "full",
+    X: ArrayLike, start: Params, *, n_steps: int = 100, tol: float = 0.0, reg_covar: float = 1e-6
 ) -> tuple[Params, Array, NDArray[np.int64]]:
     """EM steps for R data sets at once, each from its own start.
 
     Parameters
     ----------
     X : array, shape (R, n, d)
-        One data set per replicate.
     start : Params
         R starting points.
     n_steps : int
@@ -156,7 +141,6 @@ def em(
         scikit-learn does; 0 takes all steps.
     reg_covar : float
         Added to the diagonal of every covariance in every step.
-    covariance : {"full", "diag"}
 
     Returns
     -------
@@ -165,39 +149,25 @@ def em(
         Mean log-density per row before the last update (scikit-learn's ``lower_bound_``).
     steps : ndarray of int, shape (R,)
         Steps taken.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, X is not finite or has the wrong shape, there are fewer
-        rows than components, or a covariance degenerates (raise `reg_covar`).
     """
     X = np.asarray(X, dtype=float)
-    settings = _settings(n_steps, tol, reg_covar, covariance)
     k, dim = start.means.shape[1:]
     if X.ndim != 3 or len(X) != len(start) or X.shape[2] != dim:
         raise ValueError(f"X must have shape ({len(start)}, n, {dim}), got {X.shape}")
     if X.shape[1] < k:
         raise ValueError(f"n_components must be at most the {X.shape[1]} rows of X, got {k}")
-    return _em(X, start, *settings, likelihood=True)
+    return _em(X, start, n_steps, tol, reg_covar, likelihood=True)
 
 
-def _settings(n_steps, tol, reg_covar, covariance) -> tuple[int, float, float, str]:
-    return (
-        _checks.integer("n_steps", n_steps, 1),
-        _checks.real("tol", tol, 0),
-        _checks.real("reg_covar", reg_covar, 0),
-        _checks.choice("covariance", covariance, COVARIANCES),
-    )
-
-
-def _em(X, start, n_steps, tol, reg_covar, covariance, *, likelihood):
+def _em(X, start, n_steps, tol, reg_covar, *, likelihood):
     """`em` for checked arguments; the log-likelihood is left out if nobody asks for it."""
     n_rows, dim = X.shape[1:]
     centre = np.matmul(np.full(n_rows, 1 / n_rows), X)
     if not np.isfinite(centre).all():
         raise ValueError("X must be finite, got NaN or infinity")
-    weights, (means, packed) = start.weights.copy(), _centred(start, centre)
+    i, j = _pairs(dim)
+    weights, means = start.weights.copy(), start.means - centre[:, None]
+    packed = start.covs[..., i, j]
     log_likelihood = np.full(len(X), np.nan)
     steps = np.zeros(len(X), dtype=np.int64)
     block = min(len(X), max(1, _BLOCK // n_rows))
@@ -208,12 +178,13 @@ def _em(X, start, n_steps, tol, reg_covar, covariance, *, likelihood):
         part = slice(first, first + block)
         feats = _features(X[part], centre[part], out=phi[: len(X[part])])
         now = weights[part], means[part], packed[part]
-        done = _em_block(feats, now, n_steps, tol, reg_covar, covariance, resp, likelihood)
+        done = _em_block(feats, now, n_steps, tol, reg_covar, resp, likelihood)
         log_likelihood[part], steps[part] = done
-    return _params(weights, means, packed, centre), log_likelihood, steps
+    fitted = Params(weights, means + centre[:, None], packed[..., _unpacking(dim)])
+    return fitted, log_likelihood, steps
 
 
-def _em_block(phi, params, n_steps, tol, reg_covar, covariance, resp, likelihood):
+def _em_block(phi, params, n_steps, tol, reg_covar, resp, likelihood):
     """EM on the replicates of one block; `params` are overwritten with the result."""
     weights, means, packed = now = params
     bound = np.full(len(phi), np.nan if tol == 0 else -np.inf)
@@ -223,7 +194,7 @@ def _em_block(phi, params, n_steps, tol, reg_covar, covariance, resp, likelihood
         theta, shares = _theta(*now), resp[: len(active)]
         judged = tol > 0 or (likelihood and step == n_steps)
         new = _e_step(theta, phi, out=shares, with_likelihood=judged)
-        now = _m_step(shares, phi, means.shape[2], reg_covar, covariance)
+        now = _m_step(shares, phi, means.shape[2], reg_covar)
         if tol > 0:
             stopped = np.abs(new - bound[active]) < tol
             bound[active] = new
@@ -253,11 +224,14 @@ def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> A
         np.multiply(odds, first, out=odds)
         return None
     joint = np.matmul(theta, phi, out=out)
-    top = joint.max(axis=1)
-    joint -= top[:, None]
-    np.exp(joint, out=joint)
-    total = joint.sum(axis=1)
-    joint /= total[:, None]
+    parts = [joint[:, k] for k in range(theta.shape[1])]  # each contiguous
+    top = reduce(np.maximum, parts[1:], parts[0].copy())
+    for part in parts:
+        part -= top
+        np.exp(part, out=part)
+    total = reduce(np.add, parts)
+    for part in parts:
+        part /= total
     return (top + np.log(total)).mean(axis=1) if with_likelihood else None
 
 
@@ -268,23 +242,19 @@ def _pairs(dim: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 @cache
+def _diagonal(dim: int, on: float, off: float) -> Array:
+    """A packed symmetric matrix with `on` along the diagonal and `off` elsewhere."""
+    i, j = _pairs(dim)
+    return np.where(i == j, on, off)
+
+
+@cache
 def _unpacking(dim: int) -> NDArray[np.int64]:
     """Places in the packed triangle of the entries of a symmetric matrix, shape (d, d)."""
     i, j = _pairs(dim)
     places = np.empty((dim, dim), dtype=np.int64)
     places[i, j] = places[j, i] = np.arange(len(i))
     return places
-
-
-def _centred(params: Params, centre: Array) -> tuple[Array, Array]:
-    """Means relative to `centre`, and the upper triangles of the covariances (R, K, P)."""
-    i, j = _pairs(centre.shape[1])
-    return params.means - centre[:, None], params.covs[..., i, j]
-
-
-def _params(weights: Array, means: Array, packed: Array, centre: Array) -> Params:
-    """The opposite of `_centred`."""
-    return Params(weights, means + centre[:, None], packed[..., _unpacking(centre.shape[1])])
 
 
 def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
@@ -303,16 +273,15 @@ def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
 def _theta(weights: Array, means: Array, packed: Array) -> Array:
     """Coefficients of the features in log(weight) + log-density: shape (R, K, F)."""
     dim = means.shape[2]
-    i, j = _pairs(dim)
     precision, log_det = _precision(packed, dim)
     slope = (precision[..., _unpacking(dim)] @ means[..., None])[..., 0]
-    theta = np.empty((*means.shape[:2], 1 + dim + len(i)))
+    theta = np.empty((*means.shape[:2], 1 + dim + packed.shape[2]))
     # The floor is for a component that has died: it gets no row, and log 0 would give NaN.
-    log_weight = np.log(np.maximum(weights, np.finfo(float).tiny))
+    log_weight = np.log(np.maximum(weights, _TINY))
     scale = dim * math.log(2 * math.pi) + log_det + np.vecdot(slope, means)
     theta[..., 0] = log_weight - 0.5 * scale
     theta[..., 1 : 1 + dim] = slope
-    theta[..., 1 + dim :] = precision * np.where(i == j, -0.5, -1.0)
+    theta[..., 1 + dim :] = precision * _diagonal(dim, -0.5, -1.0)
     return theta
 
 
@@ -336,7 +305,7 @@ def _precision(packed: Array, dim: int) -> tuple[Array, Array]:
     return (np.swapaxes(inverse, -1, -2) @ inverse)[..., i, j], log_det
 
 
-def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float, covariance: str):
+def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float):
     """Weights (R, K), centred means (R, K, d) and packed covariances (R, K, P)."""
     i, j = _pairs(dim)
     sums = resp @ np.swapaxes(phi, 1, 2)
@@ -346,63 +315,165 @@ def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float, covariance: str
     # sum of r (x - m)(x - m)^T with m the new mean; the floor makes m differ slightly from S1/S0
     share = (sums[..., 0] / count)[..., None]
     packed -= (2 - share) * means[..., i] * means[..., j]
-    packed += np.where(i == j, reg_covar, 0.0)
-    if covariance == "diag":
-        packed *= i == j
+    packed += _diagonal(dim, reg_covar, 0.0)
     return count / count.sum(axis=1, keepdims=True), means, packed
 
 
+# --------------------------------------------------------------------------- starting points
+
+
 def start_from(
-    X: ArrayLike,
-    n_components: int,
-    rng: np.random.Generator,
-    *,
-    init: str = "kmeans",
-    reg_covar: float = 1e-6,
-    covariance: str = "full",
+    X: ArrayLike, n_components: int, rng: np.random.Generator, *, reg_covar: float = 1e-6
 ) -> Params:
-    """Starting points from data, as scikit-learn's ``init_params`` makes them.
+    """Starting points from data by k-means, as scikit-learn's ``GaussianMixture`` makes them.
 
     Parameters
     ----------
     X : array, shape (R, n, d)
     n_components : int
         K, at most n.
-    rng : numpy.random.Generator
-    init : {"kmeans", "random_from_data"}
-        One k-means run per data set, or K random rows.
-    reg_covar, covariance
-        As in :func:`em`.
-
-    Returns
-    -------
-    Params
-
-    Raises
-    ------
-    ValueError
-        If there are more components than rows, or `init` is unknown.
     """
     X = np.asarray(X, dtype=float)
-    _checks.choice("init", init, STARTS)
-    n_components = _checks.integer("n_components", n_components, 1, X.shape[1])
-    resp = np.zeros((len(X), n_components, X.shape[1]))
-    if init == "kmeans":
-        from sklearn.cluster import KMeans
-    for r, rows in enumerate(X):
-        if init == "kmeans":
-            seed = int(rng.integers(2**31))
-            labels = KMeans(n_components, n_init=1, random_state=seed).fit(rows).labels_
-            resp[r, labels, np.arange(len(rows))] = 1
-        else:
-            chosen = rng.choice(len(rows), n_components, replace=False)
-            resp[r, np.arange(n_components), chosen] = 1
+    k = _checks.integer("n_components", n_components, 1, X.shape[1])
     centre = X.mean(axis=1)
-    fit = _m_step(resp, _features(X, centre), centre.shape[1], reg_covar, covariance)
-    return _params(*fit, centre)
+    labels = kmeans(X, k, rng)
+    shares = (labels[:, None] == np.arange(k)[:, None]).astype(float)
+    dim = X.shape[2]
+    weights, means, packed = _m_step(shares, _features(X, centre), dim, reg_covar)
+    return Params(weights, means + centre[:, None], packed[..., _unpacking(dim)])
+
+
+def kmeans(
+    X: Array, k: int, rng: np.random.Generator, *, tol: float = 1e-4, max_iter: int = 300
+) -> NDArray[np.int64]:
+    """Labels, shape (R, n), of one run of k-means on each data set of X, shape (R, n, d).
+
+    What scikit-learn's ``KMeans(k, n_init=1)`` does: greedy k-means++ seeds (Arthur and
+    Vassilvitskii 2007), then Lloyd's steps until no label changes, or the centres move by less
+    than `tol` times the mean variance. An empty cluster keeps its centre.
+    """
+    X = X - X.mean(axis=1, keepdims=True)
+    centres = _seeds(X, k, rng)
+    still = tol * X.var(axis=1).mean(axis=1)
+    labels = np.full(X.shape[:2], -1)
+    active = np.arange(len(X))
+    for _ in range(max_iter):
+        now = _nearest(X[active], centres[active])
+        same = (now == labels[active]).all(axis=1)
+        labels[active] = now
+        shares = (now[:, None] == np.arange(k)[:, None]).astype(float)
+        count = shares.sum(axis=2)[..., None]
+        new = np.where(count > 0, shares @ X[active] / np.maximum(count, 1), centres[active])
+        close = ((new - centres[active]) ** 2).sum(axis=(1, 2)) <= still[active]
+        centres[active] = new
+        labels[active[close]] = _nearest(X[active[close]], new[close])
+        active = active[~(same | close)]
+        if not len(active):
+            break
+    return labels
+
+
+def _nearest(X: Array, centres: Array) -> NDArray[np.int64]:
+    scores = centres @ np.swapaxes(X, 1, 2)
+    scores -= (centres**2).sum(axis=2)[..., None] / 2
+    # argmax along two is slow
+    return scores.argmax(axis=1) if scores.shape[1] > 2 else scores[:, -1] > scores[:, 0]
+
+
+def _seeds(X: Array, k: int, rng: np.random.Generator) -> Array:
+    """Each further centre is the best of a few rows, drawn by their squared distances."""
+    r, n, dim = X.shape
+    trials = 2 + int(math.log(k))
+    lines = np.arange(r)
+    centres = np.empty((r, k, dim))
+    centres[:, 0] = X[lines, rng.integers(n, size=r)]
+    closest = ((X - centres[:, :1]) ** 2).sum(axis=2)
+    for c in range(1, k):
+        mass = closest.cumsum(axis=1)
+        at = rng.random((trials, r)) * mass[:, -1]
+        rows = [(mass < one[:, None]).sum(axis=1).clip(max=n - 1) for one in at]
+        left = [np.minimum(closest, ((X - X[lines, i][:, None]) ** 2).sum(axis=2)) for i in rows]
+        best = np.argmin([one.sum(axis=1) for one in left], axis=0)
+        closest = np.array(left)[best, lines]
+        centres[:, c] = X[lines, np.array(rows)[best, lines]]
+    return centres
 
 
 # --------------------------------------------------------------------------- model and recursion
+
+
+@dataclass
+class Written(Rows):
+    """Rows with the mixtures that wrote them, and the generator for what a fit does by chance."""
+
+    law: Params
+    rng: np.random.Generator
+
+
+@checked(n_components=whole(1), start=one_of(*STARTS), **_SETTINGS)
+@dataclass(frozen=True)
+class EM:
+    """Mixtures fitted by EM: a family for :func:`collapse_utils.lineages.generations`.
+
+    Parameters
+    ----------
+    n_components : int
+        K of the fits.
+    start : {"parent", "kmeans"}
+        Where a fit starts: from the mixture that wrote its data (from k-means where that has
+        another K, or the data are mixed), or from k-means every time.
+    n_steps, tol, reg_covar
+        As in :func:`em`.
+    """
+
+    n_components: int = 2
+    start: str = "parent"
+    n_steps: int = 10
+    tol: float = 0.0
+    reg_covar: float = 1e-6
+
+    @property
+    def least(self) -> int:
+        """Fewest rows that a fit needs."""
+        return self.n_components
+
+    def truth(self, law: Params, n_lineages: int) -> Params:
+        """One mixture as the law of all lineages."""
+        if len(law) != 1:
+            raise ValueError(f"truth must be one mixture, got {len(law)}")
+        return law.repeat(n_lineages)
+
+    def draw(self, law: Params, n: int, rng: np.random.Generator) -> Written:
+        """See :class:`collapse_utils.lineages.Family`."""
+        return Written(law.sample(n, rng), law, rng)
+
+    def fit(self, sample: Written) -> Params:
+        """See :class:`collapse_utils.lineages.Family`."""
+        parent = sample.law
+        if self.start == "kmeans" or parent.weights.shape[1] != self.n_components:
+            parent = start_from(sample.X, self.n_components, sample.rng, reg_covar=self.reg_covar)
+        settings = self.n_steps, self.tol, self.reg_covar
+        return _em(sample.X, parent, *settings, likelihood=False)[0]
+
+
+def simulate(
+    truth: Params, *, n_samples, n_generations: int, n_replicates: int, rng, **settings
+) -> Params:
+    """Mixtures refitted generation after generation under Replace: a history of R chains.
+
+    Parameters
+    ----------
+    truth, n_samples, n_generations, n_replicates, rng
+        As for :func:`collapse_utils.lineages.generations`.
+    settings
+        Of :class:`EM`; `n_components` defaults to that of the truth.
+    """
+    family = EM(**{"n_components": truth.weights.shape[1], **settings})
+    sizes = {"n_samples": n_samples, "n_generations": n_generations}
+    laws = generations(family, truth, n_replicates=n_replicates, rng=rng, **sizes)
+    next(laws)
+    fits = list(laws)
+    return Params(*(np.stack([getattr(f, a) for f in fits]) for a in ("weights", "means", "covs")))
 
 
 class Mixture(BaseEstimator):
@@ -412,161 +483,48 @@ class Mixture(BaseEstimator):
     ----------
     n_components : int
         K.
-    covariance : {"full", "diag"}
-    init : {"kmeans", "random_from_data"}
-    n_steps : int
-        EM steps, or the most of them when `tol` > 0.
-    tol : float
-        See :func:`em`.
-    reg_covar : float
-        Floor of the variances.
+    n_steps, tol, reg_covar
+        As in :func:`em`, which starts from k-means.
 
     Attributes
     ----------
     params_ : Params
         The fitted mixture (R = 1).
-    log_likelihood_ : float
-    n_steps_ : int
     """
 
+    @checked(n_components=whole(1), **_SETTINGS)
     def __init__(
         self,
         n_components: int = 2,
         *,
-        covariance: str = "full",
-        init: str = "kmeans",
         n_steps: int = 100,
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
     ) -> None:
-        self.n_components = _checks.integer("n_components", n_components, 1)
-        self.covariance = _checks.choice("covariance", covariance, COVARIANCES)
-        self.init = _checks.choice("init", init, STARTS)
-        self.n_steps = _checks.integer("n_steps", n_steps, 1)
-        self.tol = _checks.real("tol", tol, 0)
-        self.reg_covar = _checks.real("reg_covar", reg_covar, 0)
+        self.n_components, self.n_steps = n_components, n_steps
+        self.tol, self.reg_covar = tol, reg_covar
 
     def fit(self, X: ArrayLike, rng: np.random.Generator) -> Mixture:
         """Fit rows of shape (n, d)."""
-        self._adopt(self.fit_many([np.asarray(X)], rng)[0])
+        self.params_ = self.fit_many([np.asarray(X)], rng)[0].params_
         return self
 
     def fit_many(self, datasets: list[NDArray], rng: np.random.Generator) -> list[Mixture]:
         """Fit one mixture per data set; sets of equal length are fitted together."""
-        fitted: list[Mixture | None] = [None] * len(datasets)
+        fitted = [clone(self) for _ in datasets]
         lengths = np.array([len(X) for X in datasets])
         for length in np.unique(lengths):
             members = np.flatnonzero(lengths == length)
             X = np.stack([np.asarray(datasets[i], dtype=float) for i in members])
             if X.ndim != 3:
                 raise ValueError(f"X must have shape (n, d), got {X.shape[1:]}")
-            shared = {"reg_covar": self.reg_covar, "covariance": self.covariance}
-            start = start_from(X, self.n_components, rng, init=self.init, **shared)
-            params, bound, steps = em(X, start, n_steps=self.n_steps, tol=self.tol, **shared)
+            start = start_from(X, self.n_components, rng, reg_covar=self.reg_covar)
+            settings = {"n_steps": self.n_steps, "tol": self.tol, "reg_covar": self.reg_covar}
+            params = em(X, start, **settings)[0]
             for at, i in enumerate(members):
-                one = clone(self)
-                one.params_, one.log_likelihood_ = params[[at]], float(bound[at])
-                one.n_steps_ = int(steps[at])
-                fitted[i] = one
-        return fitted  # type: ignore[return-value]
+                fitted[i].params_ = params[[at]]
+        return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """`n` rows, shape (n, d)."""
         return self.params_.sample(n, rng)[0]
-
-    def _adopt(self, other: Mixture) -> None:
-        self.params_, self.n_steps_ = other.params_, other.n_steps_
-        self.log_likelihood_ = other.log_likelihood_
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Mixtures along the generations.
-
-    Attributes
-    ----------
-    weights, means, covs : ndarray, shapes (G, R, K), (G, R, K, d), (G, R, K, d, d)
-        Row g - 1 holds the fit of generation g.
-    """
-
-    weights: Array
-    means: Array
-    covs: Array
-
-    def at(self, generation: int) -> Params:
-        """The fits of one generation, 1 to G."""
-        g = _checks.integer("generation", generation, 1, len(self.weights)) - 1
-        return Params(self.weights[g], self.means[g], self.covs[g])
-
-    def moments(self) -> tuple[Array, Array]:
-        """Mean, shape (G, R, d), and covariance, shape (G, R, d, d), of each fit."""
-        shape = self.weights.shape[:2]
-        flat = (a.reshape(-1, *a.shape[2:]) for a in (self.weights, self.means, self.covs))
-        mean, cov = Params(*flat).moments()
-        return mean.reshape(*shape, *mean.shape[1:]), cov.reshape(*shape, *cov.shape[1:])
-
-
-def simulate(
-    truth: Params,
-    *,
-    n_samples: _checks.Schedule,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-    n_components: int | None = None,
-    init: str = "warm",
-    n_steps: int = 10,
-    tol: float = 0.0,
-    reg_covar: float = 1e-6,
-    covariance: str = "full",
-) -> Paths:
-    """Refit a mixture generation after generation under Replace, R chains at once.
-
-    Parameters
-    ----------
-    truth : Params
-        One mixture (R = 1) that writes the real data.
-    n_samples : int, sequence, or callable ``generation -> int``
-    n_generations, n_replicates : int
-    rng : numpy.random.Generator
-    n_components : int
-        K of the fits; default that of the truth.
-    init : {"warm", "kmeans", "random_from_data"}
-        Start each fit from the parameters that wrote its data (the first fit from the truth if
-        K is the truth's, else from k-means), or afresh from the data every time.
-    n_steps, tol, reg_covar, covariance
-        As in :func:`em`.
-
-    Returns
-    -------
-    Paths
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, or K exceeds a sample size.
-    """
-    _checks.generator(rng)
-    if len(truth) != 1:
-        raise ValueError(f"truth must be one mixture, got {len(truth)}")
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
-    _checks.choice("init", init, ("warm", *STARTS))
-    same_k = n_components is None or n_components == truth.weights.shape[1]
-    k = truth.weights.shape[1] if n_components is None else n_components
-    k = _checks.integer("n_components", k, 1)
-    sizes = _checks.schedule(n_samples, n_generations, low=k)
-    settings = _settings(n_steps, tol, reg_covar, covariance)
-    shared = {"reg_covar": reg_covar, "covariance": covariance}
-    parent = truth.repeat(n_replicates)
-    fits = []
-    for g, size in enumerate(sizes, start=1):
-        X = parent.sample(int(size), rng)
-        if init == "warm" and (g > 1 or same_k):
-            start = parent
-        else:
-            start = start_from(X, k, rng, init="kmeans" if init == "warm" else init, **shared)
-        parent, _, _ = _em(X, start, *settings, likelihood=False)
-        fits.append(parent)
-    stacked = (np.stack([getattr(f, name) for f in fits]) for name in ("weights", "means", "covs"))
-    return Paths(*stacked)
