@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-import hashlib
 import inspect
 import os
-import pickle
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checkpoint, _checks
 from .workflows import Replace, Sources, TrainingSet, Workflow
 
 
@@ -145,12 +143,7 @@ class _RealData:
 
     def __call__(self, n: int) -> NDArray:
         if self._draw is not None:
-            rows = np.asarray(self._draw(n, self._rng))
-            if rows.ndim == 0 or len(rows) != n:
-                raise ValueError(
-                    f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}"
-                )
-            return rows
+            return _drawn(self._draw, n, self._rng)
         if self._used + n > len(self._rows):
             raise ValueError(
                 f"the workflow needs {n} more real rows, but only "
@@ -250,8 +243,9 @@ def recurse(
     keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
-        data = np.asarray(data)
-        _check_rows(data)
+        data = _rows(data, "data")
+        if data.ndim == 0 or len(data) == 0:
+            raise ValueError(f"data must hold at least one row, got shape {data.shape}")
     sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
@@ -264,33 +258,42 @@ def recurse(
     metrics = dict(metrics or {})
 
     path = None if checkpoint is None else Path(checkpoint)
-    settings = (n_replicates, n_eval, keep_samples, sorted(metrics))
-    run_id = _fingerprint(model, data, workflows, settings, rng)
+    run = {"model": model, "data": data, "workflow": workflows, "metrics": metrics, "rng": rng}
+    run |= {"n_replicates": n_replicates, "n_eval": n_eval, "keep_samples": keep_samples}
+    # The sizes of the generations are compared separately, so that a run can be extended.
+    same = {} if path is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
     # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
     rngs = _spawn(rng, n_replicates, len(workflows))
-    state = _load(path, run_id, sizes, data)
+    state = None if path is None else _checkpoint.load(path, same, sizes.tolist())
     if state is None:
         lineages, fit_rng = _start(data, workflows, int(sizes[0]), *rngs)
         records: list[tuple] = []
         done = 0
         for line in lineages:
-            rows = line.original.X if not callable(data) else np.asarray(data(n_eval, line.rng))
-            _measure(line, 0, None, rows, metrics, keep_samples, records)
+            rows = line.original.X if not callable(data) else _drawn(data, n_eval, line.rng)
+            with _placed(line, 0):
+                _measure(line, 0, None, rows, metrics, keep_samples, records)
     else:
         lineages, fit_rng, records, done = state
+        for line in lineages:
+            line.fresh.attach(data)
 
     bar = _bar(progress, done, n_generations)
     for generation in range(done + 1, n_generations + 1):
         if generation > 1:
             for line in lineages:
-                _compose(line, workflows[line.workflow], generation, int(sizes[generation - 1]))
-        _fit(make, lineages, fit_rng)
+                with _placed(line, generation):
+                    _compose(line, workflows[line.workflow], generation, int(sizes[generation - 1]))
+        _fit(make, lineages, fit_rng, generation)
         for line in lineages:
             if line.first_model is None:
                 line.first_model = line.model
-            sample = _draw(line, n_eval)
-            _measure(line, generation, line.model, sample, metrics, keep_samples, records)
-        _save(path, run_id, sizes, (lineages, fit_rng, records, generation))
+            with _placed(line, generation):
+                sample = _draw(line, n_eval)
+                _measure(line, generation, line.model, sample, metrics, keep_samples, records)
+        if path is not None:
+            state = (lineages, fit_rng, records, generation)
+            _checkpoint.save(path, same, sizes[:generation].tolist(), state)
         bar(generation)
     bar(None)
     frame = pd.DataFrame(
@@ -303,11 +306,46 @@ def recurse(
     )
 
 
-def _check_rows(data: NDArray) -> None:
-    if data.ndim == 0 or len(data) == 0:
-        raise ValueError(f"data must hold at least one row, got shape {data.shape}")
-    if data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise ValueError("data must be finite, got NaN or infinity")
+def _rows(values: Any, name: str) -> NDArray:
+    """An array of rows that owns its memory, or one line about what is wrong with them."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(values)} masked")
+    if hasattr(values, "toarray"):
+        raise ValueError(f"{name} must be dense, got {type(values).__name__}: use toarray()")
+    if callable(getattr(values, "detach", None)):
+        values = values.detach().cpu().numpy()  # a tensor of torch
+    try:
+        rows = np.array(values)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
+    kind = rows.dtype.kind
+    if (kind in "fc" and not np.isfinite(rows).all()) or (kind in "mM" and np.isnat(rows).any()):
+        bad = "NaT" if kind in "mM" else "NaN or infinity"
+        raise ValueError(f"{name} must be finite, got {bad}")
+    if kind == "O":
+        missing = pd.isna(rows)
+        if missing.any():
+            raise ValueError(f"{name} must have no missing values, got {missing.sum()}")
+    return rows
+
+
+def _drawn(data: Callable, n: int, rng: np.random.Generator) -> NDArray:
+    rows = _rows(data(n, rng), "data(n, rng)")
+    if rows.ndim == 0 or len(rows) != n:
+        raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
+    return rows
+
+
+@contextlib.contextmanager
+def _placed(line: _Lineage, generation: int) -> Iterator[None]:
+    """An error says in which lineage and generation it happened."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"in generation {generation}, replicate {line.replicate}, workflow {line.workflow!r}"
+        )
+        raise
 
 
 def _check_workflows(
@@ -387,29 +425,39 @@ def _keywords(method: Callable, rng: np.random.Generator) -> dict[str, Any]:
     return {}
 
 
-def _fit(make: Callable[[], Any], lineages: list[_Lineage], fit_rng: np.random.Generator) -> None:
+def _fit(
+    make: Callable[[], Any],
+    lineages: list[_Lineage],
+    fit_rng: np.random.Generator,
+    generation: int,
+) -> None:
+    """Fit a model for each lineage on rows of its own: a fit may change them."""
     prototype = make()
     if not hasattr(prototype, "fit") or not hasattr(prototype, "sample"):
         raise ValueError(f"model() must return an object with fit and sample, got {prototype!r}")
     if hasattr(prototype, "fit_many"):
-        fitted = prototype.fit_many([line.training.X for line in lineages], rng=fit_rng)
+        fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
         for line, one in zip(lineages, fitted, strict=True):
             line.model = one
-        return
-    for line in lineages:
+    for line in lineages if not hasattr(prototype, "fit_many") else ():
         one = make()
         # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
         if hasattr(one, "set_params") and "random_state" in one.get_params():
             state = np.random.RandomState(int(line.rng.integers(2**31)))
             one.set_params(random_state=state)
-        one.fit(line.training.X, **_keywords(one.fit, line.rng))
         line.model = one
+    # An object that two lineages share holds the fit of the last; the prototype stays unfitted.
+    if len({id(prototype), *(id(line.model) for line in lineages)}) <= len(lineages):
+        raise ValueError("model() must return a new object at each call, got the same one twice")
+    for line in lineages if not hasattr(prototype, "fit_many") else ():
+        with _placed(line, generation):
+            line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
 
 
 def _draw(line: _Lineage, n: int) -> NDArray:
     drawn = line.model.sample(n, **_keywords(line.model.sample, line.rng))
     # GaussianMixture returns rows and labels.
-    rows = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
+    rows = _rows(drawn[0] if isinstance(drawn, tuple) else drawn, f"model.sample({n})")
     expected = (n, *line.original.X.shape[1:])
     if rows.shape != expected:
         raise ValueError(
@@ -436,6 +484,13 @@ def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int
     line.training, line.pool = workflow.compose(sources, n_samples)
 
 
+def _locked(rows: NDArray) -> NDArray:
+    """The same rows, which a metric cannot change."""
+    view = rows.view()
+    view.flags.writeable = False
+    return view
+
+
 def _measure(line, generation, model, sample, metrics, keep, records) -> None:
     snapshot = Snapshot(
         generation=generation,
@@ -443,9 +498,9 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
         workflow=line.workflow,
         model=model,
         first_model=line.first_model,
-        training=line.training.X,
-        origin=line.training.origin,
-        sample=sample,
+        training=_locked(line.training.X),
+        origin=_locked(line.training.origin),
+        sample=_locked(sample),
     )
     seen = set()
     for name, metric in metrics.items():
@@ -458,56 +513,6 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             records.append((line.workflow, generation, line.replicate, key, float(number)))
     if keep:
         line.kept.append(np.array(sample[:keep]))
-
-
-def _fingerprint(model, data, workflows, settings, rng) -> str:
-    """Identity of a run; the sample sizes are compared separately so that a run can be extended."""
-    digest = hashlib.sha256(b"" if callable(data) else np.ascontiguousarray(data).tobytes())
-    rows = _describe(data) if callable(data) else (data.shape, data.dtype.str)
-    plan = {name: _describe(one) for name, one in workflows.items()}
-    key = (_describe(model), rows, plan, settings, rng.bit_generator.state)
-    digest.update(repr(key).encode())
-    return digest.hexdigest()
-
-
-def _describe(thing: Any) -> str:
-    """What `thing` is, in words that are the same in another process."""
-    name = getattr(thing, "__qualname__", None)
-    if name is None:
-        name = type(thing).__qualname__
-        # Without a repr of its own, its attributes tell it apart.
-        plain = type(thing).__repr__ is object.__repr__
-        name += repr(sorted(vars(thing).items())) if plain else repr(thing)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", name)
-
-
-def _load(path: Path | None, run_id: str, sizes: NDArray[np.int64], data: Any):
-    if path is None or not path.exists():
-        return None
-    with path.open("rb") as file:
-        try:
-            saved_id, saved_sizes, state = pickle.load(file)
-        except (pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint {str(path)!r} is not a checkpoint: {error}") from error
-    lineages, _, _, done = state
-    if saved_id != run_id or list(saved_sizes) != list(sizes[:done]):
-        raise ValueError(
-            f"checkpoint {str(path)!r} belongs to another run (other model, data, workflow, "
-            "sizes, metrics, seed, or more generations): delete it or name another file"
-        )
-    for line in lineages:
-        line.fresh.attach(data)
-    return state
-
-
-def _save(path: Path | None, run_id: str, sizes: NDArray[np.int64], state: tuple) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        pickle.dump((run_id, sizes[: state[3]], state), file)
-    part.replace(path)
 
 
 def _bar(progress: bool, done: int, total: int) -> Callable[[int | None], None]:

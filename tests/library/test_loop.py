@@ -1,14 +1,17 @@
 """The loop: models that plug in, reproducible and resumable runs, and errors before work."""
 
+import functools
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from rounding import assert_within, bound
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
@@ -19,6 +22,7 @@ from collapse_utils import (
     FreshData,
     Mix,
     Replace,
+    _checkpoint,
     recurse,
 )
 from collapse_utils.models.gaussian import Gaussian
@@ -318,13 +322,14 @@ class Interrupted(Exception):
     pass
 
 
-def failing_at(generation):
-    def fail(s):
-        if s.generation == generation and s.workflow == "m" and s.replicate == 1:
-            raise Interrupted
-        return s.training.std()
+def spread(s):
+    """Fails at one generation, by order of the environment: the run itself stays the same."""
+    if (str(s.generation), s.workflow, s.replicate) == (os.environ.get("FAILING"), "m", 1):
+        raise Interrupted
+    return s.training.std()
 
-    return {**METRICS, "spread": fail}
+
+FRAGILE = {**METRICS, "spread": spread}
 
 
 def normal_column(n, rng):
@@ -343,34 +348,38 @@ def normal_column(n, rng):
     ],
     ids=["first", "rows", "last", "kde", "kde-rows", "gmm-rows"],
 )
-def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, model, data, generation):
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, monkeypatch, model, data, generation):
     path = tmp_path / "deep" / "run.pickle"
-    with pytest.raises(Interrupted):
-        run(model, data, **LONG, metrics=failing_at(generation), checkpoint=path)
+    monkeypatch.setenv("FAILING", str(generation))
+    with pytest.raises(Interrupted) as stopped:
+        run(model, data, **LONG, metrics=FRAGILE, checkpoint=path)
+    assert f"in generation {generation}, replicate 1, workflow 'm'" in stopped.value.__notes__
+    monkeypatch.delenv("FAILING")
     assert path.exists() == (generation > 1)
-    resumed = run(model, data, **LONG, checkpoint=path)
-    assert_same(resumed, run(model, data, **LONG))
-    assert_same(resumed, run(model, data, **LONG, checkpoint=path))  # finished: only loads
+    resumed = run(model, data, **LONG, metrics=FRAGILE, checkpoint=path)
+    assert_same(resumed, run(model, data, **LONG, metrics=FRAGILE))
+    again = run(model, data, **LONG, metrics=FRAGILE, checkpoint=path)
+    assert_same(resumed, again)  # finished: only loads
     assert [p.name for p in path.parent.iterdir()] == ["run.pickle"]
 
 
 class Counting(Readers):
-    fits = 0
-
-    def fit(self, X):
-        Counting.fits += 1
+    def fit(self, X):  # a counter of the class would make it another class
+        os.environ["FITS"] = str(int(os.environ["FITS"]) + 1)
         super().fit(X)
 
 
-def test_only_unfinished_generations_are_fitted_again(tmp_path):
-    def fits(**change):
-        before = Counting.fits
-        run(Counting(), **{**LONG, "checkpoint": tmp_path / "c", **change})
-        return Counting.fits - before
+def test_only_unfinished_generations_are_fitted_again(tmp_path, monkeypatch):
+    def fits():
+        monkeypatch.setenv("FITS", "0")
+        run(Counting(), **LONG, metrics=FRAGILE, checkpoint=tmp_path / "c")
+        return int(os.environ["FITS"])
 
+    monkeypatch.setenv("FAILING", "4")
     with pytest.raises(Interrupted):
-        fits(metrics=failing_at(4))
-    assert Counting.fits == 4 * 10
+        fits()
+    assert os.environ["FITS"] == str(4 * 10)
+    monkeypatch.delenv("FAILING")
     assert fits() == 3 * 10
     assert fits() == 0
 
@@ -452,7 +461,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
 
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 import numpy as np
 from collapse_utils import AccumulateSubsample, FreshData, Replace, recurse
 
@@ -462,7 +471,7 @@ class Slow:  # no repr of its own: its address must not matter
         self.width = width
 
     def fit(self, X):
-        time.sleep({pause})
+        time.sleep(float(os.environ["PAUSE"]))
         self.mean, self.sd = X.mean(), X.std()
 
     def sample(self, n, rng):
@@ -486,8 +495,9 @@ history.frame.to_json(sys.argv[1], double_precision=15)
 def test_kill_9_loses_at_most_one_generation(tmp_path):
     def start(name, path, pause):
         script = tmp_path / "script.py"
-        script.write_text(SCRIPT.format(pause=pause, path=path))
-        environment = {**os.environ, "PYTHONHASHSEED": str(len(name))}  # other hashes each time
+        script.write_text(SCRIPT.format(path=path))
+        # Other hashes each time.
+        environment = {**os.environ, "PYTHONHASHSEED": str(len(name)), "PAUSE": str(pause)}
         return subprocess.Popen(
             [sys.executable, str(script), str(tmp_path / name)],
             stdout=subprocess.PIPE, text=True, env=environment,
@@ -587,3 +597,215 @@ def test_a_readers_workflow_plugs_in_and_may_run_out():
     assert (history.array("real", "Greedy") == 1).all()
     with pytest.raises(ValueError, match="needs 20 more real rows, but only 10 of 50 are unseen"):
         run(data=rows_2d(50), workflow=Greedy())
+
+
+# ------------------------------------------------------------------ what counts as the same run
+
+
+def shifted(mean):
+    return lambda n, rng: rng.normal(mean, 1, n)
+
+
+def first_word():
+    def metric(s):
+        return float(s.sample.mean())
+
+    return metric
+
+
+def other_constant():
+    def metric(s):
+        return float(s.sample.mean()) + 0.0
+
+    return metric
+
+
+SHIFT = 1.0
+
+
+def by_a_global(n, rng):
+    return rng.normal(SHIFT, 1, n)
+
+
+class Scaled(Gaussian):
+    factor = 1.0
+
+    def fit(self, X):
+        return super().fit(np.asarray(X) * self.factor)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "part"),
+    [
+        ({"data": shifted(0.0)}, {"data": shifted(100.0)}, "data"),
+        ({"metrics": {"m": first_word()}}, {"metrics": {"m": other_constant()}}, "metrics"),
+        ({"model": lambda: Gaussian(ddof=0)}, {"model": lambda: Gaussian(ddof=1)}, "model"),
+        (
+            {"data": functools.partial(np.random.Generator.normal, np.random.default_rng(0))},
+            {"data": functools.partial(np.random.Generator.normal, np.random.default_rng(1))},
+            "data",
+        ),
+    ],
+    ids=["closure", "code", "constant", "partial"],
+)
+def test_code_and_closures_are_part_of_a_run(first, second, part):
+    one, other = (_checkpoint.identity(run[part], part) for run in (first, second))
+    assert one != other
+    assert one == _checkpoint.identity(first[part], part)
+
+
+def test_globals_and_attributes_of_classes_are_part_of_a_run(monkeypatch):
+    before = [_checkpoint.identity(thing, "it") for thing in (by_a_global, Scaled())]
+    monkeypatch.setattr(sys.modules[__name__], "SHIFT", 2.0)
+    monkeypatch.setattr(Scaled, "factor", 2.0)
+    after = [_checkpoint.identity(thing, "it") for thing in (by_a_global, Scaled())]
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_the_middle_of_a_long_array_is_part_of_a_run():
+    law = np.zeros(100_000)
+    other = law.copy()
+    other[50_000] = 1
+    mine, yours = (
+        _checkpoint.identity(lambda n, rng, p=p: rng.choice(p, n), "data") for p in (law, other)
+    )
+    assert mine != yours
+
+
+def test_the_message_says_what_is_not_the_same(tmp_path):
+    path = tmp_path / "c"
+    run(data=shifted(0.0), checkpoint=path)
+    with pytest.raises(ValueError, match=r"another run \(not the same: data;"):
+        run(data=shifted(100.0), checkpoint=path)
+
+
+def test_things_of_installed_packages_are_the_same_in_another_process():
+    things = "[norm(3, 1), gaussian_kde([1.0, 2, 4]), np.exp, KernelDensity(), len, 'x'.upper]"
+    code = (
+        "import numpy as np; from scipy.stats import norm, gaussian_kde\n"
+        "from sklearn.neighbors import KernelDensity; from collapse_utils import _checkpoint\n"
+        f"print(_checkpoint.identity({things}, 'data'))"
+    )
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(shown) == 1
+
+
+def test_what_cannot_be_identified_is_refused_before_the_run(tmp_path):
+    lock = threading.Lock()
+
+    def data(n, rng):
+        with lock:
+            return rng.normal(size=n)
+
+    with pytest.raises(ValueError, match="checkpoint cannot tell whether lock, which data uses"):
+        run(data=data, checkpoint=tmp_path / "c")
+
+
+# ------------------------------------------------------------------ nothing is shared
+
+
+class InPlace(Gaussian):
+    """Standardises the rows it is given, where they are."""
+
+    def fit(self, X):
+        self.mean, self.sd = X.mean(), X.std()
+        X -= self.mean
+        X /= self.sd
+        self.rows = X
+        return self
+
+    def sample(self, n, rng):
+        return rng.normal(self.mean, self.sd, n)
+
+
+class Plain(InPlace):
+    def fit(self, X):
+        self.mean, self.sd = X.mean(), X.std()
+        return self
+
+
+@pytest.mark.parametrize("workflow", [Accumulate(), Mix(0.5, 0.25, 0.25), Replace()])
+def test_a_model_may_change_the_rows_it_is_given(workflow):
+    rows = np.random.default_rng(5).normal(3, 2, 60)
+    kept = rows.copy()
+    both = {"a": workflow, "b": workflow}
+    history, clean = (
+        run(model, rows, workflow=both, n_samples=30, n_generations=4, metrics=METRICS)
+        for model in (InPlace(), Plain())
+    )
+    assert_same(history, clean)
+    np.testing.assert_array_equal(rows, kept)
+
+
+def test_a_buffer_that_a_model_writes_again_is_copied():
+    class Buffered(Plain):
+        def sample(self, n, rng):
+            if not hasattr(self, "out") or len(self.out) != n:
+                self.out = np.empty(n)
+            self.out[:] = super().sample(n, rng)
+            return self.out
+
+    plan = {"workflow": Accumulate(), "n_samples": 20, "n_generations": 4, "metrics": METRICS}
+    assert_same(run(Buffered(), **plan), run(Plain(), **plan))
+
+
+def test_a_metric_cannot_change_the_run():
+    def sorts(s):
+        s.training.sort()
+        return 0.0
+
+    with pytest.raises(ValueError, match="read-only") as stopped:
+        run(metrics={"m": sorts})
+    assert "in generation" in "".join(getattr(stopped.value, "__notes__", []))
+
+
+@pytest.mark.parametrize("shared", [2, 1], ids=["lineages", "all"])
+def test_one_object_for_every_lineage_is_refused(shared):
+    pool = [Gaussian() for _ in range(shared)]
+    calls = iter(range(1000))
+    with pytest.raises(ValueError, match="a new object at each call"):
+        run(lambda: pool[next(calls) % shared], n_replicates=3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.ma.masked_array([1.0, 2.0, 3.0], [0, 1, 0]), "data must not be masked, got 1"),
+        (np.array([1, None, 3], dtype=object), "data must have no missing values, got 1"),
+        (np.array(["2020-01-01", "NaT"], dtype="M8[D]"), "data must be finite, got NaT"),
+        ([[1, 2], [3]], "data must have rows of one length, got a ragged list"),
+        (scipy.sparse.eye_array(3), "data must be dense, got"),
+    ],
+)
+def test_rows_that_are_not_whole_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        run(data=rows, n_samples=None)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.nan, "must be finite"),
+        (np.inf, "must be finite"),
+        (np.ma.masked, "must not be masked"),
+    ],
+)
+def test_rows_that_a_model_did_not_finish_are_refused_with_their_place(bad, message):
+    class Sick(Plain):
+        def sample(self, n, rng):
+            rows = np.ma.masked_array(super().sample(n, rng))
+            rows[0] = bad
+            return rows if bad is np.ma.masked else rows.data
+
+    with pytest.raises(ValueError, match=message) as stopped:
+        run(Sick())
+    assert "in generation 1, replicate 0, workflow 'Replace'" in stopped.value.__notes__
