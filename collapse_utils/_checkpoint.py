@@ -139,6 +139,8 @@ class _Reader:
         self.read(type(thing), name)
         if callable(getattr(thing, "detach", None)) and callable(getattr(thing, "numpy", None)):
             return self.read(thing.detach().cpu().numpy(), name)  # a tensor of torch
+        if _version(type(thing).__module__) and callable(getattr(thing, "to_dict", None)):
+            return self.read(thing.to_dict(), name)  # settings of transformers also hold a hash
         try:
             known = copyreg.dispatch_table.get(type(thing))
             reduced = known(thing) if known else thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)

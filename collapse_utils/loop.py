@@ -484,26 +484,19 @@ def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int
     line.training, line.pool = workflow.compose(sources, n_samples)
 
 
-def _locked(rows: NDArray) -> NDArray:
-    """The same rows, which a metric cannot change."""
-    view = rows.view()
-    view.flags.writeable = False
-    return view
-
-
 def _measure(line, generation, model, sample, metrics, keep, records) -> None:
-    snapshot = Snapshot(
-        generation=generation,
-        replicate=line.replicate,
-        workflow=line.workflow,
-        model=model,
-        first_model=line.first_model,
-        training=_locked(line.training.X),
-        origin=_locked(line.training.origin),
-        sample=_locked(sample),
-    )
     seen = set()
     for name, metric in metrics.items():
+        snapshot = Snapshot(
+            generation=generation,
+            replicate=line.replicate,
+            workflow=line.workflow,
+            model=model,
+            first_model=line.first_model,
+            training=line.training.X.copy(),  # a metric may sort the rows it is given
+            origin=line.training.origin.copy(),
+            sample=sample.copy(),
+        )
         value = metric(snapshot)
         values = value if isinstance(value, Mapping) else {name: value}
         for key, number in values.items():
