@@ -118,11 +118,11 @@ def test_import(benchmark):
         return float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
 
     benchmark.pedantic(seconds, ("import collapse_utils",), rounds=3)
-    names = "import numpy", "import collapse_utils", "from collapse_utils import recurse, gaussian"
+    names = "import numpy", "import collapse_utils", "from collapse_utils.models import gaussian"
     numpy, light, loop = (min(seconds(name) for _ in range(3)) for name in names)
     benchmark.extra_info["of import numpy"] = light / numpy
     print(
-        f"\nimport collapse_utils: {light / numpy:.2f} times import numpy; with recurse and "
+        f"\nimport collapse_utils: {light / numpy:.2f} times import numpy; with models."
         f"gaussian (scipy, pandas): {loop / numpy:.1f} times; goal {IMPORT_GOAL}"
     )
     assert light / numpy <= IMPORT_GOAL
