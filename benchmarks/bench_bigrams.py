@@ -119,12 +119,3 @@ def test_bigram_text_with_words(benchmark, sentences):
     benchmark.extra_info.update(ns_per_word=ours * 1e9, plain_over_ours=plain / ours)
     print(f"\ntext: {ours * 1e9:.0f} ns per word, {plain / ours:.0f}x random.choices")
     assert plain > ours
-
-
-@pytest.mark.benchmark(group="unigram")
-def test_unigram_rewrite(benchmark, sentences):
-    rows, _ = bigrams.encode(sentences)
-    counts = np.tile(np.bincount(bigrams.flatten(rows)), (100, 1))
-    rng = np.random.default_rng(1)
-    result = benchmark.pedantic(bigrams.rewrite_words, (counts, rng), rounds=5, warmup_rounds=1)
-    assert (result.sum(axis=1) == counts[0].sum()).all()

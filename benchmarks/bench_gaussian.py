@@ -1,9 +1,10 @@
-"""How fast are the exact Gaussian simulators? Process time of one thread.
+"""How fast are many Gaussian lineages at once? Process time of one thread.
 
     OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_gaussian.py --benchmark-disable-gc
 
 Three ways to refit a Gaussian under Replace, all of the same law: one replicate at a time in a
-Python loop, every sample of all replicates in one array, and the two sufficient statistics alone.
+Python loop, every sample of all replicates in one array, and the two sufficient statistics alone;
+and Bartlett's factors against raw rows in d dimensions.
 The last test prints time per generation x replicate, the ratios, and the goals of the book.
 """
 
@@ -15,12 +16,14 @@ import numpy as np
 import pytest
 
 from collapse_utils import Accumulate, FreshData, Mix
+from collapse_utils.lineages import Normal, generations
 from collapse_utils.models import gaussian
 
 pytest.importorskip("pytest_benchmark")
 
 M, G = 100, 100
 EXACT_GOAL, DRAWN_GOAL = 150, 6  # times as fast as the naive loop; least: 269, 9.1
+FACTOR_GOAL = 50  # times as fast as raw rows at d = 2, M = 1000; least: 178
 IMPORT_GOAL = 0.25  # of the time of ``import numpy``; most: 0.03
 SECONDS = {}  # per generation x replicate, filled by the benchmarks and read by the last test
 
@@ -37,10 +40,25 @@ def naive(n_samples, n_generations, n_replicates, rng):
     return final
 
 
-def simulate(n_replicates, rng, n_samples=M, n_generations=G, **how):
-    return gaussian.simulate(
-        **how, n_samples=n_samples, n_generations=n_generations, n_replicates=n_replicates, rng=rng
-    )
+def simulate(n_replicates, rng, n_samples=M, rows=False, workflow=None):
+    plan = {"n_samples": n_samples, "n_generations": G, "n_replicates": n_replicates}
+    for _ in generations(Normal(rows=rows), (0.0, 1.0), workflow, rng=rng, **plan):
+        pass
+
+
+def naive_rows(dim, n_samples, n_generations, n_replicates, rng):
+    """The same in d dimensions."""
+    for _ in range(n_replicates):
+        mean, cov = np.zeros(dim), np.eye(dim)
+        for _ in range(n_generations):
+            rows = mean + rng.standard_normal((n_samples, dim)) @ np.linalg.cholesky(cov).T
+            mean, cov = rows.mean(axis=0), np.cov(rows.T)
+
+
+def bartlett(dim, n_samples, n_generations, n_replicates, rng):
+    plan = {"n_samples": n_samples, "n_generations": n_generations, "n_replicates": n_replicates}
+    for _ in gaussian.bartlett(dim=dim, rng=rng, **plan):
+        pass
 
 
 @pytest.fixture
@@ -63,7 +81,7 @@ def test_naive_loop(clock):
 
 def test_every_sample(clock):
     rng = np.random.default_rng(0)
-    clock("every sample, vectorised", G * 2000, simulate, 2000, rng, every_sample=True)
+    clock("every sample, vectorised", G * 2000, simulate, 2000, rng, rows=True)
 
 
 @pytest.mark.parametrize("m", [10, M, 10**6])
@@ -83,12 +101,12 @@ def test_exact_workflows(clock, workflow):
     clock(name, G * 10_000, simulate, 10_000, rng, workflow=workflow)
 
 
-@pytest.mark.parametrize("dim", [2, 10])
-def test_exact_in_d_dimensions(clock, dim):
-    clock(
-        f"exact, d = {dim}", G * 1000, gaussian.simulate_nd,
-        dim=dim, n_samples=M, n_generations=G, n_replicates=1000, rng=np.random.default_rng(0),
-    )  # fmt: skip
+@pytest.mark.parametrize("how", ["rows", "factors"])
+@pytest.mark.parametrize(("dim", "m"), [(2, 1000), (10, 100), (10, 1000), (50, 200)])
+def test_d_dimensions(clock, dim, m, how):
+    # The fits of every generation cost the same, and in ten none is singular yet.
+    function, g, r = {"rows": (naive_rows, 10, 5), "factors": (bartlett, 50, 50)}[how]
+    clock(f"{how}, d = {dim}, M = {m:,}", g * r, function, dim, m, g, r, np.random.default_rng(0))
 
 
 def test_import(benchmark):
@@ -100,11 +118,11 @@ def test_import(benchmark):
         return float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
 
     benchmark.pedantic(seconds, ("import collapse_utils",), rounds=3)
-    names = "import numpy", "import collapse_utils", "from collapse_utils import recurse, gaussian"
+    names = "import numpy", "import collapse_utils", "from collapse_utils.models import gaussian"
     numpy, light, loop = (min(seconds(name) for _ in range(3)) for name in names)
     benchmark.extra_info["of import numpy"] = light / numpy
     print(
-        f"\nimport collapse_utils: {light / numpy:.2f} times import numpy; with recurse and "
+        f"\nimport collapse_utils: {light / numpy:.2f} times import numpy; with models."
         f"gaussian (scipy, pandas): {loop / numpy:.1f} times; goal {IMPORT_GOAL}"
     )
     assert light / numpy <= IMPORT_GOAL
@@ -117,7 +135,8 @@ def test_goals_and_ratios():
         pytest.skip("needs the benchmarks above, without --benchmark-disable")
     print(f"\n{'G = ' + str(G) + ', M = ' + str(M):34}{'us/(gen x rep)':>16}{'naive / this':>14}")
     for name, seconds in SECONDS.items():
-        ratio = f"{SECONDS['naive loop'] / seconds:.0f}x" if "d =" not in name else ""
+        slow = SECONDS[name.replace("factors", "rows")] if "d =" in name else SECONDS["naive loop"]
+        ratio = f"{slow / seconds:.0f}x"
         print(f"{name:34}{1e6 * seconds:16.4f}{ratio:>14}")
     exact, drawn = SECONDS[f"exact, M = {M:,}"], SECONDS["every sample, vectorised"]
     print(f"every sample / exact: {drawn / exact:.0f}x")
@@ -125,3 +144,5 @@ def test_goals_and_ratios():
     at_any_m = max(seconds for name, seconds in SECONDS.items() if name.startswith("exact, M ="))
     assert SECONDS["naive loop"] / at_any_m >= EXACT_GOAL
     assert SECONDS["naive loop"] / drawn >= DRAWN_GOAL
+    case = "d = 2, M = 1,000"
+    assert SECONDS[f"rows, {case}"] / SECONDS[f"factors, {case}"] >= FACTOR_GOAL

@@ -1,4 +1,4 @@
-"""How fast is the categorical simulator? Process time of one thread.
+"""How fast are many lineages of words at once? Process time of one thread.
 
     OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_words.py --benchmark-disable-gc
 
@@ -13,9 +13,10 @@ import time
 import numpy as np
 import pytest
 
-from collapse_utils import Accumulate, FreshData
+from collapse_utils import Accumulate, FreshData, Mix
+from collapse_utils.lineages import Words, generations
 from collapse_utils.models import words
-from collapse_utils.models.zipf import zipf
+from collapse_utils.models.words import zipf
 
 pytest.importorskip("pytest_benchmark")
 
@@ -39,6 +40,12 @@ def choice_loop(p, n_samples, n_replicates, rng):
         for _ in range(G):
             rows = rng.choice(len(q), n_samples, p=q)
             q = np.bincount(rows, minlength=len(p)) / n_samples
+
+
+def simulate(p, workflow=None, **plan):
+    """Diversity and living symbols of every generation."""
+    texts = generations(Words(), p, workflow, rng=np.random.default_rng(0), **plan)
+    return [(text.diversity, text.alive) for text in texts]
 
 
 @pytest.fixture
@@ -65,16 +72,18 @@ def test_choice_loop(clock, world):
 def test_simulate(clock, world):
     k, m, r, exponent = WORLDS[world]
     clock(
-        ("simulate", world), G * r, words.simulate, zipf(k, exponent),
-        n_samples=m, n_generations=G, n_replicates=r, rng=np.random.default_rng(0),
+        ("simulate", world), G * r, simulate, zipf(k, exponent),
+        n_samples=m, n_generations=G, n_replicates=r,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("workflow", [Accumulate(), FreshData(0.1)], ids=lambda w: type(w).__name__)
+@pytest.mark.parametrize(
+    "workflow", [Accumulate(), FreshData(0.1), Mix(0.9, gamma=0.1)], ids=lambda w: type(w).__name__
+)
 def test_workflows(clock, workflow):
     clock(
-        ("simulate", type(workflow).__name__), G * 50, words.simulate, zipf(1000), workflow,
-        n_samples=1000, n_generations=G, n_replicates=50, rng=np.random.default_rng(0),
+        ("simulate", type(workflow).__name__), G * 50, simulate, zipf(1000), workflow,
+        n_samples=1000, n_generations=G, n_replicates=50,
     )  # fmt: skip
 
 

@@ -29,7 +29,6 @@ _MODULES = (
     "compat",
     "data",
     "definitions",
-    "dimensions",
     "errors",
     "figures",
     "functional",

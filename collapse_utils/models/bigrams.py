@@ -43,11 +43,6 @@ def encode(
     rows : ndarray of object, shape (n,)
         One array of int per sentence, without the end.
     vocabulary : tuple of str
-
-    Raises
-    ------
-    ValueError
-        If there is no sentence, a sentence is empty, or the vocabulary does not start with ".".
     """
     sentences = list(sentences)
     if not sentences:
@@ -77,11 +72,6 @@ def flatten(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int, shape (number of words + number of sentences,)
-
-    Raises
-    ------
-    ValueError
-        If there is no sentence.
     """
     if len(rows) == 0:
         raise ValueError("rows must hold at least one sentence, got an empty text")
@@ -93,151 +83,11 @@ def flatten(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return flat
 
 
-def temper(counts: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Probabilities proportional to ``counts ** (1 / temperature)`` along the last axis.
-
-    Parameters
-    ----------
-    counts : array, shape (..., K)
-        Counts or probabilities; zeros stay zero.
-    temperature : float
-        Above 0; 1 leaves the proportions as they are.
-
-    Returns
-    -------
-    ndarray, shape (..., K)
-
-    Raises
-    ------
-    ValueError
-        If the temperature is not a finite number above 0, or a row has no positive count.
-    """
-    temperature = _temperature(temperature)
-    counts = np.asarray(counts, dtype=float)
-    top = counts.max(axis=-1, keepdims=True)
-    if not (top > 0).all():
-        raise ValueError("counts must have a positive entry in every row, got an empty text")
-    with np.errstate(divide="ignore"):
-        weights = np.exp(np.log(counts / top) / temperature)
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def rewrite_words(
-    counts: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    temperature: float = 1.0,
-    n_words: int | None = None,
-) -> NDArray[np.int64]:
-    """Counts of the texts that unigram models write after counting these texts.
-
-    Parameters
-    ----------
-    counts : array, shape (R, K)
-        Word counts of R texts.
-    rng : numpy.random.Generator
-    temperature : float
-        Exponent ``1 / temperature`` on the frequencies; 1 is plain sampling.
-    n_words : int, optional
-        Words to write, at least 2; default as many as each text has.
-
-    Returns
-    -------
-    ndarray of int, shape (R, K)
-
-    Raises
-    ------
-    ValueError
-        If `counts` is not a matrix of non-negative numbers with a text in every row, or another
-        argument is out of range.
-    """
-    counts = _count_matrix(counts)
-    _checks.generator(rng)
-    temperature = _temperature(temperature)
-    if n_words is None:
-        sizes = counts.sum(axis=1)
-        _checks.integer("number of words of a text in counts", int(sizes.min()), 2)
-    else:
-        sizes = _checks.integer("n_words", n_words, 2)
-    return rng.multinomial(sizes, temper(counts, temperature))
-
-
 def surprisal(counts: ArrayLike) -> NDArray[np.float64]:
     """``-log(frequency)`` of each word in nats; infinite where the count is zero."""
     counts = np.asarray(counts, dtype=float)
     with np.errstate(divide="ignore"):
         return np.log(counts.sum(axis=-1, keepdims=True)) - np.log(counts)
-
-
-def entropy(counts: ArrayLike) -> NDArray[np.float64]:
-    """Entropy of the word frequencies along the last axis, in nats."""
-    counts = np.asarray(counts, dtype=float)
-    total = counts.sum(axis=-1)
-    log = np.log(counts, out=np.zeros_like(counts), where=counts > 0)
-    return np.log(total) - (counts * log).sum(axis=-1) / total
-
-
-def cross_entropy_spread(counts: ArrayLike, generation: int) -> float:
-    """Standard deviation over lineages of the first model's cross-entropy on generation n's text.
-
-    ``sqrt((1 - (1 - 1/M)^n) Var(surprisal))`` with the variance under the first model; exact for
-    the unigram model, from the Wright-Fisher covariance ``(1 - (1 - 1/M)^n)(p_i d_ij - p_i p_j)``
-    (Ewens 2004).
-
-    Parameters
-    ----------
-    counts : array, shape (K,)
-        Counts of the real text, which has M words.
-    generation : int
-        At least 1.
-    """
-    counts = np.asarray(counts, dtype=float)
-    counts = counts[counts > 0]
-    generation = _checks.integer("generation", generation, 1)
-    p, s = counts / counts.sum(), surprisal(counts)
-    variance = p @ s**2 - (p @ s) ** 2
-    return float(np.sqrt(-np.expm1(generation * np.log1p(-1 / counts.sum())) * variance))
-
-
-class Unigram:
-    """Words drawn independently with the frequencies of the training text.
-
-    Parameters
-    ----------
-    temperature : float
-        Sampling temperature, above 0.
-
-    Attributes
-    ----------
-    counts_ : ndarray of int, shape (K,)
-        How often each word occurred.
-    """
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        self.temperature = _temperature(temperature)
-
-    def fit(self, X: ArrayLike) -> Unigram:
-        """Count the words of a text.
-
-        Parameters
-        ----------
-        X : array of int, shape (M,)
-            Word numbers, at least two.
-        """
-        X = np.asarray(X)
-        if X.ndim != 1 or X.dtype.kind not in "iu" or len(X) < 2 or X.min() < 0:
-            raise ValueError(
-                "X must be an array of two or more word numbers >= 0, got shape "
-                f"{X.shape} of type {X.dtype}"
-            )
-        self.counts_ = np.bincount(X)
-        return self
-
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Write `n` words."""
-        n = _checks.integer("n", n, 1)
-        p = temper(self.counts_, self.temperature)
-        return rng.choice(len(p), size=n, p=p)
 
 
 class Bigrams:
@@ -260,11 +110,6 @@ class Bigrams:
     counts : ndarray of int, shape (E,)
         How often each pair occurs.
     n_types : int
-
-    Raises
-    ------
-    ValueError
-        If there is no sentence or a number lies outside ``1 .. n_types - 1``.
     """
 
     def __init__(self, rows: Sequence[NDArray[np.int64]], n_types: int | None = None) -> None:
@@ -353,11 +198,6 @@ class Bigrams:
         Returns
         -------
         ndarray of int, shape (R, E)
-
-        Raises
-        ------
-        ValueError
-            If `counts` does not fit this graph, a text is empty, or an argument is out of range.
         """
         counts = self._checked(counts)
         starts = counts[:, : self._first[1]].sum(axis=1)
@@ -537,53 +377,6 @@ class Bigram:
         return self.bigrams_.write(
             self.bigrams_.counts, n, rng, temperature=self.temperature, max_words=self.max_words
         )
-
-
-def sentence_surprisal(bigrams: Bigrams, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Mean surprisal per word of each sentence under an unsmoothed bigram model, in nats.
-
-    Parameters
-    ----------
-    bigrams : Bigrams
-        The text that the model was fitted to.
-    rows : sequence of arrays of int
-        Sentences to judge; the end counts as a word.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Infinite for a sentence with a pair that the model has never seen.
-    """
-    pair = bigrams.index(rows)
-    values = np.where(pair >= 0, bigrams.surprisal()[pair], np.inf)
-    lengths = np.fromiter(map(len, rows), dtype=np.intp, count=len(rows)) + 1
-    return np.add.reduceat(values, np.cumsum(lengths) - lengths) / lengths
-
-
-def repeated_share(rows: Sequence[NDArray[np.int64]], length: int = 4) -> float:
-    """Share of the n-grams inside sentences that occurred earlier in the text.
-
-    Parameters
-    ----------
-    rows : sequence of arrays of int
-    length : int
-        Words per n-gram, at least 1.
-
-    Returns
-    -------
-    float
-        NaN when every sentence is shorter than `length`.
-    """
-    length = _checks.integer("length", length, 1)
-    words = flatten(rows)
-    base = int(words.max()) + 1
-    grams, inside = words, words != END
-    # Number the n-grams that end at each word, one word longer at a time, without collisions.
-    for shift in range(1, length):
-        _, grams = np.unique(grams[:-1] * base + words[shift:], return_inverse=True)
-        inside = inside[:-1] & (words[shift:] != END)
-    grams = grams[inside]
-    return 1 - len(np.unique(grams)) / len(grams) if len(grams) else float("nan")
 
 
 def _sampler(counts, first, last, temperature):

@@ -11,7 +11,7 @@ Throughout, index 0 of an array over generations is the truth and index n the n-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, poch, polygamma
 
 from .. import _checks
+from .._checks import checked, whole
 from ..workflows import (
     Accumulate,
     FreshData,
@@ -339,39 +340,10 @@ def first_passage(
     return time, overshoot
 
 
-@dataclass(frozen=True)
-class PathsND:
-    """Fitted parameters in d dimensions.
-
-    Attributes
-    ----------
-    mean : ndarray, shape (G + 1, R, d)
-    factor : ndarray, shape (G + 1, R, d, d)
-        Lower-triangular L with covariance L L^T.
-    """
-
-    mean: Array
-    factor: Array
-
-    @property
-    def cov(self) -> Array:
-        """Covariances, shape (G + 1, R, d, d)."""
-        return self.factor @ np.swapaxes(self.factor, -1, -2)
-
-    def log_det(self) -> Array:
-        """Log-determinants of the covariances, shape (G + 1, R)."""
-        return 2 * np.log(np.diagonal(self.factor, axis1=-2, axis2=-1)).sum(axis=-1)
-
-    def eigenvalues(self) -> Array:
-        """Eigenvalues of the covariances, largest first, shape (G + 1, R, d).
-
-        From the singular values of L: ``eigvalsh(L L^T)`` turns negative once the condition
-        number passes 1e16.
-        """
-        return np.linalg.svd(self.factor, compute_uv=False) ** 2
-
-
-def simulate_nd(
+@checked(
+    dim=whole(1), n_generations=whole(1), n_replicates=whole(1), ddof=whole(0, 1), rng=_checks.rng
+)
+def bartlett(
     *,
     dim: int,
     n_samples: _checks.Schedule,
@@ -379,50 +351,47 @@ def simulate_nd(
     n_replicates: int,
     rng: np.random.Generator,
     ddof: int = 1,
-) -> PathsND:
-    """Refit a d-dimensional standard Gaussian under Replace, exactly, by Bartlett's decomposition.
+) -> Iterator[tuple[Array, Array]]:
+    """Refit a d-dimensional standard Gaussian under Replace, exactly, without its rows.
 
     The scatter matrix of M rows of N(m, L L^T) is L A A^T L^T with A lower triangular,
-    A_ii^2 ~ chi-square with M - i degrees of freedom (i = 1..d) and standard normal entries
-    below the diagonal (Bartlett 1933), so each refit is L <- L A / sqrt(M - ddof).
+    A_jj^2 ~ chi-square with M - j degrees of freedom and standard normal entries below the
+    diagonal (Bartlett 1933), so each refit is L <- L A / sqrt(M - ddof). Eigenvalues are the
+    squared singular values of L: ``eigvalsh(L L^T)`` turns negative beyond a condition of 1e16.
 
     Parameters
     ----------
     dim : int
-        Dimension d.
-    n_samples, n_generations, n_replicates, rng, ddof
-        As in :func:`simulate`; every M must exceed d.
+        Dimension d; every M must exceed it.
+    n_samples : int, sequence, or callable ``generation -> int``
+    n_generations, n_replicates : int
+        G and R.
+    rng : numpy.random.Generator
+    ddof : int
+        0 or 1, see :class:`Gaussian`.
 
-    Returns
-    -------
-    PathsND
-
-    Raises
+    Yields
     ------
-    ValueError
-        If an argument is out of range, in particular M <= d.
+    mean : ndarray, shape (R, d)
+    factor : ndarray, shape (R, d, d)
+        Lower-triangular L of generation 0 (the identity), 1, ..., G.
     """
-    _checks.generator(rng)
-    dim = _checks.integer("dim", dim, 1)
-    ddof = _checks.integer("ddof", ddof, 0, 1)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
     sizes = _checks.schedule(n_samples, n_generations, low=dim + 1)
-    factor = np.empty((n_generations + 1, n_replicates, dim, dim))
-    mean = np.zeros((n_generations + 1, n_replicates, dim))
-    factor[0] = np.eye(dim)
-    lower = np.tril_indices(dim, -1)
-    diag = np.arange(dim)
-    for g, m in enumerate(sizes, start=1):
-        z = rng.standard_normal((n_replicates, dim, 1))
-        mean[g] = mean[g - 1] + (factor[g - 1] @ z)[..., 0] / np.sqrt(m)
-        bartlett = np.zeros((n_replicates, dim, dim))
-        dof = m - 1 - diag
-        bartlett[:, diag, diag] = np.sqrt(rng.chisquare(dof, (n_replicates, dim)) / (m - ddof))
-        below = rng.standard_normal((n_replicates, len(lower[0])))
-        bartlett[:, lower[0], lower[1]] = below / np.sqrt(m - ddof)
-        np.matmul(factor[g - 1], bartlett, out=factor[g])
-    return PathsND(mean, factor)
+    return _bartlett(dim, sizes, n_replicates, rng, ddof)
+
+
+def _bartlett(dim, sizes, r, rng, ddof):
+    mean, factor = np.zeros((r, dim)), np.broadcast_to(np.eye(dim), (r, dim, dim))
+    lower, diag = np.tril_indices(dim, -1), np.arange(dim)
+    yield mean, factor
+    for m in sizes:
+        step = factor @ rng.standard_normal((r, dim, 1))
+        mean = mean + step[..., 0] / np.sqrt(m)
+        spread = np.zeros((r, dim, dim))
+        spread[:, diag, diag] = np.sqrt(rng.chisquare(m - 1 - diag, (r, dim)) / (m - ddof))
+        spread[:, lower[0], lower[1]] = rng.standard_normal((r, len(lower[0]))) / np.sqrt(m - ddof)
+        factor = factor @ spread
+        yield mean, factor
 
 
 # --------------------------------------------------------------------------- closed forms
