@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from . import _checks, precision
-from .functional import NormalMixture
+from .models.density import NormalMixture
 from .models.gaussian import Paths, log_var_drift
 
 Array = NDArray[np.float64]

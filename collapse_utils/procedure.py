@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from . import _checks
-from .functional import NormalMixture
+from .models.density import NormalMixture
 from .models.gaussian import Paths
 
 Array = NDArray[np.float64]

@@ -6,7 +6,7 @@ from rounding import CALL, assert_within, bound
 from scipy import stats
 
 from collapse_utils import errors, precision
-from collapse_utils.functional import kl, project, two_gaussians
+from collapse_utils.models.density import kl, project, two_gaussians
 
 TWO = two_gaussians(3, 1)
 ONE = project(TWO)

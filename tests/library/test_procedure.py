@@ -7,8 +7,8 @@ from scipy import stats
 from sklearn.cluster import KMeans
 
 from collapse_utils import procedure
-from collapse_utils.functional import NormalMixture
 from collapse_utils.models import mixture
+from collapse_utils.models.density import NormalMixture
 from collapse_utils.procedure import em_spread, em_unlimited, two_means
 
 TWO = NormalMixture([-1.5, 1.5], [1, 1])
