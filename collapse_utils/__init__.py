@@ -30,7 +30,6 @@ _MODULES = (
     "data",
     "definitions",
     "dimensions",
-    "errors",
     "figures",
     "functional",
     "kinship",
