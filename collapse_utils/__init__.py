@@ -7,6 +7,7 @@ and needs neither torch, transformers nor matplotlib.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
@@ -23,34 +24,8 @@ _EXPORTS = {
     "Ledger": "claims",
     "glue": "notebook",
 }
-_MODULES = (
-    "claims",
-    "command",
-    "compat",
-    "data",
-    "definitions",
-    "errors",
-    "figures",
-    "functional",
-    "kinship",
-    "lineages",
-    "loop",
-    "metrics",
-    "models",
-    "neighbours",
-    "notebook",
-    "precision",
-    "preferences",
-    "procedure",
-    "provenance",
-    "publishing",
-    "regression",
-    "report",
-    "scaling",
-    "text",
-    "watermark",
-    "workflows",
-)
+#: Modules that are imported when first used.
+_MODULES = tuple(name for _, name, _ in iter_modules(__path__) if not name.startswith("_"))
 
 __all__ = [*_EXPORTS, *_MODULES]
 
