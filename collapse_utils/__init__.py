@@ -47,7 +47,6 @@ _MODULES = (
     "publishing",
     "regression",
     "report",
-    "scaling",
     "text",
     "watermark",
     "workflows",
