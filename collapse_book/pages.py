@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import ast
+import base64
+import hashlib
 import json
 import math
 import re
-import subprocess
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from collapse_book.copies import FOLDER, brings_library, copy_with, library_wheel
-from collapse_book.errors import BuildFailed, counted, suggestion
+from collapse_book.copies import copy_with, library_wheel
 from collapse_book.files import write_changed
 from collapse_book.gate import (
-    GLUE_PREFIX,
     claims_of,
     collapse_data,
     glue_key,
+    glued_text,
     is_figure,
     outputs_of,
 )
+from collapse_book.messages import BuildFailed, counted, suggestion
 from collapse_book.notebooks import (
     INJECTED_TAG,
     INSTALL_TAG,
+    STOP,
     Notebook,
+    Parameter,
     clean_copy,
     dump_notebook,
     is_code,
@@ -39,7 +43,6 @@ from collapse_book.notebooks import (
     tags,
     title,
 )
-from collapse_book.parameters import Parameter
 from collapse_book.project import Project
 from collapse_book.scenarios import Scenario
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
@@ -168,23 +171,20 @@ def _values(merged: Notebook) -> list[tuple[Parameter, Any]]:
 
 def revision(project: Project) -> str:
     """The commit that the book is built from, or its version where there is no repository."""
-    command = ["git", "-C", str(project.root), "describe", "--always", "--exclude=*", "--dirty"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    commit = project.git("describe", "--always", "--exclude=*", "--dirty")
+    if commit is None:
         return f"version {metadata.version('collapse-utils')}"
-    commit, _, changed = said.partition("-")
-    return f"commit {commit}{' with changes' if changed else ''}"
+    return f"commit {commit.replace('-dirty', ' with changes')}"
 
 
-def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
+def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: str = "") -> None:
     """Write the pages of executed chapters, the pages made of them, and the files to download.
 
     What is there already stays untouched, with its time; what belongs to no chapter goes.
     """
-    wheel = library_wheel(project)
-    cell = brings_library(project, wheel)
-    files = {project.vendor / FOLDER / wheel[0]: wheel[1]}
+    name, wheel = library_wheel(project)
+    cell = brings_library(project, name, wheel)
+    files: dict[Path, str | bytes] = {project.vendor / "wheel" / name: wheel}
     for chapter, merged in notebooks.items():
         path = project.staged / f"{chapter}.ipynb"
         files[path] = dump_notebook(page(project, chapter, merged))
@@ -197,6 +197,7 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
         project.generated / "ledger.md": ledger_page(notebooks),
         project.generated / "status.md": status_page(project, notebooks),
         project.generated / "parameters.md": parameters_page(notebooks),
+        project.generated / "what_if.md": what_if,
         project.vendor / "llms.txt": render(
             "llms.txt", title=project.config["title"], chapters=headings
         ),
@@ -205,9 +206,22 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
         files[project.generated / "speed.md"] = render("speed.md", **recorded)
     for path, text in files.items():
         write_changed(path, text)
-    for folder in (project.staged, project.vendor / "download", project.vendor / FOLDER):
+    for folder in (project.staged, project.vendor / "download", project.vendor / "wheel"):
         for path in set(folder.glob("*")) - files.keys():
             path.unlink()
+
+
+def brings_library(project: Project, name: str, wheel: bytes) -> str:
+    """Source of the cell that makes the library importable in a copy of a notebook.
+
+    A build that is published names its wheel by its address on the site. Any other carries the
+    wheel in the cell, so that the copy needs nothing from anywhere.
+    """
+    if project.address:
+        url, sha256 = f"{project.address}wheel/{name}", hashlib.sha256(wheel).hexdigest()
+        return render("fetch.py", url=url, sha256=sha256, stop=STOP).rstrip()
+    text = "\n".join(textwrap.wrap(base64.b64encode(wheel).decode(), 96))
+    return render("carry.py", wheel=text).rstrip()
 
 
 def write_stubs(project: Project, missing: Mapping[str, str]) -> None:
@@ -367,7 +381,7 @@ def what_if_page(
 def _glued(notebook: Notebook) -> dict[str, str]:
     """What a notebook glues, as the page shows it."""
     return {
-        key: str(ast.literal_eval(joined(output["data"][f"{GLUE_PREFIX}text/plain"])))
+        key: str(glued_text(output))
         for _, _, output in outputs_of(notebook)
         if (key := glue_key(output)) is not None
     }

@@ -22,8 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import read_yaml, write_atomic
+from collapse_book.messages import BadInput, BuildFailed, counted
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import render, revision, when
 from collapse_book.project import Project

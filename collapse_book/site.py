@@ -23,8 +23,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from collapse_book.copies import add_lite, current_chapters
-from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.files import write_atomic, write_changed
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.pages import write_stubs
 from collapse_book.project import Project
 

@@ -10,7 +10,7 @@ import pytest
 from miniature import Author
 
 from collapse_book import pdf
-from collapse_book.errors import BadInput
+from collapse_book.messages import BadInput
 
 PAGE = """<html><head><link rel="stylesheet" href="_static/a.css">
 <script>window.MathJax = {{}}; MathJax.startup = {{promise: Promise.resolve()}};</script>
@@ -108,7 +108,7 @@ def test_pdf_has_a_page_for_each_leaf_and_numbers_in_the_contents(
     css = ".print-leaf, .print-contents {break-before: page}"
     built.write("_build/html/_static/a.css", css)
     built.write("_build/html/mathjax/tex-svg.js", "")
-    path, pages = pdf.print_book(built.project, tmp_path / "mini.pdf", lambda line: None)
+    path, pages = pdf.print_book(built.project, tmp_path / "mini.pdf")
     reader = PdfReader(path)
     assert pages == len(reader.pages) == 5
     assert reader.metadata.title == "A miniature: in print"
@@ -124,7 +124,7 @@ def test_pdf_has_a_page_for_each_leaf_and_numbers_in_the_contents(
 def test_output_without_a_folder_is_refused(built: Author, tmp_path):
     pytest.importorskip("pypdf")
     with pytest.raises(BadInput, match=r"no folder .*gone to write mini\.pdf to"):
-        pdf.print_book(built.project, tmp_path / "gone" / "mini.pdf", lambda line: None)
+        pdf.print_book(built.project, tmp_path / "gone" / "mini.pdf")
 
 
 def test_cover_shows_the_drawing_that_the_site_has(built: Author):
@@ -137,7 +137,7 @@ def test_cover_shows_the_drawing_that_the_site_has(built: Author):
 def test_without_a_current_site_nothing_is_printed(built: Author):
     pytest.importorskip("pypdf")
     with pytest.raises(BadInput, match="run `collapse-book build`"):
-        pdf.print_book(built.project, None, lambda line: None)
+        pdf.print_book(built.project, None)
 
 
 def test_missing_browser_is_one_line(monkeypatch):

@@ -11,7 +11,7 @@ from miniature import Author
 from test_stage import executed_copy
 
 from collapse_book.copies import library_wheel
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import merge, write_pages
 from collapse_book.site import (
