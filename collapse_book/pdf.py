@@ -27,7 +27,7 @@ from collapse_book.messages import BadInput, BuildFailed, counted
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import render, revision, when
 from collapse_book.project import Project
-from collapse_book.site import build_site, content, is_current, pdf_path
+from collapse_book.site import PRINTED, build_site, content, is_current, pdf_path
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -184,7 +184,7 @@ def print_book(
         write_atomic(path, written.getvalue())
         if path == pdf_path(project).absolute():
             say("linking it from the site")
-            write_atomic(project.build / "pdf.sha256", content(project))
+            write_atomic(project.build / PRINTED, content(project))
             build_site(project)
     return path, len(writer.pages)
 

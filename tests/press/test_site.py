@@ -15,7 +15,6 @@ from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import merge, write_pages
 from collapse_book.site import (
-    Extras,
     build_site,
     check_site,
     is_current,
@@ -173,12 +172,12 @@ def test_settings_name_no_owner_unless_there_is_one(author: Author, monkeypatch)
     author.chapter("one")
     config = (author.root / "_config.yml").read_text()
     author.write("_config.yml", f"{config}published: {{extensions: [x], card: blue}}\n")
-    alone = settings(author.project, Extras([], None))
-    assert "repository" not in alone and "html" not in alone and "published" not in alone
+    alone = settings(author.project, [], None)
+    assert "repository" not in alone and not alone["html"] and "published" not in alone
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
     monkeypatch.setenv("GITHUB_REPOSITORY", "some-one/book")
     monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/book")
-    known = settings(author.project, Extras([], None))
+    known = settings(author.project, [], None)
     assert known["repository"]["url"] == "https://github.com/some-one/book"
     assert known["html"]["use_edit_page_button"] is True
     assert known["html"]["baseurl"] == "https://example.org/book/"
