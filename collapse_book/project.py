@@ -133,10 +133,12 @@ class Project:
 
     @cached_property
     def pages(self) -> list[tuple[str, str | None]]:
-        """Pages of the table of contents in its order, each with the caption of its part."""
+        """Pages of the table of contents in its order, each with the last caption before it."""
         found: list[tuple[str, str | None]] = []
+        caption = None
 
-        def walk(node: Any, caption: str | None) -> None:
+        def walk(node: Any) -> None:
+            nonlocal caption
             if isinstance(node, dict):
                 caption = node.get("caption", caption)
                 if file := node.get("root") or node.get("file"):
@@ -144,9 +146,9 @@ class Project:
                 node = list(node.values())
             if isinstance(node, list):
                 for item in node:
-                    walk(item, caption)
+                    walk(item)
 
-        walk(self._mapping(self.toc_file), None)
+        walk(self._mapping(self.toc_file))
         return found
 
     @cached_property
