@@ -25,9 +25,9 @@ from typing import Any
 
 import click
 
-from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.files import write_atomic
 from collapse_book.gate import GLUE_PREFIX, claims_of, glue_key, outputs_of
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import joined, read_notebook
 from collapse_book.pages import revision
 from collapse_book.project import Project

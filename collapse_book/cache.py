@@ -13,19 +13,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed
-from collapse_book.files import locked, remove_parts, write_atomic
+from collapse_book.files import files_below, locked, remove_parts, write_atomic
+from collapse_book.messages import BadInput, BuildFailed, one_line
 from collapse_book.notebooks import (
     INSTALL_TAG,
     Notebook,
+    Parameter,
     dump_notebook,
     is_code,
     joined,
     parameters_of,
     tags,
 )
-from collapse_book.parameters import Parameter
 from collapse_book.project import Project
 
 #: Tags that change how papermill runs a cell.
@@ -51,7 +54,7 @@ def code_inputs(notebook: Notebook, library: Library) -> dict[str, Any]:
             str(path.relative_to(library.folder)): library.digest(path)
             for path in library.files_for(sources)
         },
-        "packages": installed(frozenset(library.packages(sources))),
+        "packages": installed(library.imported(sources)),
         "python": list(sys.version_info[:2]),
     }
 
@@ -64,16 +67,14 @@ def data_inputs(declared: Iterable[Parameter], values: Mapping[str, Any]) -> dic
         if parameter.type != "str" or parameter.place == "folder" or not value:
             continue
         if parameter.place == "path" and os.path.exists(value):
-            root = Path(value)
-            files = sorted(root.rglob("*")) if root.is_dir() else [root]
+            files = files_below(Path(value)) or [Path(value)]
         else:
             from collapse_utils.data import stored
 
             files = stored(value)
-        for path in files:
-            if path.is_file():
-                status = path.stat()
-                found[str(path)] = _file_digest(path, status.st_size, status.st_mtime_ns)
+        for path in filter(Path.is_file, files):
+            status = path.stat()
+            found[str(path)] = _file_digest(path, status.st_size, status.st_mtime_ns)
     return found
 
 
@@ -93,32 +94,34 @@ def values_of(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
     return {p.name: given.get(p.name, p.default) for p in parameters_of(notebook)}
 
 
-@functools.cache
-def installed(imported: frozenset[str]) -> dict[str, str]:
+def installed(imported: Iterable[str]) -> dict[str, str]:
     """Installed versions of the distributions behind imported names, and of what they require."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    distributions = _distributions()
-    queue = [name for module in imported for name in distributions.get(module, [])]
+    queue = [name for module in imported for name in _distributions().get(module, [])]
     found: dict[str, str] = {}
     while queue:
         name = canonicalize_name(queue.pop())
-        if name in found:
-            continue
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found[name] = distribution.version
-        needs = [Requirement(line) for line in distribution.requires or ()]
-        queue += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+        if name not in found:
+            version, needs = distribution(name)
+            found |= {name: version} if version else {}
+            queue += needs
     return dict(sorted(found.items()))
 
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
+
+
+@functools.cache
+def distribution(name: str) -> tuple[str, list[str]]:
+    """Version of a package, empty if it is not installed, and the names that it requires."""
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return "", []
+    needs = [Requirement(line) for line in distribution.requires or ()]
+    needed = [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return distribution.version, needed
 
 
 class Store:
@@ -237,7 +240,7 @@ class Store:
         try:
             yield
         except Exception as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            what = f"{type(error).__name__}: {one_line(error)}"
             raise BuildFailed(f"cannot {verb} {self.place(name)}: {what}") from None
 
 

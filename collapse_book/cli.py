@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.files import try_to_write, write_atomic
 from collapse_book.gate import check_book, check_notebook, fix_notebook
-from collapse_book.notebooks import chapter_parameters, read_notebook, title
-from collapse_book.parameters import validate
+from collapse_book.messages import BadInput, BuildFailed, counted, say
+from collapse_book.notebooks import chapter_parameters, read_notebook, title, validate
 from collapse_book.project import Project
 from collapse_book.scenarios import (
     check_scenarios,
@@ -57,19 +56,13 @@ output = click.option(
 
 
 def executes(command: Command) -> Command:
-    """Options of the commands that execute; they are the fields of `press.Options`."""
+    """Options of the commands that execute; they are the fields of `execute.Options`."""
+    where = "Run on the workers of this Dask scheduler, such as tcp://127.0.0.1:8786."
+    jobs, seconds = click.IntRange(1, 10**4), click.IntRange(1, 10**7)
     for option in (
-        click.option(
-            "--jobs", "-j", type=click.IntRange(1, 10**4), help="Worker processes [cores]."
-        ),
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Run on the workers of this Dask scheduler, such as tcp://127.0.0.1:8786.",
-        ),
-        click.option(
-            "--timeout", type=click.IntRange(1, 10**7), help="Seconds that one cell may take."
-        ),
+        click.option("--jobs", "-j", type=jobs, help="Notebooks at once [cores]."),
+        click.option("--scheduler", metavar="ADDRESS", help=where),
+        click.option("--timeout", type=seconds, help="Seconds that one cell may take."),
         click.option("--force", is_flag=True, help="Execute even what has not changed."),
     ):
         command = option(command)
@@ -125,16 +118,16 @@ def build(project: Project, chapters: Sequence[str], scenario: str | None, **opt
     for chapter in project.chapters:
         chapter_parameters(project, chapter)
     from collapse_book import press
-    from collapse_book.report import Report
 
-    report = Report()
     if chosen:
-        folder = press.build_scenario(project, chapters, chosen, press.Options(**options), report)
-        report.line(f"executed notebooks: {project.relative(folder)}")
-        return
-    front = press.build_book(project, chapters, press.Options(**options), report)
-    if front:
-        report.line(f"the book is ready: {front}")
+        names = chapters or [name for name in project.chapters if name in chosen.chapters]
+        values = {name: chosen.chapters[name] for name in names}
+        _, failures = press.run_chapters(project, values, press.Options(**options))
+        if failures:
+            raise BuildFailed("\n".join(failures.values()))
+        say(f"executed notebooks: {project.relative(project.build / 'executed')}")
+    elif front := press.build_book(project, chapters, press.Options(**options)):
+        say(f"the book is ready: {front}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -178,23 +171,20 @@ def run(
     values: dict[str, Any] = {}
     for file in files:
         values |= read_parameters(project, chapter, file)
-    names = [name for name, _ in given]
-    for name in names:
-        if names.count(name) > 1:
+    for name, _ in given:
+        if [other for other, _ in given].count(name) > 1:
             raise BadInput(f"parameter {name!r} is given twice")
     values |= validate(chapter_parameters(project, chapter), dict(given), cast=True)
 
     from collapse_book import press
-    from collapse_book.report import Report
 
-    report = Report()
-    path, findings = press.run_chapter(project, chapter, values, press.Options(**options), report)
-    if output is not None:
-        write_atomic(output.absolute(), path.read_bytes())
-        path = output
-    report.line(f"executed notebook: {project.relative(path)}")
-    if findings:
-        raise BuildFailed("\n".join(str(finding) for finding in findings))
+    paths, failures = press.run_chapters(project, {chapter: values}, press.Options(**options))
+    for path in paths.values():
+        if output is not None:
+            write_atomic(output.absolute(), path.read_bytes())
+        say(f"executed notebook: {project.relative(output or path)}")
+    if failures:
+        raise BuildFailed(failures[chapter])
 
 
 @app.command(epilog=EXIT_CODES)
@@ -236,11 +226,9 @@ def sweep(
                     --scheduler tcp://127.0.0.1:8786
     """
     grid = read_grid(file, chapter_parameters(project, chapter))
-    from collapse_book.press import Options
-    from collapse_book.report import Report
-    from collapse_book.sweep import run_sweep
+    from collapse_book.sweep import Options, run_sweep
 
-    run_sweep(project, chapter, grid, out, Options(**options), shown, Report())
+    run_sweep(project, chapter, grid, out, Options(**options), shown)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -259,17 +247,18 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
     names = chapters or project.chapters
     for chapter in names:
         if fix and fix_notebook(project, chapter):
-            click.echo(f"repaired {project.relative(project.notebook(chapter))}")
-    problems = [str(finding) for name in names for finding in check_notebook(project, name)]
+            say(f"repaired {project.relative(project.notebook(chapter))}")
+    problems = [line for name in names for line in check_notebook(project, name)]
     problems += check_scenarios(project)
     problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
     if not problems:
         book = press.book_runs(project)
         merged = {chapter: book.executed(chapter) for chapter in names}
         done = {chapter: notebook for chapter, notebook in merged.items() if notebook is not None}
-        problems += [str(finding) for finding in check_book(done, strict=True)]
+        for lines in check_book(done, strict=True).values():
+            problems += lines
         count = counted(len(names), "notebook")
-        click.echo(f"{count} checked, {len(done)} with a run of what is there now")
+        say(f"{count} checked, {len(done)} with a run of what is there now")
     if problems:
         raise BuildFailed("\n".join(problems))
 
@@ -288,7 +277,7 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
 
     seconds = measured_seconds(project)
     names = chapters or project.chapters
-    width = max((len(name) for name in names), default=0)
+    width = max(map(len, names), default=0)
     formatter = click.get_current_context().make_formatter()
 
     def section(heading: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -300,25 +289,16 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
         took = f"{seconds[chapter]:7.1f} s" if chapter in seconds else "never run"
         heading = title(read_notebook(project.notebook(chapter)))
         formatter.write(f"{chapter:<{width}}  {took}  {heading}\n")
-        if chapters:
-            parameters = chapter_parameters(project, chapter)
-            lines = [
-                (f"{p.name}: {p.type} = {p.default!r}", f"{p.help} ({p.allowed})")
-                for p in parameters
-            ]
-            section(f"Parameters of {chapter}", lines)
+        known = chapter_parameters(project, chapter) if chapters else []
+        rows = [(f"{p.name}: {p.type} = {p.default!r}", f"{p.help} ({p.allowed})") for p in known]
+        section(f"Parameters of {chapter}", rows)
     if not chapters:
         scenarios = [named_scenario(project, name) for name in scenario_names(project)]
-        lines = [(scenario.name, scenario.description) for scenario in scenarios]
-        section("Scenarios (collapse-book build --scenario NAME)", lines)
-    questions = what_ifs(project)
-    lines = [
-        (question.name, f"{chapter}: {question.description}")
-        for chapter in names
-        for question in questions
-        if chapter in question.chapters
-    ]
-    section("What if? (collapse-book run CHAPTER -f scenarios/what_if/NAME.yml)", lines)
+        rows = [(scenario.name, scenario.description) for scenario in scenarios]
+        section("Scenarios (collapse-book build --scenario NAME)", rows)
+    asked = {name: [q for q in what_ifs(project) if q.chapter == name] for name in names}
+    rows = [(q.name, f"{name}: {q.description}") for name in names for q in asked[name]]
+    section("What if? (collapse-book run CHAPTER -f scenarios/what_if/NAME.yml)", rows)
     click.echo(formatter.getvalue(), nl=False)
 
 
@@ -336,9 +316,9 @@ def pdf(project: Project, output: Path | None) -> None:
     """
     from collapse_book.pdf import print_book
 
-    path, pages = print_book(project, output, click.echo)
+    path, pages = print_book(project, output)
     size = f"{counted(pages, 'page')}, {path.stat().st_size / 1e6:.1f} MB"
-    click.echo(f"the book on paper: {project.relative(path)}, {size}")
+    say(f"the book on paper: {project.relative(path)}, {size}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -354,9 +334,8 @@ def lite(project: Project) -> None:
       collapse-book lite
     """
     from collapse_book import press
-    from collapse_book.report import Report
 
-    press.build_lite(project, Report())
+    press.build_lite(project)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -384,7 +363,3 @@ def _fail(message: str, code: int) -> int:
     for line in message.splitlines():
         click.echo(f"collapse-book: {line}", err=True)
     return code
-
-
-if __name__ == "__main__":
-    main()

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 
-from collapse_book.errors import BadInput
+from collapse_book.files import files_below
+from collapse_book.messages import BadInput
 
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 INIT = "__init__"
 
 
-def imports(source: str) -> Iterator[tuple[str, str | None]]:
-    """Modules that a source imports, anywhere in it: ``(module, name)`` of ``from``, or None.
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a cell, whose magics are left out.
 
     Raises
     ------
     SyntaxError
-        If it is not Python; magics of IPython are.
+        If it is not Python.
     """
-    for node in ast.walk(ast.parse(MAGIC.sub(r"\1pass", source))):
+    return ast.parse(MAGIC.sub(r"\1pass", source))
+
+
+@cache
+def imports(source: str) -> list[tuple[str, str | None]]:
+    """Modules that a source imports, anywhere in it: ``(module, name)`` of ``from``, or None."""
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            yield from ((module, alias.name) for alias in node.names)
+            found += [(module, alias.name) for alias in node.names]
+    return found
 
 
 class Library:
@@ -38,9 +47,9 @@ class Library:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.package = folder.name
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        files = [path for path in files if "__pycache__" not in path.parts]
+        files = files_below(folder)
         self.modules = {self._name(path): path for path in files if path.suffix == ".py"}
+        self.texts = {name: path.read_text("utf-8") for name, path in self.modules.items()}
         self.data = [path for path in files if path.suffix != ".py"]
 
     def _name(self, path: Path) -> str:
@@ -63,22 +72,22 @@ class Library:
             name = queue.pop()
             found.add(name)
             queue |= self._links[name] - found
-        return [self.modules[name] for name in sorted(found)] + self._data_of(found)
+        # and the data files that they mention by name, and those that no module mentions
+        data = [
+            path
+            for path in self.data
+            if any(path.name in self.texts[name] for name in found)
+            or not any(path.name in text for text in self.texts.values())
+        ]
+        return [self.modules[name] for name in sorted(found)] + data
 
-    def packages(self, sources: Iterable[str]) -> set[str]:
-        """Packages of others that code cells import, themselves or through the library."""
-        return self.imported(sources) - sys.stdlib_module_names
-
-    def imported(self, sources: Iterable[str]) -> set[str]:
-        """The same with modules of the standard library, by the first part of their names."""
-        sources = list(sources)
-        code = [path for path in self.files_for(sources) if path.suffix == ".py"]
+    def imported(self, sources: Sequence[str]) -> set[str]:
+        """What code cells import, themselves or through the library, by its first name."""
+        code = [path.read_text("utf-8") for path in self.files_for(sources) if path.suffix == ".py"]
         names: set[str] = set()
-        for source in [*sources, *(path.read_text(encoding="utf-8") for path in code)]:
-            try:
+        for source in [*sources, *code]:
+            with contextlib.suppress(SyntaxError):  # the run will say so
                 names |= {module.partition(".")[0] for module, _ in imports(source)}
-            except SyntaxError:  # the run will say so
-                continue
         return names - {self.package, ""}
 
     def digest(self, path: Path) -> str:
@@ -105,33 +114,19 @@ class Library:
             if not (self.folder / name).is_file() or self.digest(self.folder / name) != digest
         ]
 
-    def _data_of(self, names: set[str]) -> list[Path]:
-        """Data files that these modules mention by name, and those that no module mentions."""
-        texts = {name: path.read_text(encoding="utf-8") for name, path in self.modules.items()}
-        return [
-            path
-            for path in self.data
-            if any(path.name in texts[name] for name in names)
-            or not any(path.name in text for text in texts.values())
-        ]
-
     @cached_property
     def _links(self) -> dict[str, set[str]]:
         """Modules that each module imports; lazy names of ``__init__.py`` are followed when used.
 
         What ``__init__.py`` imports inside of a function it imports later.
         """
-        links = {
-            name: self._reached(path.read_text(encoding="utf-8"))
-            for name, path in self.modules.items()
-            if name != INIT
-        }
         at_once = [n for n in self._read_init().body if isinstance(n, (ast.Import, ast.ImportFrom))]
-        return links | {INIT: self._reached(ast.unparse(ast.Module(at_once, [])))}
+        texts = self.texts | {INIT: ast.unparse(ast.Module(at_once, []))}
+        return {name: self._reached(text) for name, text in texts.items()}
 
     def _read_init(self) -> ast.Module:
         try:
-            return ast.parse(self.modules[INIT].read_text(encoding="utf-8"))
+            return ast.parse(self.modules[INIT].read_text("utf-8"))
         except SyntaxError as error:
             where = f"{self.package}/__init__.py, line {error.lineno}"
             raise BadInput(f"{where} is not Python: {error.msg}") from None
@@ -151,15 +146,12 @@ class Library:
 
     def _reached(self, source: str) -> set[str]:
         """Modules of the library that a source imports."""
-        found: set[str] = set()
         try:
-            for module, name in imports(source):
-                package, _, base = module.partition(".")
-                if package in ("", self.package):
-                    found |= self._modules_of(base.lstrip("."), name)
+            found = [(*module.partition("."), name) for module, name in imports(source)]
         except SyntaxError:
             return set(self.modules)
-        return found
+        bases = [(b.lstrip("."), n) for p, _, b, n in found if p in ("", self.package)]
+        return set().union(*(self._modules_of(base, name) for base, name in bases))
 
     def _modules_of(self, base: str, name: str | None) -> set[str]:
         """Modules behind ``from package.base import name``; all, if that is not clear."""

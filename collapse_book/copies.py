@@ -17,9 +17,7 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
-import textwrap
 import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -29,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed
-from collapse_book.files import write_atomic
+from collapse_book.files import files_below, run_logged, write_atomic
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import (
     INSTALL_TAG,
-    STOP,
     Notebook,
     clean_copy,
     dump_notebook,
@@ -43,65 +40,23 @@ from collapse_book.notebooks import (
 )
 from collapse_book.project import Project
 
-#: Where the wheel lies on the site.
-FOLDER = "wheel"
-UNPACK = """\
-folder = tempfile.mkdtemp(prefix="collapse_utils_")
-zipfile.ZipFile(io.BytesIO(wheel)).extractall(folder)
-sys.path.insert(0, folder)"""
-FETCH = f"""\
-# Brings the book's library: exactly the one that the page of this notebook was made with.
-import hashlib
-import io
-import sys
-import tempfile
-import zipfile
-from urllib.request import urlopen
-
-URL = "{{url}}"
-SHA256 = "{{sha256}}"
-
-
-{STOP}
-
-try:
-    wheel = urlopen(URL, timeout=60).read()
-except (OSError, ValueError) as error:
-    raise Stop(f"The book's library cannot be fetched from {{{{URL}}}}: {{{{error}}}}.") from None
-if hashlib.sha256(wheel).hexdigest() != SHA256:
-    raise Stop("The book has changed since this copy was made: open the chapter from the site.")
-{UNPACK}"""
-CARRY = f'''\
-# Brings the book's library, which is the text below: the one that the page was made with.
-import base64
-import io
-import sys
-import tempfile
-import zipfile
-
-WHEEL = """
-{{wheel}}
-"""
-wheel = base64.b64decode(WHEEL)
-{UNPACK}'''
 #: What a chapter, and what it uses of the library, may import beside the standard library.
-PACKAGES = frozenset(
-    {"IPython", "PIL", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "sklearn", "tqdm"}
-)
+PACKAGES = {
+    "IPython",
+    "PIL",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "scipy",
+    "seaborn",
+    "sklearn",
+    "tqdm",
+}
 #: Modules of the standard library for which a browser has no processes, threads or sockets.
-MISSING = frozenset(
-    {
-        "concurrent",
-        "fcntl",
-        "http",
-        "multiprocessing",
-        "resource",
-        "socket",
-        "subprocess",
-        "threading",
-        "urllib",
-    }
-)
+MISSING = {
+    *("concurrent", "fcntl", "http", "multiprocessing", "resource"),
+    *("socket", "subprocess", "threading", "urllib"),
+}
 #: Packages that Pyodide lacks; its kernel needs comm. With them here, no package index is asked.
 WHEELS = ("comm", "seaborn")
 INSTALL = """\
@@ -129,17 +84,13 @@ def library_wheel(project: Project) -> tuple[str, bytes]:
         lines += [f"Requires-Dist: {need}" for need in settings["dependencies"]]
     except (OSError, KeyError, ValueError) as error:
         raise BadInput(f"no wheel without pyproject.toml and a version: {error}") from None
-    files = {
-        path.relative_to(project.root).as_posix(): path.read_bytes()
-        for path in sorted(project.package.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
     name = f"{project.package.name}-{version}"
+    paths = files_below(project.package)
+    files = {path.relative_to(project.root).as_posix(): path.read_bytes() for path in paths}
     files[f"{name}.dist-info/METADATA"] = "\n".join(["Metadata-Version: 2.1", *lines, ""]).encode()
-    licence = project.root / "LICENSE-CODE"
-    if licence.is_file():
+    if (licence := project.root / "LICENSE-CODE").is_file():
         files[f"{name}.dist-info/LICENSE"] = licence.read_bytes()
-    return f"{name}-py3-none-any.whl", _packed(name, files)
+    return _packed(name, files)
 
 
 def installed_wheel(name: str) -> tuple[str, bytes]:
@@ -160,45 +111,26 @@ def installed_wheel(name: str) -> tuple[str, bytes]:
         for file in package.files or []
         if ".." not in file.parts and file.suffix != ".pyc" and file.name not in left_out
     }
-    name = f"{name.replace('-', '_')}-{package.version}"
-    return f"{name}-py3-none-any.whl", _packed(name, files)
+    return _packed(f"{name.replace('-', '_')}-{package.version}", files)
 
 
-def _packed(name: str, files: Mapping[str, bytes]) -> bytes:
-    """A wheel of these files, which hold everything but ``WHEEL`` and ``RECORD``."""
-    about = "Wheel-Version: 1.0\nGenerator: collapse-book\nRoot-Is-Purelib: true\n"
+def _packed(name: str, files: dict[str, bytes]) -> tuple[str, bytes]:
+    """File name and bytes of a wheel of these files, and of ``WHEEL`` and ``RECORD``."""
+    kind = "Wheel-Version: 1.0\nGenerator: collapse-book\nRoot-Is-Purelib: true\n"
     folder = f"{name}.dist-info"
-    files = {**files, f"{folder}/WHEEL": f"{about}Tag: py3-none-any\n".encode()}
-    record = [
-        f"{path},sha256={_url_safe(hashlib.sha256(content).digest())},{len(content)}\n"
-        for path, content in files.items()
-    ]
-    files[f"{folder}/RECORD"] = "".join([*record, f"{folder}/RECORD,,\n"]).encode()
+    files[f"{folder}/WHEEL"] = f"{kind}Tag: py3-none-any\n".encode()
+    record = ""
+    for path, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+        record += f"{path},sha256={digest},{len(content)}\n"
+    files[f"{folder}/RECORD"] = f"{record}{folder}/RECORD,,\n".encode()
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(packed, "w", compresslevel=9) as archive:
         for path, content in files.items():
             entry = zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
-
-
-def _url_safe(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def brings_library(project: Project, wheel: tuple[str, bytes]) -> str:
-    """Source of the cell that makes the library importable in a copy of a notebook.
-
-    A build that is published names its wheel by its address on the site. Any other carries the
-    wheel in the cell, so that the copy needs nothing from anywhere.
-    """
-    name, content = wheel
-    if project.address:
-        url = f"{project.address}{FOLDER}/{name}"
-        return FETCH.format(url=url, sha256=hashlib.sha256(content).hexdigest())
-    text = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 96))
-    return CARRY.format(wheel=text)
+    return f"{name}-py3-none-any.whl", packed.getvalue()
 
 
 def copy_with(notebook: Notebook, source: str) -> Notebook:
@@ -214,10 +146,10 @@ def copy_with(notebook: Notebook, source: str) -> Notebook:
 def browser_chapters(project: Project) -> list[str]:
     """Chapters of the book that can run in a browser, in reading order."""
     library = Library(project.package)
-    chapters = [name for name in project.published if name in project.chapters]
-    return [
-        name for name in chapters if not obstacles(library, read_notebook(project.notebook(name)))
-    ]
+    there = {
+        n: read_notebook(project.notebook(n)) for n in project.published if n in project.chapters
+    }
+    return [name for name, notebook in there.items() if not obstacles(library, notebook)]
 
 
 def obstacles(library: Library, notebook: Notebook) -> set[str]:
@@ -225,11 +157,8 @@ def obstacles(library: Library, notebook: Notebook) -> set[str]:
 
     Every ``import`` counts, wherever it stands; a notebook without obstacles runs in a browser.
     """
-    used = library.imported(
-        cell["source"]
-        for cell in notebook["cells"]
-        if is_code(cell) and INSTALL_TAG not in tags(cell)
-    )
+    cells = [cell for cell in notebook["cells"] if is_code(cell) and INSTALL_TAG not in tags(cell)]
+    used = library.imported([cell["source"] for cell in cells])
     return used & MISSING | used - sys.stdlib_module_names - PACKAGES
 
 
@@ -271,20 +200,9 @@ def build_lite(project: Project) -> None:
     }
     write_atomic(work / "jupyter_lite_config.json", json.dumps(config))
     write_atomic(work / "jupyter-lite.json", json.dumps(settings()))
-    done = subprocess.run(
-        [sys.executable, "-m", "jupyterlite_core", "build"],
-        cwd=work,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    write_atomic(project.build / "lite.log", done.stdout)
-    if done.returncode:
-        raise BuildFailed(
-            f"JupyterLite was not built: {project.relative(project.build / 'lite.log')}"
-        )
+    log = project.build / "lite.log"
+    if run_logged([sys.executable, "-m", "jupyterlite_core", "build"], work, log):
+        raise BuildFailed(f"JupyterLite was not built: {project.relative(log)}")
     write_atomic(work / "key", _key(project))
 
 
@@ -350,17 +268,7 @@ def directory(files: Mapping[str, int], when: str) -> dict[str, Any]:
         Time for all of them, in ISO 8601.
     """
     common = {"created": when, "last_modified": when, "mimetype": None, "writable": True}
-    notebooks = [
-        common
-        | {"name": name, "path": name, "type": "notebook", "format": None, "content": None}
-        | {"size": size}
-        for name, size in sorted(files.items())
-    ]
-    return common | {
-        "name": "",
-        "path": "",
-        "type": "directory",
-        "format": "json",
-        "content": notebooks,
-        "size": None,
-    }
+    notebook = common | {"type": "notebook", "format": None, "content": None}
+    content = [notebook | {"name": n, "path": n, "size": s} for n, s in sorted(files.items())]
+    folder = {"name": "", "path": "", "type": "directory", "format": "json", "size": None}
+    return common | folder | {"content": content}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.cache import distribution
+from collapse_book.files import files_below
+from collapse_book.messages import BadInput, BuildFailed, one_line
 from collapse_book.notebooks import Notebook
 
 #: Seconds: for a scheduler to answer, and for its first worker to join.
@@ -39,6 +42,11 @@ class Outcome:
     name: str
     notebook: Notebook
     error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; 0 if it never came to its kernel."""
+        return self.notebook["metadata"].get("collapse_book", {}).get("seconds", 0.0)
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,13 @@ def execute(
 
     waiting = longest_first(tasks)
     running: dict[Future[Any], Task] = {}
-    here = _local(options) if options.scheduler is None else _cluster(options, packages)
-    with here as (submit, slots):
+    place = _local(options) if options.scheduler is None else _cluster(options, packages)
+    with place as (submit, slots):
         while waiting or running:
             while waiting and len(running) < slots():
                 task = waiting.pop(0)
-                future = submit(
-                    execute_notebook, task.notebook, dict(task.parameters), options.timeout
-                )
-                running[future] = task
+                given = (task.notebook, dict(task.parameters), options.timeout)
+                running[submit(execute_notebook, *given)] = task
             for future in wait(running, return_when="FIRST_COMPLETED").done:
                 task = running.pop(future)
                 try:
@@ -95,16 +101,16 @@ def execute(
                         f"the scheduler at {options.scheduler} is gone; what had finished is kept, "
                         "so run the same command again"
                     ) from None
+                except BadInput:  # of a worker that is not as we are
+                    raise
                 except Exception as error:  # a lost worker, or the press: report, go on
-                    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    what = f"{type(error).__name__}: {one_line(error)}"
                     yield Outcome(task.name, task.notebook, what)
 
 
 def longest_first(tasks: Sequence[Task]) -> list[Task]:
     """Tasks by the time they may take; those of which nothing is known come first."""
-    return sorted(
-        tasks, key=lambda task: float("inf") if task.seconds is None else task.seconds, reverse=True
-    )
+    return sorted(tasks, key=lambda task: -math.inf if task.seconds is None else -task.seconds)
 
 
 Place = tuple[Callable[..., Future[Any]], Callable[[], int]]
@@ -143,7 +149,7 @@ def _cluster(options: Options, packages: Mapping[str, str]) -> Iterator[Place]:
         client = Client(address, timeout=ANSWER)
     except Exception as error:  # each transport has errors of its own
         raise BadInput(
-            f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}; start one "
+            f"no Dask scheduler answers at {address}: {one_line(error)}; start one "
             f"with `dask scheduler`, and its workers with `{start}`"
         ) from None
     with client:
@@ -153,12 +159,7 @@ def _cluster(options: Options, packages: Mapping[str, str]) -> Iterator[Place]:
             raise BadInput(
                 f"no worker has joined {address} in {FIRST_WORKER:g} s; start some: {start}"
             ) from None
-        here = describe(list(packages)) | dict(packages)
-        answers = client.run(describe, list(packages), on_error="return")
-        found = {at: _difference(here, there) for at, there in answers.items()}
-        if any(found.values()):
-            lines = [f"worker {at}: {why}" for at, why in found.items() if why]
-            raise BadInput("\n".join(lines))
+        here = describe(packages) | dict(packages)
         executor: Executor = client.get_executor(pure=False)
 
         def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -168,46 +169,22 @@ def _cluster(options: Options, packages: Mapping[str, str]) -> Iterator[Place]:
         yield submit, lambda: max(2, 2 * sum(client.nthreads().values()))
 
 
-def describe(packages: Sequence[str]) -> dict[str, str]:
+def describe(packages: Iterable[str]) -> dict[str, str]:
     """What must be the same everywhere: Python's minor version, our sources, what is installed."""
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, **{name: _digest(name) for name in PACKAGES}, **versions}
-
-
-def _digest(package: str) -> str:
-    """Hash of every source and data file of an importable package."""
-    spec = util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return "missing"
-    folder = Path(spec.origin).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-def _difference(here: Mapping[str, str], there: Any) -> str | None:
-    """What keeps a worker from giving the same results, or None."""
-    if isinstance(there, (OSError, TimeoutError)):
-        return f"does not answer ({there})"
-    if isinstance(there, BaseException):
-        return f"cannot load collapse_book ({there}): install this book's environment there"
-    other = [f"{name} {there[name]} there, {here[name]} here"
-             for name in here if there[name] != here[name]]  # fmt: skip
-    return f"{'; '.join(other)}: install the same on both" if other else None
+    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for package in PACKAGES:
+        folder, digest = Path(str(resources.files(package))), hashlib.sha256()
+        for path in files_below(folder):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+        found[package] = digest.hexdigest()[:8]
+    return found | {name: distribution(name)[0] or "not installed" for name in packages}
 
 
 def _as_here(here: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
-    """On a worker, which may have joined late: refuse to work with other sources."""
-    packages = [name for name in here if name != "Python" and name not in PACKAGES]
-    if why := _difference(here, describe(packages)):
-        return arguments[0], f"a worker on {platform.node()}: {why}"
+    """On a worker, which may have joined late: refuse to work with other sources or versions."""
+    there = describe(here.keys() - {"Python", *PACKAGES})
+    other = [f"{k} {there[k]} there, {here[k]} here" for k in here if there[k] != here[k]]
+    if other:
+        what = "; ".join(other)
+        raise BadInput(f"a worker on {platform.node()}: {what}: install the same on both")
     return function(*arguments)

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.messages import BadInput, BuildFailed
 
 #: Nobody writes a longer file or number by hand, and some files (/dev/zero) have no end.
 LONGEST_FILE = 1_000_000
@@ -137,6 +138,12 @@ def read_yaml(path: Path, name: str) -> Any:
         raise BadInput(f"{name}: broken YAML: {' '.join(str(error).split())}") from None
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder, at whatever depth, in order; none that Python has compiled."""
+    found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return sorted(path for path in found if path.is_file())
+
+
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a file so that it is there whole or not at all, even after a power cut.
 
@@ -230,3 +237,12 @@ def try_to_write(path: Path) -> None:
         raise BadInput(
             f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
         ) from None
+
+
+def run_logged(command: list[str], folder: Path, log: Path) -> int:
+    """Run a program in a folder, all that it says in a file; its exit status."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as said:
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": subprocess.STDOUT}
+        environment = os.environ | {"NO_COLOR": "1"}
+        return subprocess.run(command, cwd=folder, env=environment, check=False, **quiet).returncode

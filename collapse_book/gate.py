@@ -6,11 +6,11 @@ import ast
 import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from collapse_book.closure import MAGIC
+from collapse_book.closure import imports, parsed
 from collapse_book.files import write_atomic
+from collapse_book.messages import one_line
 from collapse_book.notebooks import (
     INSTALL_CELL,
     INSTALL_TAG,
@@ -33,17 +33,12 @@ GLUE_PREFIX = "application/papermill.record/"
 IMAGE_TAG = re.compile(r"<(?:img|svg)\b", re.IGNORECASE)
 CODE_FENCE = re.compile(r"^(`{3,}|~{3,})(?!\{).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 
+TIDY = "without outputs, counts and metadata but tags, with ids and the generated install cell"
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 #: Modules that Colab lacks or that belong to the press.
 NOT_IN_CHAPTERS = {"collapse_book", "myst_nb", "papermill"}
 
-#: What is not a sentence of ours: code, mathematics, roles, links, table rows, headings.
-NOT_PROSE = re.compile(
-    r"^(`{3,}|~{3,}|:{3,}).*?^\1\s*$|\$\$.*?\$\$|\$[^$\n]+\$|\{[\w:]+\}`[^`]*`|`[^`]*`"
-    r"|\]\([^)]*\)|^\s*\|.*$|^#.*$",
-    re.MULTILINE | re.DOTALL,
-)
 MEASURED = re.compile(
     r"\b(we (?:find|found|measured?|get|got|observed?|see|saw)|measured|this run|our run|in the run"
     r"|the simulation|simulated|estimated?|standard errors?|replicates? (?:give|gave|end))\b|±",
@@ -58,6 +53,7 @@ DURATION = re.compile(
     r"|(?<![\w.,/-])\d[\d.,]*\s(?:ms|s|min|h)\b(?!\.\w)"
 )
 SENTENCES = re.compile(r"\n\s*\n|\n(?=\s*\|)|(?<=[.!?])\s+(?=[A-Z])")
+NOT_PROSE = re.compile(r"^\s*[|#].*$", re.MULTILINE)
 NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
 #: Where every sentence that begins a paragraph or an item is a statement, not an illustration.
 STATING = re.compile(r"^#+ .*(Takeaways|findings|Monday)", re.IGNORECASE)
@@ -69,20 +65,6 @@ CLAIM = re.compile(r"\b[A-Z]+\d+[a-z]*\b")
 
 #: A message, and the number of the cell that it is about, counted from 1, or None.
 Problem = tuple[int | None, str]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, and where; cells are counted from 1."""
-
-    chapter: str
-    message: str
-    cell: int | None = None
-    line: str = ""
-
-    def __str__(self) -> str:
-        where = f", cell {self.cell} ({self.line})" if self.cell else ""
-        return f"{self.chapter}{where}: {self.message}"
 
 
 def outputs_of(notebook: Notebook) -> Iterable[tuple[int, Cell, dict[str, Any]]]:
@@ -107,6 +89,11 @@ def glue_key(output: Mapping[str, Any]) -> str | None:
     return (output.get("metadata", {}).get("scrapbook") or {}).get("name")
 
 
+def glued_text(output: Mapping[str, Any]) -> Any:
+    """What was glued, as the page shows it."""
+    return ast.literal_eval(joined(output["data"][f"{GLUE_PREFIX}text/plain"]))
+
+
 def claims_of(notebook: Notebook) -> list[dict[str, Any]]:
     """Claims that the chapter's ledgers show."""
     return [claim for _, _, output in outputs_of(notebook) for claim in _claims(output)]
@@ -117,10 +104,13 @@ def _claims(output: Mapping[str, Any]) -> list[dict[str, Any]]:
     return data["claims"] if data.get("kind") == "claims" else []
 
 
-def _findings(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> list[Finding]:
+def _lines(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> list[str]:
+    """What is wrong, and where: one line each."""
     cells = notebook["cells"]
     return [
-        Finding(chapter, message, number, first_line(cells[number - 1]) if number else "")
+        f"{chapter}, cell {number} ({first_line(cells[number - 1])}): {message}"
+        if number
+        else f"{chapter}: {message}"
         for number, message in problems
     ]
 
@@ -128,7 +118,7 @@ def _findings(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> 
 # ---------------------------------------------------------------- executed notebooks
 
 
-def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> list[Finding]:
+def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> dict[str, list[str]]:
     """Check all executed chapters, and that claim ids are unique among them.
 
     Parameters
@@ -138,23 +128,24 @@ def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> list[Findi
     strict : bool
         The default parameters were used: a claim that is expected to be reproduced must be.
         Otherwise only the opposite verdict is refused, for a smaller run may leave it open.
+
+    Returns
+    -------
+    dict
+        A line for everything that is wrong, by chapter.
     """
-    findings: list[Finding] = []
-    for chapter, notebook in notebooks.items():
-        findings += check_chapter(chapter, notebook, strict=strict)
+    found = {name: check_chapter(name, nb, strict=strict) for name, nb in notebooks.items()}
     owners: dict[str, str] = {}
     for chapter, notebook in notebooks.items():
         for identity in dict.fromkeys(claim["id"] for claim in claims_of(notebook)):
-            if identity in owners:
-                message = f"claim {identity} is also a claim of {owners[identity]}"
-                findings.append(Finding(chapter, message))
-            owners.setdefault(identity, chapter)
-    return findings
+            if (owner := owners.setdefault(identity, chapter)) != chapter:
+                found[chapter].append(f"{chapter}: claim {identity} is also a claim of {owner}")
+    return {chapter: lines for chapter, lines in found.items() if lines}
 
 
-def check_chapter(chapter: str, notebook: Notebook, *, strict: bool) -> list[Finding]:
+def check_chapter(chapter: str, notebook: Notebook, *, strict: bool) -> list[str]:
     """Check one executed chapter; see `check_book`."""
-    return _findings(chapter, notebook, _executed_problems(notebook, strict))
+    return _lines(chapter, notebook, _executed_problems(notebook, strict))
 
 
 def _executed_problems(notebook: Notebook, strict: bool) -> Iterator[Problem]:
@@ -197,7 +188,7 @@ def _wrong_outputs(outputs: list[dict[str, Any]], strict: bool) -> Iterator[str]
 def _wrong_output(output: dict[str, Any]) -> Iterator[str]:
     kind = output["output_type"]
     if kind == "error":
-        yield f"{output['ename']}: {' '.join(str(output['evalue']).split())}"
+        yield f"{output['ename']}: {one_line(output['evalue'])}"
     elif kind == "stream" and output["name"] == "stderr":
         text = joined(output["text"]).strip()
         yield f"wrote to stderr: {text.splitlines()[0] if text else '(blank)'}"
@@ -236,39 +227,28 @@ def _repeated_names(notebook: Notebook) -> Iterator[Problem]:
 # ---------------------------------------------------------------- notebooks in git
 
 
-def check_notebook(project: Project, chapter: str) -> list[Finding]:
-    """Findings about one notebook file, before anything is executed."""
+def check_notebook(project: Project, chapter: str) -> list[str]:
+    """What is wrong with one notebook file, before anything is executed."""
     notebook = read_notebook(project.notebook(chapter))
-    return _findings(chapter, notebook, _problems_in_git(project, chapter, notebook))
+    return _lines(chapter, notebook, _problems_in_git(chapter, notebook))
 
 
-def _problems_in_git(project: Project, chapter: str, notebook: Notebook) -> Iterator[Problem]:
+def _problems_in_git(chapter: str, notebook: Notebook) -> Iterator[Problem]:
     if not NAME.fullmatch(chapter):
         yield None, "the file name must be in snake_case"
-    if (notebook.get("nbformat"), notebook.get("nbformat_minor")) != (4, 5):
-        yield None, "must be nbformat 4.5"
-    metadata = notebook["metadata"]
-    if metadata.get("kernelspec", {}).get("name") != "python3":
-        yield None, "kernelspec must be python3"
-    for name in ("papermill", "widgets", "collapse_book"):
-        if name in metadata:
-            yield None, f"metadata holds {name!r}, which an execution left behind"
-    ids: set[str] = set()
+    cells, clean = notebook["cells"], tidied(notebook)
+    if not cells or cells[0]["cell_type"] != "markdown" or cells[0]["source"][:2] != "# ":
+        yield None, "the first cell must begin with a heading `# Title`"
+    if notebook != clean:
+        pairs = enumerate(zip(cells, clean["cells"], strict=False), start=1)
+        first = next((number for number, (one, other) in pairs if one != other), None)
+        yield first, f"is not as git keeps it ({TIDY}): run `collapse-book check --fix`"
     used: set[str] = set()
-    for number, cell in enumerate(notebook["cells"], start=1):
-        messages: Iterable[str] = ()
+    for number, cell in enumerate(cells, start=1):
+        wrong = _wrong_code(cell, used) if cell["cell_type"] == "code" else ()
         if cell["cell_type"] == "markdown":
-            messages = [*_typed_numbers(cell["source"]), *typed_durations(cell["source"])]
-        elif cell["cell_type"] == "code":
-            messages = _wrong_code(cell, used)
-        for message in messages:
-            yield number, message
-        if not cell.get("id"):
-            yield number, "has no cell id"
-        elif cell["id"] in ids:
-            yield number, f"cell id {cell['id']!r} is used twice"
-        ids.add(cell.get("id"))
-    yield from _wrong_order(project, notebook["cells"])
+            wrong = typed_values(cell["source"])
+        yield from ((number, message) for message in wrong)
     try:
         parameters = parameters_of(notebook)
     except ValueError as error:
@@ -281,27 +261,25 @@ def _problems_in_git(project: Project, chapter: str, notebook: Notebook) -> Iter
             yield None, f"parameter {parameter.name} is never used"
 
 
-def _typed_numbers(source: str) -> Iterator[str]:
-    """Sentences that speak of a measurement and hold a typed decimal number."""
-    for paragraph in re.split(r"\n\s*\n", source):
-        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph):
-            prose = NOT_PROSE.sub(" ", sentence)
-            number = NUMBER.search(prose)
-            if number and MEASURED.search(prose) and not CITED.search(sentence):
-                yield (
-                    f"types the measured number {number[0].strip()!r}: glue it from the run, "
-                    "or cite its source in the sentence"
-                )
+def typed_values(text: str) -> Iterator[str]:
+    """Sentences of Markdown that type what only a run can know, and cite nobody.
 
-
-def typed_durations(text: str) -> Iterator[str]:
-    """Sentences and table rows of Markdown that promise a time: a run takes what it takes."""
-    for sentence in SENTENCES.split(NOT_WORDS.sub(" ", CODE_FENCE.sub("", text))):
-        found = DURATION.search(sentence)
-        if found and not CITED.search(sentence):
+    A time, in table rows too, because a run takes what it takes; and beside words of measurement a
+    decimal number.
+    """
+    text = NOT_WORDS.sub(" ", CODE_FENCE.sub("", text))
+    for sentence in SENTENCES.split(text):
+        if (time := DURATION.search(sentence)) and not CITED.search(sentence):
             yield (
-                f"types the time {' '.join(found[0].split())!r}: the page itself says how long its "
+                f"types the time {one_line(time[0])!r}: the page itself says how long its "
                 "run took; glue another time from the run, or cite its source in the sentence"
+            )
+    for sentence in SENTENCES.split(NOT_PROSE.sub("", text)):
+        number = NUMBER.search(sentence)
+        if number and MEASURED.search(sentence) and not CITED.search(sentence):
+            yield (
+                f"types the measured number {number[0].strip()!r}: glue it from the run, "
+                "or cite its source in the sentence"
             )
 
 
@@ -319,70 +297,49 @@ def unbacked_statements(text: str, claims: Collection[str]) -> Iterator[str]:
         states = (STATING.match(heading) and ITEM.match(block)) or MONDAY.match(block)
         ruled = rules and "Exercise" not in heading and not block.startswith(("#", "|"))
         if (states or ruled) and not set(CLAIM.findall(block)) & set(claims):
-            said = " ".join((rules or [block])[0].split())
-            yield f"states {said[:60]!r} and names no claim behind it"
+            yield f"states {one_line((rules or [block])[0])[:60]!r} and names no claim behind it"
 
 
 def _wrong_code(cell: Cell, used: set[str]) -> Iterator[str]:
     """What is wrong with a code cell; the names that it uses are added to ``used``."""
-    if cell.get("outputs") or cell.get("execution_count") is not None:
-        yield "holds outputs or an execution count; git keeps none"
     if not cell["source"].strip():
         yield "is an empty code cell"
     try:
-        tree = ast.parse(MAGIC.sub(r"\1pass", cell["source"]))
+        tree = parsed(cell["source"])
     except SyntaxError as error:
         yield f"line {error.lineno} is not Python: {error.msg}"
         return
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(module=module):
-                modules = [module or ""]
-            case _:
-                modules = []
-        for module in modules:
-            if module.split(".")[0] in NOT_IN_CHAPTERS:
-                yield f"imports {module}, which a reader on Colab does not have"
-        if isinstance(node, ast.Name) and PARAMETERS_TAG not in tags(cell):
-            used.add(node.id)
+    for module, _ in imports(cell["source"]):
+        if module.split(".")[0] in NOT_IN_CHAPTERS:
+            yield f"imports {module}, which a reader on Colab does not have"
+    if PARAMETERS_TAG not in tags(cell):
+        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def _wrong_order(project: Project, cells: list[Cell]) -> Iterator[Problem]:
-    first = cells[0] if cells else {"cell_type": "", "source": ""}
-    if first["cell_type"] != "markdown" or not first["source"].lstrip().startswith("# "):
-        yield None, "the first cell must begin with a heading `# Title`"
-    tagged = [number for number, cell in enumerate(cells) if INSTALL_TAG in tags(cell)]
-    if tagged != [1]:
-        yield None, f"the second cell, and no other, must have the tag {INSTALL_TAG!r}"
-    elif cells[1]["source"] != INSTALL_CELL or "remove-cell" not in tags(cells[1]):
-        yield 2, "the install cell is not the generated one: run `collapse-book check --fix`"
-
-
-def fix_notebook(project: Project, chapter: str) -> bool:
-    """Strip outputs, give ids, set the kernel, write the install cell; True if it changed."""
-    path = project.notebook(chapter)
-    notebook = clean_copy(read_notebook(path))
-    notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
-    notebook["metadata"] = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+def tidied(notebook: Notebook) -> Notebook:
+    """The notebook as git keeps it: nothing of a run, and the install cell in second place."""
+    tidy = clean_copy(notebook)
+    tidy["nbformat"], tidy["nbformat_minor"] = 4, 5
+    tidy["metadata"] = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     ids: set[str] = set()
-    for cell in notebook["cells"]:
+    for cell in tidy["cells"]:
         if not cell.get("id") or cell["id"] in ids:
             cell["id"] = uuid.uuid4().hex[:8]
         ids.add(cell["id"])
         cell["metadata"] = {"tags": tags(cell)} if tags(cell) else {}
-    installs = [cell for cell in notebook["cells"] if INSTALL_TAG in tags(cell)]
-    others = [cell for cell in notebook["cells"] if INSTALL_TAG not in tags(cell)]
-    install = installs[0] if installs else {"cell_type": "code", "id": "colab-install"}
-    install |= {
-        "source": INSTALL_CELL,
-        "metadata": {"tags": [INSTALL_TAG, "remove-cell"]},
-        "outputs": [],
-        "execution_count": None,
-    }
-    notebook["cells"] = [*others[:1], install, *others[1:]]
-    after = dump_notebook(notebook)
+    installs = [cell for cell in tidy["cells"] if INSTALL_TAG in tags(cell)]
+    first, *others = [cell for cell in tidy["cells"] if INSTALL_TAG not in tags(cell)] or [None]
+    install = {"cell_type": "code", "id": "colab-install", "outputs": [], "execution_count": None}
+    install |= installs[0] if installs else {}
+    install |= {"source": INSTALL_CELL, "metadata": {"tags": [INSTALL_TAG, "remove-cell"]}}
+    tidy["cells"] = [cell for cell in (first, install, *others) if cell]
+    return tidy
+
+
+def fix_notebook(project: Project, chapter: str) -> bool:
+    """Write a notebook as git keeps it; True if that changed it."""
+    path = project.notebook(chapter)
+    after = dump_notebook(tidied(read_notebook(path)))
     if after == path.read_text(encoding="utf-8"):
         return False
     write_atomic(path, after)

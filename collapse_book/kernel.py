@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from papermill.engines import papermill_engines
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from collapse_book.cache import distribution
+from collapse_book.messages import one_line
 from collapse_book.notebooks import INJECTED_TAG, Notebook, first_line, tags
 
 #: Seconds that a kernel may take to answer on a quiet machine; twice as many the second time.
@@ -197,24 +198,25 @@ class _Attempt:
 
     def _describe(self, error: Exception, log: Path) -> str:
         """What to say of an exception of papermill, nbclient or jupyter_client."""
-        message = " ".join(str(error).split())
+        message = one_line(error)
         silent = "didn't respond" in message or "IOPub" in message
         self.kernel_lost = silent or "ernel died" in message
         if silent:
             load = f"load {os.getloadavg()[0]:.1f} on {joblib.cpu_count()} cores"
             return self._at_cell(f"the kernel did not answer in {self.patience} s ({load})")
         if self.kernel_lost:
-            return self._at_cell(": ".join(["the kernel died", *_last_line(log)]))
+            lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
+            last = [line.strip() for line in lines if line.strip()][-1:]
+            return self._at_cell(": ".join(["the kernel died", *last]))
         if isinstance(error, CellTimeoutError):
             return self._at_cell(f"took longer than {self.timeout:g} s")
         return self._at_cell(f"{type(error).__name__}: {message}")
 
     def _at_cell(self, what: str) -> str:
         """``cell 7 (fit = model.fit(x)): ValueError: ...``, as the author counts cells."""
-        what = " ".join(what.split())
         if self.cell is None:
-            return what
-        cell = self.nb.cells[self.cell]
+            return one_line(what)
+        what, cell = one_line(what), self.nb.cells[self.cell]
         if INJECTED_TAG in tags(cell):
             return f"the parameters given: {what}"
         before = [other for other in self.nb.cells[: self.cell] if INJECTED_TAG not in tags(other)]
@@ -225,12 +227,17 @@ class _Attempt:
         result = json.loads(json.dumps(self.nb))
         for part in (result, *result["cells"]):
             part["metadata"].pop("papermill", None)
+        versions = {name: found for name in VERSIONS if (found := distribution(name)[0])}
         result["metadata"]["collapse_book"] = {
             "executed": self.started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.clock, 2),
             "parameters": self.parameters,
-            "versions": _versions(),
-            "machine": _machine(),
+            "versions": {"python": platform.python_version(), **versions},
+            "machine": {
+                "platform": f"{platform.system()} {platform.machine()}",
+                "cores": joblib.cpu_count(),
+                "accelerator": _accelerator(),
+            },
         }
         return result
 
@@ -275,32 +282,9 @@ def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelMan
     return PrivateKernel
 
 
-def _last_line(log: Path) -> list[str]:
-    """The last line that a kernel's process wrote, if there is one."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    return [line.strip() for line in lines if line.strip()][-1:]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in VERSIONS:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cores": joblib.cpu_count(),
-        "accelerator": _accelerator(),
-    }
-
-
 def _accelerator() -> str:
     """Accelerator that torch would find, asked from the operating system without loading torch."""
     if Path("/proc/driver/nvidia/version").is_file():
         return "NVIDIA GPU"
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return "Apple GPU"
-    return "none"
+    arm = sys.platform == "darwin" and platform.machine() == "arm64"
+    return "Apple GPU" if arm else "none"

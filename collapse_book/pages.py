@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import ast
+import base64
+import hashlib
 import json
 import math
 import re
-import subprocess
-from collections import Counter
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from collapse_book.copies import FOLDER, brings_library, copy_with, library_wheel
-from collapse_book.errors import BuildFailed, counted, suggestion
+from collapse_book.copies import copy_with, library_wheel
 from collapse_book.files import write_changed
 from collapse_book.gate import (
-    GLUE_PREFIX,
     claims_of,
     collapse_data,
     glue_key,
+    glued_text,
     is_figure,
     outputs_of,
 )
+from collapse_book.messages import BuildFailed, counted, suggestion
 from collapse_book.notebooks import (
     INJECTED_TAG,
     INSTALL_TAG,
+    STOP,
     Notebook,
+    Parameter,
     clean_copy,
     dump_notebook,
     is_code,
@@ -39,13 +42,14 @@ from collapse_book.notebooks import (
     tags,
     title,
 )
-from collapse_book.parameters import Parameter
 from collapse_book.project import Project
 from collapse_book.scenarios import Scenario
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
 
 #: An author types how long a chapter takes to read; how long it takes to run, its run knows.
 TO_READ = re.compile(r"\d+ minutes to read")
+PREREQUISITES = re.compile(r"^\|\s*\*\*Prerequisites\*\*.*$", re.MULTILINE)
+DOC = re.compile(r"\{doc\}`(?:[^`]*<)?(?:/?notebooks/)?(\w+)>?`")
 FIGCAPTION = re.compile(r"<figcaption>.*?</figcaption>", re.DOTALL)
 
 
@@ -54,14 +58,25 @@ def render(template: str, **values: Any) -> str:
     return TEMPLATES.get_template(f"{template}.j2").render(values)
 
 
-def table_cell(text: Any) -> str:
-    """Text for a cell of a Markdown table."""
-    return str(text).replace("|", "\\|")
-
-
 def when(record: Mapping[str, Any]) -> str:
     """Date and minute of an execution."""
     return record["executed"][:16].replace("T", " ")
+
+
+def record_of(notebook: Notebook) -> dict[str, Any]:
+    """When, where, with what and how long a notebook was executed."""
+    return notebook["metadata"]["collapse_book"]
+
+
+def values_of(merged: Notebook) -> list[tuple[Parameter, Any]]:
+    """Parameters of an executed notebook with the values that it ran with."""
+    given = record_of(merged)["parameters"]
+    return [(p, given.get(p.name, p.default)) for p in parameters_of(merged)]
+
+
+def drawing_of(output: Mapping[str, Any]) -> str:
+    """A figure without its caption, which the page sets in its own form."""
+    return FIGCAPTION.sub("", joined(output["data"]["text/html"]))
 
 
 TEMPLATES = Environment(
@@ -73,10 +88,15 @@ TEMPLATES = Environment(
     autoescape=False,  # Markdown; HTML is escaped where it stands
 )
 TEMPLATES.filters |= {
-    "cell": table_cell,
+    "cell": lambda text: str(text).replace("|", "\\|"),
     "claim_cells": cells,
+    "counted": counted,
     "literal": repr,
+    "parameters": parameters_of,
     "partition": str.partition,
+    "record": record_of,
+    "title": title,
+    "values_of": values_of,
     "when": when,
 }
 
@@ -106,7 +126,7 @@ def merge(current: Notebook, executed: Notebook) -> Notebook:
             {key: value for key, value in output.items() if key != "transient"}
             for output in other["outputs"]
         ]
-    merged["metadata"]["collapse_book"] = executed["metadata"]["collapse_book"]
+    merged["metadata"]["collapse_book"] = record_of(executed)
     return merged
 
 
@@ -114,8 +134,7 @@ def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
     """The notebook that Sphinx reads: the time to run, captions in its own form, a colophon."""
     result = json.loads(json.dumps(merged))
     first = result["cells"][0]
-    seconds = math.ceil(merged["metadata"]["collapse_book"]["seconds"])
-    run = rf"\g<0>, {seconds} s to run when this page was made"
+    run = rf"\g<0>, {math.ceil(record_of(merged)['seconds'])} s to run when this page was made"
     first["source"] = TO_READ.sub(run, first["source"], count=1)
     for cell in result["cells"]:
         for output in cell.get("outputs", []):
@@ -123,8 +142,7 @@ def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
                 data = collapse_data(output)
                 figure = {"name": data["name"], "caption": data["caption"]}
                 cell["metadata"].setdefault("mystnb", {})["figure"] = figure
-                drawing = FIGCAPTION.sub("", joined(output["data"]["text/html"]))
-                output["data"]["text/html"] = drawing
+                output["data"]["text/html"] = drawing_of(output)
     result["cells"].append(_prose(colophon(project, chapter, merged), "colophon"))
     return result
 
@@ -135,79 +153,74 @@ def _prose(source: str, identity: str) -> dict[str, Any]:
 
 def colophon(project: Project, chapter: str, merged: Notebook) -> str:
     """When, how long, seed, parameters, versions and machine of a run, and how to cite its page."""
-    record = merged["metadata"]["collapse_book"]
-    values = _values(merged)
-    seed = next((value for parameter, value in values if parameter.name == "seed"), "none")
-    entry = {
-        "author": f"{{{project.config.get('author', '')}}}",
-        "title": re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", title(merged))),
-        "booktitle": f"{{{project.config['title']}}}",
-        "year": record["executed"][:4],
-        "note": f"Executed {record['executed'][:10]}, version {metadata.version('collapse-utils')}",
-    }
-    if project.address:
-        entry["url"] = f"{project.address}notebooks/{chapter}.html"
-    elif project.repository:
-        entry["url"] = f"https://github.com/{project.repository}"
+    url = f"{project.address}notebooks/{chapter}.html" if project.address else ""
+    if not url and project.repository:
+        url = f"https://github.com/{project.repository}"
+    values = values_of(merged)
     return render(
         "colophon.md",
+        book=project.config,
         chapter=chapter,
-        record=record,
+        heading=re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", title(merged))),
+        record=record_of(merged),
         values=values,
-        seed=seed,
-        other_seed=seed + 1 if isinstance(seed, int) else 1,
-        citation=entry,
+        seed=next((value for parameter, value in values if parameter.name == "seed"), 0),
+        version=metadata.version("collapse-utils"),
+        url=url,
     )
-
-
-def _values(merged: Notebook) -> list[tuple[Parameter, Any]]:
-    """Parameters of an executed notebook with the values that it ran with."""
-    given = merged["metadata"]["collapse_book"]["parameters"]
-    return [(p, given.get(p.name, p.default)) for p in parameters_of(merged)]
 
 
 def revision(project: Project) -> str:
     """The commit that the book is built from, or its version where there is no repository."""
-    command = ["git", "-C", str(project.root), "describe", "--always", "--exclude=*", "--dirty"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    commit = project.git("describe", "--always", "--exclude=*", "--dirty")
+    if commit is None:
         return f"version {metadata.version('collapse-utils')}"
-    commit, _, changed = said.partition("-")
-    return f"commit {commit}{' with changes' if changed else ''}"
+    return f"commit {commit.replace('-dirty', ' with changes')}"
 
 
-def write_pages(project: Project, notebooks: Mapping[str, Notebook]) -> None:
+def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: str = "") -> None:
     """Write the pages of executed chapters, the pages made of them, and the files to download.
 
     What is there already stays untouched, with its time; what belongs to no chapter goes.
     """
-    wheel = library_wheel(project)
-    cell = brings_library(project, wheel)
-    files = {project.vendor / FOLDER / wheel[0]: wheel[1]}
+    name, wheel = library_wheel(project)
+    cell = brings_library(project, name, wheel)
+    files: dict[Path, str | bytes] = {project.vendor / "wheel" / name: wheel}
     for chapter, merged in notebooks.items():
         path = project.staged / f"{chapter}.ipynb"
         files[path] = dump_notebook(page(project, chapter, merged))
         download = copy_with(merged, cell)
         del download["metadata"]["collapse_book"]
         files[project.vendor / "download" / f"{chapter}.ipynb"] = dump_notebook(download)
-    headings = [(chapter, title(notebook)) for chapter, notebook in notebooks.items()]
     files |= {
         project.generated / "front.md": front_figure(notebooks),
+        project.generated / "map.md": chapter_map(project, notebooks),
         project.generated / "ledger.md": ledger_page(notebooks),
         project.generated / "status.md": status_page(project, notebooks),
-        project.generated / "parameters.md": parameters_page(notebooks),
-        project.vendor / "llms.txt": render(
-            "llms.txt", title=project.config["title"], chapters=headings
-        ),
+        project.generated / "parameters.md": render("parameters.md", notebooks=notebooks),
+        project.generated / "what_if.md": what_if,
+        project.vendor / "llms.txt": render("llms.txt", book=project.config, notebooks=notebooks),
     }
     if recorded := _recorded(project, "bench"):
         files[project.generated / "speed.md"] = render("speed.md", **recorded)
     for path, text in files.items():
         write_changed(path, text)
-    for folder in (project.staged, project.vendor / "download", project.vendor / FOLDER):
+    for folder in (project.staged, project.vendor / "download", project.vendor / "wheel"):
         for path in set(folder.glob("*")) - files.keys():
             path.unlink()
+
+
+def brings_library(project: Project, name: str, wheel: bytes) -> str:
+    """Source of the cell that makes the library importable in a copy of a notebook.
+
+    A build that is published names its wheel by its address on the site. Any other carries the
+    wheel in the cell, so that the copy needs nothing from anywhere.
+    """
+    if project.address:
+        url, sha256 = f"{project.address}wheel/{name}", hashlib.sha256(wheel).hexdigest()
+        return render("fetch.py", url=url, sha256=sha256, stop=STOP).rstrip()
+    text = "\n".join(textwrap.wrap(base64.b64encode(wheel).decode(), 96))
+    return render("carry.py", wheel=text).rstrip()
 
 
 def write_stubs(project: Project, missing: Mapping[str, str]) -> None:
@@ -225,71 +238,60 @@ def front_figure(notebooks: Mapping[str, Notebook]) -> str:
         for _, _, output in outputs_of(notebook):
             data = collapse_data(output)
             if data.get("name") == "fig-hero":
-                picture = FIGCAPTION.sub("", joined(output["data"]["text/html"]))
-                return render("front.md", picture=picture, caption=data["caption"], chapter=chapter)
-    return render("front.md", picture="")
+                caption = data["caption"]
+                return render(
+                    "front.md", picture=drawing_of(output), caption=caption, chapter=chapter
+                )
+    return ""
+
+
+def chapter_map(project: Project, notebooks: Mapping[str, Notebook]) -> str:
+    """Which chapter needs which: what the tables at their beginnings call prerequisites."""
+    parts = {page.removeprefix("notebooks/"): part for page, part in project.pages}
+    needs = {}
+    for chapter, notebook in notebooks.items():
+        row = PREREQUISITES.search(notebook["cells"][0]["source"])
+        named = dict.fromkeys(DOC.findall(row[0]) if row else ())
+        needs[chapter] = [name for name in named if name in notebooks]
+    return render("map.md", notebooks=notebooks, needs=needs, parts=parts)
 
 
 def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
-    """Every claim of the book in one table, each linked to its chapter."""
-    claims = [
-        (chapter, title(notebook), claim)
-        for chapter, notebook in notebooks.items()
-        for claim in claims_of(notebook)
-    ]
-    counts = Counter(claim["verdict"] for _, _, claim in claims)
-    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    return render(
-        "ledger.md",
-        claims=claims,
-        heads=("Chapter", *COLUMNS),
-        total=total,
-        power=power_of([claim for _, _, claim in claims]),
-    )
-
-
-def power_of(claims: Sequence[Mapping[str, Any]]) -> str:
-    """How many claims could have lost, by how much, and how many did."""
-    open_ = sum(claim["verdict"] == "unresolved" for claim in claims)
-    lost = sum(claim["verdict"] == "contradicted" for claim in claims)
+    """Every claim of the book in one table, each linked to its chapter; what could have lost."""
+    claims = [(chapter, claim) for chapter, nb in notebooks.items() for claim in claims_of(nb)]
     shares = [
         point["noticed"] / abs(point["rival"] - point["law"])
-        for claim in claims
+        for _, claim in claims
         if claim["verdict"] == "reproduced"
         and (point := claim["deciding"])["rival"] != point["law"]
     ]
-    typical = ""
-    if shares:
-        typical = (
-            "Half of the reproduced claims with a rival value would have noticed, nine times in "
-            f"ten, a deviation of {median(shares):.1%} of the way from the law to the rival. "
-        )
-    return f"{len(claims) - open_} could have lost, and {lost} of them did. {typical}" + (
-        f"{open_} had not the power to tell the law from its rival: *unresolved*." if open_ else ""
+    return render(
+        "ledger.md",
+        notebooks=notebooks,
+        claims=claims,
+        heads=("Chapter", *COLUMNS),
+        counts={v: sum(claim["verdict"] == v for _, claim in claims) for v in VERDICTS},
+        typical=f"{median(shares):.1%}" if shares else "",
     )
 
 
 def status_page(project: Project, notebooks: Mapping[str, Notebook]) -> str:
     """What was executed when, how long it took, with which parameters and with what result."""
-    rows, kernels = [], _recorded(project, "kernels")
+    kernels = _recorded(project, "kernels")
     if kernels:  # one row a chapter: the run with its defaults, if there is one
         runs = sorted(kernels["runs"], key=lambda run: run["parameters"] == "defaults")
         found = {run["chapter"]: run for run in runs}
         kernels["runs"] = [found[chapter] for chapter in notebooks if chapter in found]
-    for chapter, notebook in notebooks.items():
-        counts = Counter(claim["verdict"] for claim in claims_of(notebook))
-        claims = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
-        record = notebook["metadata"]["collapse_book"]
-        rows.append((chapter, record, claims or "none", _values(notebook)))
+    verdicts = {name: [c["verdict"] for c in claims_of(nb)] for name, nb in notebooks.items()}
     return render(
         "status.md",
-        rows=rows,
-        seconds=sum(record["seconds"] for _, record, _, _ in rows),
+        notebooks=notebooks,
+        kinds=VERDICTS,
+        verdicts=verdicts,
         revision=revision(project),
         missing=[chapter for chapter in project.published if chapter not in notebooks],
         kernels=kernels,
         colab=_recorded(project, "colab"),
-        known=notebooks,
     )
 
 
@@ -297,16 +299,6 @@ def _recorded(project: Project, name: str) -> Any:
     """Numbers of a run that a build does not repeat, or None."""
     path = project.recorded / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def parameters_page(notebooks: Mapping[str, Notebook]) -> str:
-    """Every parameter of every chapter: name, type, default, what is allowed, meaning."""
-    chapters = []
-    for chapter, notebook in notebooks.items():
-        parameters = parameters_of(notebook)
-        example = next((p for p in parameters if p.name == "seed"), parameters[0])
-        chapters.append((chapter, title(notebook), parameters, example))
-    return render("parameters.md", chapters=chapters)
 
 
 def what_if_page(
@@ -330,35 +322,24 @@ def what_if_page(
     """
     questions = []
     for scenario in scenarios:
-        (chapter, changed), *_ = scenario.chapters.items()
-        default, outcome = notebooks[chapter], outcomes[scenario.name]
-        values = {p.name: p.default for p in parameters_of(default)}
+        default, outcome = notebooks[scenario.chapter], outcomes[scenario.name]
         before, after = _glued(default), _glued(outcome)
         for key in scenario.compare:
             if key not in before or key not in after:
                 raise BuildFailed(
-                    f"scenarios/what_if/{scenario.name}.yml compares {key!r}, which {chapter} does "
-                    f"not glue{suggestion(key, before, 'numbers')}"
+                    f"scenarios/what_if/{scenario.name}.yml compares {key!r}, which "
+                    f"{scenario.chapter} does not glue{suggestion(key, before, 'numbers')}"
                 )
         verdicts = {claim["id"]: claim["verdict"] for claim in claims_of(default)}
         there = {claim["id"]: claim["verdict"] for claim in claims_of(outcome)}
-        title, _, story = scenario.description.partition("?")
+        moved = [(id, verdicts[id], there[id]) for id in verdicts if id in there]
         questions.append(
             {
-                "name": scenario.name,
-                "chapter": chapter,
-                "title": title.strip(),
-                "story": story.strip(),
-                "changed": [(name, value, values[name]) for name, value in changed.items()],
-                "rows": [
-                    (meaning, before[key], after[key]) for key, meaning in scenario.compare.items()
-                ],
-                "verdicts": counted(len(verdicts), "verdict"),
-                "moved": [
-                    f"{name} from {verdict} to {there[name]}"
-                    for name, verdict in verdicts.items()
-                    if there.get(name, verdict) != verdict
-                ],
+                "scenario": scenario,
+                "defaults": {p.name: p.default for p in parameters_of(default)},
+                "rows": [(mean, before[k], after[k]) for k, mean in scenario.compare.items()],
+                "verdicts": len(verdicts),
+                "moved": [f"{id} from {a} to {b}" for id, a, b in moved if a != b],
             }
         )
     return render("what_if.md", questions=questions)
@@ -367,7 +348,7 @@ def what_if_page(
 def _glued(notebook: Notebook) -> dict[str, str]:
     """What a notebook glues, as the page shows it."""
     return {
-        key: str(ast.literal_eval(joined(output["data"][f"{GLUE_PREFIX}text/plain"])))
+        key: str(glued_text(output))
         for _, _, output in outputs_of(notebook)
         if (key := glue_key(output)) is not None
     }

@@ -22,12 +22,12 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from collapse_book.errors import BadInput, BuildFailed, counted
-from collapse_book.files import read_yaml, write_atomic
+from collapse_book.files import write_atomic
+from collapse_book.messages import BadInput, BuildFailed, counted, one_line, say
 from collapse_book.notebooks import read_notebook
-from collapse_book.pages import render, revision, when
+from collapse_book.pages import record_of, render, revision, when
 from collapse_book.project import Project
-from collapse_book.site import build_site, content, is_current, pdf_path
+from collapse_book.site import PRINTED, build_site, content, is_current, pdf_path
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -100,29 +100,22 @@ def show_folder(page: Page, folder: Path, refuse: Callable[[str], None]) -> None
     page.route("**/*", answer)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Leaf:
     """One page of the site, made fit for a document that holds them all."""
 
     document: str
-    part: str | None  # caption of the part that it opens
-    title: str = ""
-    body: Tag | None = None
-
-    @property
-    def name(self) -> str:
-        """What its ids begin with."""
-        return self.document.replace("/", "-").replace("_", "-")
-
-    @property
-    def running(self) -> str:
-        """The title as a style sheet can hold it, for the head of each page."""
-        return self.title.replace("\\", "").replace('"', "'")
+    part: str  # caption of the part that it opens, if it opens one
+    title: str
+    body: Tag
 
 
-def print_book(
-    project: Project, output: Path | None, say: Callable[[str], None]
-) -> tuple[Path, int]:
+def name_of(document: str) -> str:
+    """What the ids of a page begin with."""
+    return document.replace("/", "-").replace("_", "-")
+
+
+def print_book(project: Project, output: Path | None) -> tuple[Path, int]:
     """Print the built site.
 
     It is printed twice: first to learn on which page each chapter begins.
@@ -137,7 +130,7 @@ def print_book(
     Raises
     ------
     BadInput
-        If there is no site, no folder for the output, or the browser or a package is missing.
+        If there is no site, or the browser or a package is missing.
     """
     try:
         from pypdf import PdfReader, PdfWriter
@@ -145,8 +138,6 @@ def print_book(
         raise BadInput("pypdf is not installed: pip install -e '.[pdf]'") from None
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium miscounts its objects, harmlessly
     path = (output or pdf_path(project)).absolute()
-    if not path.parent.is_dir():
-        raise BadInput(f"no folder {path.parent} to write {path.name} to")
     with project.lock():
         if not is_current(project):
             raise BadInput("the site is not there or not up to date: run `collapse-book build`")
@@ -184,7 +175,7 @@ def print_book(
         write_atomic(path, written.getvalue())
         if path == pdf_path(project).absolute():
             say("linking it from the site")
-            write_atomic(project.build / "pdf.sha256", content(project))
+            write_atomic(project.build / PRINTED, content(project))
             build_site(project)
     return path, len(writer.pages)
 
@@ -193,23 +184,13 @@ def _printed(page: Page) -> bytes:
     return page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
 
 
-def reading_order(project: Project) -> Iterator[Leaf]:
-    """The pages of the table of contents, the front page first."""
-    contents = read_yaml(project.toc_file, project.relative(project.toc_file))
-    yield Leaf(contents["root"], None)
-    for part in contents.get("parts", [contents]):
-        caption = part.get("caption")
-        for chapter in part.get("chapters", []):
-            yield Leaf(chapter["file"], caption)
-            caption = None
-
-
 def bound(project: Project) -> tuple[str, int]:
     """One HTML document that holds cover, contents and every article, and how many there are."""
-    leaves = list(reading_order(project))
-    inside = {leaf.document: leaf.name for leaf in leaves}
-    for leaf in leaves:
-        bind(project, leaf, inside)
+    leaves, before = [], None
+    for document, part in project.pages:
+        title, body = bind(project, document)
+        leaves.append(Leaf(document, part if part and part != before else "", title, body))
+        before = part
     front = _soup(project, "index")
     head = [
         *front.find_all("link", rel="stylesheet"),
@@ -218,18 +199,15 @@ def bound(project: Project) -> tuple[str, int]:
     ]
     notebooks = [read_notebook(project.staged / f"{name}.ipynb") for name in project.published]
     github = project.repository and f"https://github.com/{project.repository}"
-    picture = "html/_static/cover.svg"
     page = render(
         "print.html",
-        title=project.config["title"],
-        author=project.config.get("author", ""),
-        copyright=project.config.get("copyright", ""),
+        book=project.config,
         head="\n".join(str(_inside_html(tag, "index")) for tag in head),
         leaves=leaves,
-        picture=picture if (project.build / picture).is_file() else None,
+        picture=(project.html / "_static" / "cover.svg").is_file(),
         version=metadata.version("collapse-utils"),
         revision=revision(project),
-        executed=max(when(notebook["metadata"]["collapse_book"]) for notebook in notebooks),
+        executed=max(when(record_of(notebook)) for notebook in notebooks),
         address=project.address or github or "",
     )
     return page, len(leaves)
@@ -240,12 +218,11 @@ def _soup(project: Project, document: str) -> BeautifulSoup:
     return BeautifulSoup(text, "html.parser")
 
 
-def bind(project: Project, leaf: Leaf, inside: dict[str, str]) -> None:
-    """Take the article of a page: open what is folded, and keep its links inside the book."""
-    body = _soup(project, leaf.document).find("article")
+def bind(project: Project, document: str) -> tuple[str, Tag]:
+    """Title and article of a page: what is folded is open, and links stay inside the book."""
+    name, body = name_of(document), _soup(project, document).find("article")
     heading = body.find("h1")
-    title = heading.get_text(" ", strip=True).removesuffix("#") if heading else leaf.document
-    leaf.title = " ".join(title.split())
+    title = heading.get_text(" ", strip=True).removesuffix("#") if heading else document
     for gone in body.select(".headerlink, .only-dark, script:not([type^=math]), .collapse-cite"):
         gone.decompose()
     for details in body.find_all("details"):
@@ -261,38 +238,33 @@ def bind(project: Project, leaf: Leaf, inside: dict[str, str]) -> None:
         strip.attrs.pop("hidden", None)
     for element in body.find_all(id=True):
         if not element.find_parent("svg"):  # a drawing's names are its own in the whole book
-            element["id"] = f"{leaf.name}--{element['id']}"
+            element["id"] = f"{name}--{element['id']}"
     for key in REFERENCES:
         for element in body.find_all(attrs={key: True}):
-            element[key] = f"{leaf.name}--{element[key]}"
+            element[key] = f"{name}--{element[key]}"
     for link in body.find_all("a", href=True):
-        target = _link(link["href"], leaf, inside, project.address)
-        if target:
+        if target := _target(project, document, link["href"]):
             link["href"] = target
         else:
             del link["href"]
     for loaded in body.find_all(src=True):
-        _inside_html(loaded, leaf.document)
+        _inside_html(loaded, document)
     body.name = "section"
-    body["class"] = ["bd-article", "print-leaf"]
-    body["id"] = leaf.name
-    body.attrs.pop("role", None)
-    leaf.body = body
+    body.attrs = {"class": ["bd-article", "print-leaf"], "id": name}
+    return one_line(title), body
 
 
-def _link(url: str, leaf: Leaf, inside: dict[str, str], address: str | None) -> str | None:
+def _target(project: Project, document: str, url: str) -> str | None:
     """Where a link leads on paper: into the PDF, or else to the published site, if there is one."""
     parts = urlsplit(url)
     if parts.scheme or parts.netloc:
         return url
-    target = leaf.document
-    if parts.path:
-        folder = posixpath.dirname(leaf.document)
-        target = posixpath.normpath(posixpath.join(folder, unquote(parts.path)))
-        if target.removesuffix(".html") not in inside:
-            return address and f"{address}{target}"
-    name = inside[target.removesuffix(".html")]
-    return f"#{name}--{parts.fragment}" if parts.fragment else f"#{name}"
+    folder, path = posixpath.dirname(document), unquote(parts.path)
+    target = posixpath.normpath(posixpath.join(folder, path)) if path else document
+    page = target.removesuffix(".html")
+    if page not in dict(project.pages):
+        return project.address and f"{project.address}{target}"
+    return f"#{name_of(page)}--{parts.fragment}" if parts.fragment else f"#{name_of(page)}"
 
 
 def _inside_html(tag: Tag, document: str) -> Tag:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from collapse_book import copies
 from collapse_book.cache import (
@@ -19,14 +21,13 @@ from collapse_book.cache import (
     values_of,
 )
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed, counted
 from collapse_book.execute import Options, Outcome, Task, execute
-from collapse_book.files import remove_parts, write_changed
-from collapse_book.gate import Finding, check_book
+from collapse_book.files import remove_parts
+from collapse_book.gate import check_book
+from collapse_book.messages import BadInput, BuildFailed, counted, say
 from collapse_book.notebooks import Notebook, dump_notebook, parameters_of, read_notebook
 from collapse_book.pages import merge, what_if_page, write_pages
 from collapse_book.project import Project
-from collapse_book.report import Report
 from collapse_book.scenarios import Scenario, what_ifs
 from collapse_book.site import build_site, is_current, recover
 
@@ -94,9 +95,8 @@ class Runs:
         copy = self.raw(name)
         return None if copy is None else merge(self.notebook(name), copy)
 
-    def finished(self, names: Iterable[str]) -> set[str]:
+    def finished(self, names: Collection[str]) -> set[str]:
         """Runs that have an executed copy."""
-        names = list(names)
         chapters = {self.runs[name].chapter for name in names}
         keys = {chapter: self.store.keys(chapter) for chapter in chapters}
         return {name for name in names if self.key(name) in keys[self.runs[name].chapter]}
@@ -105,7 +105,6 @@ class Runs:
         self,
         names: Sequence[str],
         options: Options,
-        report: Report,
         look: Callable[[Notebook], None] = lambda notebook: None,
     ) -> dict[str, str]:
         """Execute the runs that changed, and store each as soon as it has finished.
@@ -114,7 +113,6 @@ class Runs:
         ----------
         names : sequence of str
         options : Options
-        report : Report
         look : callable
             Is given each notebook after it is stored; what it raises ends all.
 
@@ -129,32 +127,31 @@ class Runs:
         todo = [name for name in reversed(same.values()) if name not in done]
         count = counted(len(names), "notebook")
         if not todo:
-            report.line(f"nothing to execute: {count} unchanged")
+            say(f"nothing to execute: {count} unchanged")
             return {}
-        report.line(f"executing {len(todo)} of {count}, {len(done)} unchanged")
-        seconds = expected_seconds(self.project)
+        say(f"executing {len(todo)} of {count}, {len(done)} unchanged")
+        known = expected_seconds(self.project)
         tasks = [
-            Task(name, self.notebook(name), self.runs[name].parameters,
-                 seconds.get(self.runs[name].chapter))
-            for name in todo
-        ]  # fmt: skip
+            Task(run.name, self.notebook(run.name), run.parameters, known.get(run.chapter))
+            for run in map(self.runs.__getitem__, todo)
+        ]
         packages = {k: v for name in todo for k, v in self._inputs[name]["packages"].items()}
         failures: dict[str, str] = {}
-        run = execute(tasks, options, packages)
-        with report.executing(len(tasks)), contextlib.closing(run) as outcomes:
-            for outcome in outcomes:
-                took = outcome.notebook["metadata"].get("collapse_book", {}).get("seconds", 0.0)
-                error = outcome.error or self._changed(outcome.name)
-                report.finished(outcome.name, error, took)
+        bar = tqdm(total=len(todo), unit="notebook", leave=False, disable=None)
+        with bar, contextlib.closing(execute(tasks, options, packages)) as outcomes:
+            for number, outcome in enumerate(outcomes, start=1):
+                name, took = outcome.name, outcome.seconds
+                error = outcome.error or self._changed(name)
+                result = f"{'failed' if error else 'done'} after {took:.1f} s"
+                say(f"  {name}: {result} ({number}/{len(todo)})")
+                bar.update()
                 if error is not None:
-                    failures[outcome.name] = self._keep_failed(outcome, error)
+                    failures[name] = self._keep_failed(outcome, error)
                     continue
-                self.store.put(
-                    self.runs[outcome.name].chapter, self.key(outcome.name), outcome.notebook
-                )
-                self.store.remove(self._failed(outcome.name))
-                if self.is_default(outcome.name):
-                    remember_seconds(self.project, self.runs[outcome.name].chapter, took)
+                self.store.put(self.runs[name].chapter, self.key(name), outcome.notebook)
+                self.store.remove(self._failed(name))
+                if self.is_default(name):
+                    remember_seconds(self.project, self.runs[name].chapter, took)
                 look(outcome.notebook)
         return {name: failures[name] for name in names if name in failures}
 
@@ -177,9 +174,7 @@ class Runs:
         """Keep a notebook as far as it ran; the line that names it."""
         name = self._failed(outcome.name)
         self.store.write(name, dump_notebook(outcome.notebook).encode())
-        where = self.store.place(name)
-        if Path(where).is_relative_to(self.project.root):
-            where = self.project.relative(Path(where))
+        where = self.store.place(name).removeprefix(f"{self.project.root}/")
         return f"{outcome.name}, {error} (notebook as far as it ran: {where})"
 
 
@@ -199,15 +194,11 @@ def book_runs(
     """
     given = parameters or {}
     runs = [Run(chapter, chapter, given.get(chapter, {})) for chapter in project.chapters]
-    for question in questions:
-        ((chapter, values),) = question.chapters.items()
-        runs.append(Run(f"what_if/{question.name}", chapter, values))
+    runs += [Run(f"what_if/{q.name}", q.chapter, q.chapters[q.chapter]) for q in questions]
     return Runs(project, Store(project.build, keep=KEEP), runs)
 
 
-def build_book(
-    project: Project, chapters: Sequence[str], options: Options, report: Report
-) -> Path | None:
+def build_book(project: Project, chapters: Sequence[str], options: Options) -> Path | None:
     """Execute chapters with their defaults, gate, and build the site if all are executed.
 
     Without names the chapters are those of the table of contents; a draft is executed by name.
@@ -233,27 +224,31 @@ def build_book(
         names = list(chapters or project.published)
         others = [name for name in project.published if name not in names]
         waiting = [name for name in others if name not in runs.finished(others)]
-        if not waiting:
-            names += questions
-        failures = runs.execute(names, options, report)
+        names += [] if waiting else questions
+        failures = runs.execute(names, options)
         done, refused = _gated(runs, [name for name in names + others if name not in failures])
         failures |= refused
-        if waiting and not failures:
-            report.line(f"site not built: still to be executed: {', '.join(waiting)}")
-            return None
         notebooks = {name: done[name] for name in project.published if name in done}
-        outcomes = {question.name: done[name] for name, question in questions.items()
-                    if name in done and next(iter(question.chapters)) in done}  # fmt: skip
-        asked = [question for question in questions.values() if question.name in outcomes]
-        missing = {name: failures[name] for name in project.published if name in failures}
+        if waiting and not failures:
+            say(f"site not built: still to be executed: {', '.join(waiting)}")
+            return None
+        if waiting or not notebooks:
+            raise BuildFailed("\n".join(failures.values()))
+        asked = [question for name, question in questions.items()
+                 if name in done and question.chapter in done]  # fmt: skip
+        outcomes = {question.name: done[f"what_if/{question.name}"] for question in asked}
+        write_pages(project, notebooks, what_if_page(notebooks, asked, outcomes))
+        if not failures and is_current(project):
+            say("the site is up to date")
+            return project.html / "index.html"
+        say("building the site")
         if not failures:
-            return press_site(project, notebooks, asked, outcomes, report)
-        if notebooks and not waiting:
-            try:
-                front = press_site(project, notebooks, asked, outcomes, report, missing)
-                report.line(f"preview of the pages that are there: {front}")
-            except BuildFailed as error:
-                report.line(f"no preview: {error}")
+            return build_site(project)
+        try:
+            missing = {name: failures[name] for name in project.published if name in failures}
+            say(f"preview of the pages that are there: {build_site(project, missing=missing)}")
+        except BuildFailed as error:
+            say(f"no preview: {error}")
         raise BuildFailed("\n".join(failures.values()))
 
 
@@ -261,41 +256,16 @@ def _gated(runs: Runs, names: Iterable[str]) -> tuple[dict[str, Notebook], dict[
     """Executed notebooks that may reach the book, and the findings about those that may not."""
     merged = {name: runs.executed(name) for name in names}
     there = {name: notebook for name, notebook in merged.items() if notebook is not None}
-    chapters = {name: notebook for name, notebook in there.items() if runs.is_default(name)}
     # Claims are unique among the chapters; another run of a chapter states the same ones.
-    findings = check_book(chapters, strict=True)
-    for name in there.keys() - chapters.keys():
-        findings += check_book({name: there[name]}, strict=False)
-    refused: dict[str, str] = {}
-    for finding in findings:
-        before = refused.get(finding.chapter)
-        refused[finding.chapter] = f"{before}\n{finding}" if before else str(finding)
+    found = check_book({n: nb for n, nb in there.items() if runs.is_default(n)}, strict=True)
+    for name, notebook in there.items():
+        if not runs.is_default(name):
+            found |= check_book({name: notebook}, strict=False)
+    refused = {name: "\n".join(lines) for name, lines in found.items()}
     return {name: nb for name, nb in there.items() if name not in refused}, refused
 
 
-def press_site(
-    project: Project,
-    notebooks: Mapping[str, Notebook],
-    scenarios: Sequence[Scenario],
-    outcomes: Mapping[str, Notebook],
-    report: Report,
-    missing: Mapping[str, str] | None = None,
-) -> Path:
-    """Stage executed chapters and build the site from them, and from what the what-ifs gave.
-
-    A site that was built from the same pages stays as it is. With chapters that are missing, or
-    an empty mapping of them, it is a preview.
-    """
-    write_pages(project, notebooks)
-    write_changed(project.generated / "what_if.md", what_if_page(notebooks, scenarios, outcomes))
-    if missing is None and is_current(project):
-        report.line("the site is up to date")
-        return project.html / "index.html"
-    report.line("building the site")
-    return build_site(project, missing=missing)
-
-
-def build_lite(project: Project, report: Report) -> Path:
+def build_lite(project: Project) -> Path:
     """Build JupyterLite, and the site again with the links to it.
 
     Raises
@@ -306,70 +276,37 @@ def build_lite(project: Project, report: Report) -> Path:
     with project.lock():
         if not is_current(project):
             raise BadInput("the site is not there or not up to date: run `collapse-book build`")
-        report.line("building JupyterLite")
+        say("building JupyterLite")
         copies.build_lite(project)
         chapters = copies.current_chapters(project)
-        report.line(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
+        say(f"{len(chapters)} chapters run in a browser: {', '.join(chapters)}")
         return build_site(project)
 
 
-def build_scenario(
-    project: Project,
-    chapters: Sequence[str],
-    scenario: Scenario,
-    options: Options,
-    report: Report,
-) -> Path:
-    """Execute chapters with the parameters of a scenario, and gate; the site stays as it is.
+def run_chapters(
+    project: Project, parameters: Mapping[str, Mapping[str, Any]], options: Options
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Execute chapters with parameters, and gate; the site stays as it is.
+
+    With its defaults a chapter is the book's own run, which the next build then need not repeat.
 
     Returns
     -------
-    Path
-        Folder of the executed notebooks.
+    executed : dict
+        Where the executed notebooks lie, with papermill's cell of injected parameters.
+    failures : dict
+        What failed, and what the gate found, by chapter.
     """
     with project.lock():
         tidy(project)
-        names = chapters or [name for name in project.chapters if name in scenario.chapters]
-        runs = book_runs(project, scenario.chapters)
-        failures = runs.execute(names, options, report)
-        failures |= _gated(runs, [name for name in names if name not in failures])[1]
-        if failures:
-            raise BuildFailed("\n".join(failures.values()))
-        return project.build / "executed"
-
-
-def run_chapter(
-    project: Project,
-    chapter: str,
-    parameters: Mapping[str, Any],
-    options: Options,
-    report: Report,
-) -> tuple[Path, list[Finding]]:
-    """Execute one chapter, with its own parameters, and look at it as the gate does.
-
-    With its defaults it is the book's own run, which the next build then need not repeat.
-
-    Returns
-    -------
-    path : Path
-        The executed notebook, with papermill's cell of injected parameters.
-    findings : list of Finding
-    """
-    with project.lock():
-        tidy(project)
-        runs = book_runs(project, {chapter: parameters})
-        failures = runs.execute([chapter], options, report)
-        if failures:
-            raise BuildFailed(failures[chapter])
-        merged = runs.executed(chapter)
-        assert merged is not None
-        findings = check_book({chapter: merged}, strict=runs.is_default(chapter))
-        return Path(runs.place(chapter)), findings
+        runs = book_runs(project, parameters)
+        failures = runs.execute(list(parameters), options)
+        ran = [name for name in parameters if name not in failures]
+        return {name: Path(runs.place(name)) for name in ran}, failures | _gated(runs, ran)[1]
 
 
 def tidy(project: Project) -> None:
     """Clear away what a killed build left half done."""
     for folder in (project.build, project.staged, project.generated, project.vendor):
-        if folder.is_dir():
-            remove_parts(folder)
+        remove_parts(folder)
     recover(project.html)

@@ -7,14 +7,13 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from collapse_book.errors import BadInput, suggestion
 from collapse_book.files import locked, read_yaml
+from collapse_book.messages import BadInput, suggestion
 
 #: What `git remote get-url` says of a repository on GitHub.
 GITHUB = re.compile(
@@ -22,11 +21,24 @@ GITHUB = re.compile(
 )
 
 
-@dataclass(frozen=True)
 class Project:
     """The folders of one book, all derived from its root."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config_file = root / "_config.yml"
+        self.book = root / "book"
+        self.toc_file = self.book / "_toc.yml"
+        self.notebooks = root / "notebooks"
+        self.scenarios = root / "scenarios"
+        self.recorded = root / "recorded"  # runs that a build does not repeat
+        self.package = root / "collapse_utils"
+        self.build = root / "_build"
+        self.html = self.build / "html"
+        # What a build writes for Sphinx to read: chapters, pages that nobody wrote, other files.
+        self.staged = self.book / "notebooks"
+        self.generated = self.book / "generated"
+        self.vendor = self.book / "_vendor"
 
     @classmethod
     def find(cls, root: Path | None = None) -> Project:
@@ -44,63 +56,22 @@ class Project:
                 return cls(folder)
         raise BadInput(f"no book in {here}: it needs _config.yml and notebooks/")
 
-    @property
-    def config_file(self) -> Path:
-        return self.root / "_config.yml"
-
-    @property
-    def book(self) -> Path:
-        return self.root / "book"
-
-    @property
-    def toc_file(self) -> Path:
-        return self.book / "_toc.yml"
-
-    @property
-    def notebooks(self) -> Path:
-        return self.root / "notebooks"
-
-    @property
-    def scenarios(self) -> Path:
-        return self.root / "scenarios"
-
-    @property
-    def recorded(self) -> Path:
-        """Numbers of runs that a build does not repeat: other machines, other environments."""
-        return self.root / "recorded"
-
-    @property
-    def package(self) -> Path:
-        return self.root / "collapse_utils"
-
-    @property
-    def constraints(self) -> Path:
-        return self.root / "constraints.txt"
-
-    @property
-    def build(self) -> Path:
-        return self.root / "_build"
-
-    @property
-    def html(self) -> Path:
-        return self.build / "html"
-
-    @property
-    def staged(self) -> Path:
-        return self.book / "notebooks"
-
-    @property
-    def generated(self) -> Path:
-        return self.book / "generated"
-
-    @property
-    def vendor(self) -> Path:
-        return self.book / "_vendor"
-
     @cached_property
     def config(self) -> dict[str, Any]:
         """The parsed ``_config.yml``."""
         return self._mapping(self.config_file)
+
+    def git(self, *command: str) -> str | None:
+        """What git says of this repository; None if there is no git, or no repository."""
+        if not (self.root / ".git").exists():
+            return None
+        command = ("git", "-C", str(self.root), *command)
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
 
     @cached_property
     def repository(self) -> str | None:
@@ -110,15 +81,8 @@ class Project:
         """
         if os.environ.get("GITHUB_SERVER_URL") == "https://github.com":
             return os.environ.get("GITHUB_REPOSITORY")
-        if not (self.root / ".git").exists():
-            return None
-        command = ["git", "-C", str(self.root), "remote", "get-url", "origin"]
-        try:
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        found = GITHUB.fullmatch(said.strip())
-        return found[1] if found else None
+        found = GITHUB.fullmatch(self.git("remote", "get-url", "origin") or "")
+        return found and found[1]
 
     @cached_property
     def address(self) -> str | None:
@@ -147,23 +111,19 @@ class Project:
     @cached_property
     def chapters(self) -> list[str]:
         """Chapters that exist, in reading order: those the book publishes, then drafts by name."""
-        found = self._notebooks.keys()
-        published = [name for name in self.published if name in found]
-        return published + sorted(found - set(published))
+        published = [name for name in self.published if name in self._notebooks]
+        return published + sorted(self._notebooks.keys() - set(published))
 
     @cached_property
     def _notebooks(self) -> dict[str, Path]:
         """Every notebook by its chapter's name, whatever folder of ``notebooks/`` it lies in."""
         found: dict[str, Path] = {}
         for path in sorted(self.notebooks.rglob("*.ipynb")):
-            inside = path.relative_to(self.notebooks)
-            if any(part.startswith(".") for part in inside.parts):
+            if "/." in f"/{path.relative_to(self.notebooks)}":  # an editor's own copies
                 continue
-            other = found.setdefault(path.stem, path)
-            if other != path:
-                raise BadInput(
-                    f"{self.relative(other)} and {self.relative(path)}: a chapter's name is unique"
-                )
+            if (other := found.setdefault(path.stem, path)) != path:
+                both = f"{self.relative(other)} and {self.relative(path)}"
+                raise BadInput(f"{both}: a chapter's name is unique")
         return found
 
     @property
@@ -172,23 +132,30 @@ class Project:
         return [name for name in self.published if name not in self.chapters]
 
     @cached_property
-    def published(self) -> list[str]:
-        """Chapters that the table of contents names, in its order."""
-        names: list[str] = []
+    def pages(self) -> list[tuple[str, str | None]]:
+        """Pages of the table of contents in its order, each with the last caption before it."""
+        found: list[tuple[str, str | None]] = []
+        caption = None
 
         def walk(node: Any) -> None:
+            nonlocal caption
             if isinstance(node, dict):
-                file = node.get("file") or node.get("root") or ""
-                if file.startswith("notebooks/"):
-                    names.append(file.removeprefix("notebooks/").removesuffix(".ipynb"))
-                for value in node.values():
-                    walk(value)
-            elif isinstance(node, list):
+                caption = node.get("caption", caption)
+                if file := node.get("root") or node.get("file"):
+                    found.append((str(file).removesuffix(".ipynb"), caption))
+                node = list(node.values())
+            if isinstance(node, list):
                 for item in node:
                     walk(item)
 
         walk(self._mapping(self.toc_file))
-        return names
+        return found
+
+    @cached_property
+    def published(self) -> list[str]:
+        """Chapters that the table of contents names, in its order."""
+        pages = (page for page, _ in self.pages)
+        return [p.removeprefix("notebooks/") for p in pages if p.startswith("notebooks/")]
 
     def notebook(self, chapter: str) -> Path:
         """Path of a chapter's notebook.

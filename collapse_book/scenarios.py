@@ -11,10 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from collapse_book.errors import BadInput, suggestion
 from collapse_book.files import read_yaml
-from collapse_book.notebooks import chapter_parameters
-from collapse_book.parameters import Parameter, Value, shown, validate
+from collapse_book.messages import BadInput, suggestion
+from collapse_book.notebooks import Parameter, Value, chapter_parameters, shown, validate
 from collapse_book.project import Project
 
 ENTRIES = ("description", "chapters", "compare")
@@ -36,6 +35,11 @@ class Scenario:
     description: str
     chapters: dict[str, dict[str, Value]] = field(default_factory=dict)
     compare: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chapter(self) -> str:
+        """The one chapter that a *What if?* asks."""
+        return next(iter(self.chapters))
 
 
 @contextlib.contextmanager

@@ -6,11 +6,9 @@ import copy
 import hashlib
 import html
 import json
-import os
 import posixpath
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from collapse_book.copies import add_lite, current_chapters
-from collapse_book.errors import BadInput, BuildFailed
-from collapse_book.files import write_atomic, write_changed
+from collapse_book.files import files_below, run_logged, write_atomic, write_changed
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.pages import write_stubs
 from collapse_book.project import Project
 
@@ -36,14 +34,16 @@ SCRIPT = re.compile(r"(<script\b[^>]*>).*?(?=</script)|<!--.*?-->", re.DOTALL | 
 ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 ANCHOR = re.compile(r"""\s(?:id|name)="([^"]*)\"""")
 STYLE = re.compile(r"""<style[^>]*>(.*?)</style>|\sstyle=(?:"|')([^>]*)""", re.DOTALL)
-#: Says in the build folder what the site was built from.
-STAMP = "site.sha256"
+#: Files of the build folder that say what the site was built from, and the printed book.
+STAMP, PRINTED = "site.sha256", "pdf.sha256"
+WARNING = re.compile(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S")
 #: Elements that load or link to something, by any of these attributes.
 TAG = re.compile(
     r"<(script|img|source|iframe|embed|object|audio|video|track|input|image|use|link|a)\b"
     r"""((?:[^<>"']|"[^"]*"|'[^']*')*)>""",
     re.IGNORECASE,
 )
+REMOTE = " loads {} from another host"
 LOADS = ("src", "data", "poster", "href", "xlink:href")
 #: Relations of <link> that a browser loads by itself.
 LOADED_LINK = re.compile("stylesheet|preload|prefetch|icon|manifest|preconnect", re.IGNORECASE)
@@ -55,38 +55,25 @@ def vendor_mathjax(project: Project) -> None:
     Raises
     ------
     BadInput
-        If the package is missing or has no such file.
+        If the package has no such file.
     """
-    name = Path(
-        project.config.get("sphinx", {}).get("config", {}).get("mathjax_path", "tex-svg.js")
-    ).name
-    try:
-        package = metadata.distribution("sphinx-mathjax-offline")
-    except metadata.PackageNotFoundError:
-        raise BadInput("sphinx-mathjax-offline is not installed: run `make book`") from None
-    found = [file for file in package.files or [] if file.name == name]
-    if not found:
-        raise BadInput(f"sphinx-mathjax-offline {package.version} has no file {name}")
-    write_changed(project.vendor / "mathjax" / name, Path(found[0].locate()).read_bytes())
+    settings = project.config.get("sphinx", {}).get("config", {})
+    name = Path(settings.get("mathjax_path", "tex-svg.js")).name
+    files = metadata.files("sphinx-mathjax-offline") or []
+    found = next((file for file in files if file.name == name), None)
+    if found is None:
+        raise BadInput(f"sphinx-mathjax-offline has no file {name}")
+    write_changed(project.vendor / "mathjax" / name, Path(found.locate()).read_bytes())
 
 
-@dataclass(frozen=True)
-class Extras:
+def extras(project: Project) -> tuple[list[str], Path | None]:
     """What stands beside the pages: chapters for the browser, and the printed book, if current."""
-
-    lite: list[str]
-    pdf: Path | None
-
-    @classmethod
-    def of(cls, project: Project) -> Extras:
-        """What there is for these pages."""
-        path, stamp = pdf_path(project), project.build / "pdf.sha256"
-        there = path.is_file() and stamp.is_file()
-        printed = there and stamp.read_text(encoding="utf-8") == content(project)
-        return cls(current_chapters(project), path if printed else None)
+    path, stamp = pdf_path(project), read_stamp(project.build / PRINTED)
+    printed = path.is_file() and stamp == content(project)
+    return current_chapters(project), path if printed else None
 
 
-def settings(project: Project, extras: Extras) -> dict[str, Any]:
+def settings(project: Project, lite: list[str], pdf: Path | None) -> dict[str, Any]:
     """What ``_config.yml`` says, and what only this build knows: the addresses, and what is there.
 
     ``published`` in that file holds settings of Sphinx for a site with an address.
@@ -94,53 +81,46 @@ def settings(project: Project, extras: Extras) -> dict[str, Any]:
     config = copy.deepcopy(project.config)
     published = config.pop("published", {})
     sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
-    extensions = sphinx.setdefault("extensions", [])
+    extensions, pages = sphinx.setdefault("extensions", []), config.setdefault("html", {})
     if project.repository:
         url = f"https://github.com/{project.repository}"
         config["repository"] = {"url": url, "branch": BRANCH, "path_to_book": ""}
         buttons = ("use_repository_button", "use_edit_page_button", "use_issues_button")
-        config.setdefault("html", {}).update(dict.fromkeys(buttons, True))
-        sources = {
-            f"notebooks/{name}.ipynb": project.notebook(name).relative_to(project.root).as_posix()
-            for name in project.chapters
-        }
+        pages |= dict.fromkeys(buttons, True)
+        paths = {name: project.relative(project.notebook(name)) for name in project.chapters}
+        sources = {f"notebooks/{name}.ipynb": path for name, path in paths.items()}
         sphinx.setdefault("html_context", {})["sources"] = sources
     if project.address:
-        config.setdefault("html", {})["baseurl"] = project.address
+        pages["baseurl"] = project.address
         extensions += published.pop("extensions", [])
         sphinx |= published | {"ogp_site_url": project.address}
     if "collapse_book.extension" in extensions:
         sphinx["collapse_repository"] = project.repository or ""
-        sphinx["collapse_lite"] = extras.lite
-        sphinx["collapse_pdf"] = extras.pdf.name if extras.pdf else ""
+        sphinx["collapse_lite"] = lite
+        sphinx["collapse_pdf"] = pdf.name if pdf else ""
     return config
 
 
 def content(project: Project) -> str:
     """One hash of the pages and of everything else that Sphinx reads."""
     vendor_mathjax(project)
-    return _hash(project, [path for path in project.book.rglob("*") if path.is_file()])
+    return _hash(project, files_below(project.book))
 
 
 def _frame(project: Project) -> str:
     """The same without the text of the pages: when this changes, all of them are read again."""
-    files = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
+    files = files_below(project.book)
     names = hashlib.sha256("\n".join(map(str, files)).encode()).hexdigest()
-    changing = (".md", ".ipynb")
-    return names + _hash(
-        project,
-        [f for f in files if f.suffix not in changing and not f.is_relative_to(project.vendor)],
-    )
+    fixed = (file for file in files if file.suffix not in (".md", ".ipynb"))
+    return names + _hash(project, [file for file in fixed if project.vendor not in file.parents])
 
 
 def _hash(project: Project, files: Iterable[Path]) -> str:
     """Hash of files of the book, of the settings, and of the press and the packages it uses."""
     config = json.dumps(project.config, sort_keys=True, default=str)
-    whole = hashlib.sha256(
-        f"{_packages()} {config} {project.repository} {project.address}".encode()
-    )
-    press = (path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2"))
-    for path in sorted({*files, *press}):
+    known = f"{_packages()} {config} {project.repository} {project.address}"
+    whole = hashlib.sha256(known.encode())
+    for path in [*files, *files_below(Path(__file__).parent)]:
         whole.update(f"\n{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
 
@@ -151,20 +131,20 @@ def _packages() -> list[str]:
     return sorted(f"{package.name} {package.version}" for package in metadata.distributions())
 
 
+def read_stamp(path: Path) -> str:
+    """What a file in the build folder says of what something was made from; empty if nothing."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def is_current(project: Project) -> bool:
     """Whether the site was built from these pages, with what is there to be added to it."""
-    stamp = project.build / STAMP
-    there = (project.html / "index.html").is_file() and stamp.is_file()
-    return there and stamp.read_text(encoding="utf-8") == _stamp(project, Extras.of(project))
+    built = (project.html / "index.html").is_file() and read_stamp(project.build / STAMP)
+    return bool(built) and built == f"{content(project)} {extras(project)}"
 
 
 def pdf_path(project: Project) -> Path:
     """Where the book is printed to, to be linked from the site."""
     return project.build / f"{project.config.get('project', 'book')}.pdf"
-
-
-def _stamp(project: Project, extras: Extras) -> str:
-    return f"{content(project)} {extras}"
 
 
 def build_site(project: Project, *, missing: Mapping[str, str] | None = None) -> Path:
@@ -192,29 +172,29 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
         the site is broken.
     """
     preview = missing is not None
-    work = project.build / "sphinx"
+    work, log = project.build / "sphinx", project.build / "site.log"
     frame = work / "frame.sha256"
     write_stubs(project, missing or {})
-    extras = Extras.of(project)
-    stamp, wanted = _stamp(project, extras), _frame(project)
-    known = frame.read_text(encoding="utf-8") if frame.is_file() else ""
-    if known != wanted or preview or project.address:
+    lite, pdf = extras(project)
+    stamp, wanted = f"{content(project)} {(lite, pdf)}", _frame(project)
+    if read_stamp(frame) != wanted or preview or project.address:
         shutil.rmtree(work, ignore_errors=True)
     frame.unlink(missing_ok=True)
     shutil.rmtree(work / "_build" / "html" / "_static", ignore_errors=True)  # all of it is copied
-    write_atomic(work / "config.yml", yaml.safe_dump(settings(project, extras), sort_keys=False))
-    strict = () if preview else ("-W", "-n", "--keep-going")
-    result = _jupyter_book(project, work, *strict)
-    write_atomic(project.build / "site.log", result.stdout)
-    if result.returncode:
-        raise BuildFailed("\n".join(_warnings(project, result.stdout)))
+    write_atomic(work / "config.yml", yaml.safe_dump(settings(project, lite, pdf), sort_keys=False))
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(project.book), "--path-output", str(work)]
+    command += ["--config", str(work / "config.yml")]
+    command += [] if preview else ["-W", "-n", "--keep-going"]
+    if run_logged(command, project.root, log):
+        raise BuildFailed("\n".join(_warnings(project, log.read_text("utf-8", "replace"))))
     new = project.build / "new"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(work / "_build" / "html", new)
-    if extras.lite:
-        add_lite(project, extras.lite, new)
-    if extras.pdf:
-        shutil.copy(extras.pdf, new)
+    if lite:
+        add_lite(project, lite, new)
+    if pdf:
+        shutil.copy(pdf, new)
     problems = [] if preview else check_site(new, project.prefix)
     if problems:
         raise BuildFailed("\n".join(problems))
@@ -226,36 +206,11 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
     return place / "index.html"
 
 
-def _jupyter_book(project: Project, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run Jupyter Book on the staged pages; what it says goes into one text."""
-    command = [
-        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
-        *("build", str(project.book), "--path-output", str(work)),
-        *("--config", str(work / "config.yml"), *options),
-    ]
-    return subprocess.run(
-        command,
-        cwd=project.root,
-        env=os.environ | {"NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
 def _warnings(project: Project, output: str) -> list[str]:
     """The lines of Sphinx's output that say what is wrong."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{project.root}/", "")
-    lines = [
-        line
-        for line in plain.splitlines()
-        if re.search(
-            r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S", line
-        )
-    ]
-    lines = lines or [line for line in plain.splitlines() if line.strip(" =")][-3:]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output).replace(f"{project.root}/", "").splitlines()
+    lines = [line for line in plain if WARNING.search(line)]
+    lines = lines or [line for line in plain if line.strip(" =")][-3:]
     where = f"the site was not built; all of Sphinx's output is in {project.build.name}/site.log"
     return [*dict.fromkeys(lines[:30]), where]
 
@@ -300,8 +255,7 @@ class _Page:
                 linked += urls
             elif tag != "link" or LOADED_LINK.search(values.get("rel", "")):
                 loaded += urls
-        styles = [a or b for a, b in STYLE.findall(text)]
-        loaded += [url for style in styles for url in css_urls(style)]
+        loaded += css_urls(" ".join(a or b for a, b in STYLE.findall(text)))
         return cls(loaded, linked, {html.unescape(anchor) for anchor in ANCHOR.findall(text)})
 
 
@@ -318,9 +272,7 @@ def check_site(site: Path, prefix: str = "/") -> list[str]:
         if name.endswith(".html") and not name.startswith(("_static/", "lite/"))
     }
     for name, page in pages.items():
-        problems += [
-            f"{name} loads {url} from another host" for url in page.loaded if is_remote(url)
-        ]
+        problems += [f"{name}{REMOTE.format(url)}" for url in page.loaded if is_remote(url)]
         for url in dict.fromkeys([*page.loaded, *page.linked]):
             parts = urlsplit(url)
             if parts.scheme or parts.netloc:
@@ -334,9 +286,8 @@ def check_site(site: Path, prefix: str = "/") -> list[str]:
                 problems.append(f"{name} links to {url}, which is not there")
     for name in sorted(files):
         if name.endswith(".css"):
-            for url in css_urls((site / name).read_text(encoding="utf-8")):
-                if is_remote(url):
-                    problems.append(f"{name} loads {url} from another host")
+            urls = css_urls((site / name).read_text(encoding="utf-8"))
+            problems += [f"{name}{REMOTE.format(url)}" for url in urls if is_remote(url)]
     return problems
 
 

@@ -9,7 +9,7 @@ import yaml
 
 import collapse_utils
 from collapse_book.cli import app
-from collapse_book.gate import typed_durations
+from collapse_book.gate import typed_values
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What people read that is no notebook.
@@ -86,7 +86,7 @@ def test_bibliography_has_unique_keys_and_prints_no_remarks():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_promises_a_time(name):
-    assert list(typed_durations((ROOT / name).read_text(encoding="utf-8"))) == []
+    assert list(typed_values((ROOT / name).read_text(encoding="utf-8"))) == []
 
 
 def test_style_fetches_nothing():

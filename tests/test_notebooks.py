@@ -16,7 +16,7 @@ PROJECT = Project(Path(__file__).resolve().parents[1])
 
 @pytest.mark.parametrize("chapter", PROJECT.chapters)
 def test_notebook_is_clean(chapter):
-    assert [str(finding) for finding in check_notebook(PROJECT, chapter)] == []
+    assert check_notebook(PROJECT, chapter) == []
 
 
 def test_table_of_contents_names_what_exists():

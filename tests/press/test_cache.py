@@ -14,12 +14,11 @@ from miniature import PARAMETERS, Author
 from collapse_book import cache, press
 from collapse_book.cache import Store, expected_seconds, installed, remember_seconds
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import Options, Outcome
 from collapse_book.files import locked, write_atomic
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import parameters_of, read_notebook
 from collapse_book.press import Run, Runs, book_runs
-from collapse_book.report import Report
 
 
 def key(author: Author, chapter: str = "gaussian", **parameters) -> str:
@@ -119,7 +118,7 @@ def distribution(folder: Path, name: str, version: str, needs: str = "") -> None
 
 def forget_installed() -> None:
     cache._distributions.cache_clear()
-    installed.cache_clear()
+    cache.distribution.cache_clear()
 
 
 def test_versions_that_count_are_those_installed_of_what_is_reached(author: Author, packages: Path):
@@ -209,7 +208,7 @@ def test_data_that_a_run_fetches_becomes_part_of_its_key(author: Author, tmp_pat
 
     def execute() -> dict[str, str]:
         runs = book_runs(author.project, {"digits": {"dataset": "mnist"}})
-        return runs.execute(["digits"], Options(), Report())
+        return runs.execute(["digits"], Options())
 
     assert execute() == {}
     assert execute() == {}
@@ -227,7 +226,7 @@ def test_library_that_is_edited_during_a_run_makes_it_worthless(chapter: Author,
     edit_it = Stub(lambda: chapter.write(f"collapse_utils/{name}", "edited = True\n"))
     monkeypatch.setattr(press, "execute", edit_it)
     runs = book_runs(chapter.project)
-    (message,) = runs.execute(["gaussian"], Options(), Report()).values()
+    (message,) = runs.execute(["gaussian"], Options()).values()
     assert f"collapse_utils/{name} was edited while the notebook ran: run it again" in message
     assert runs.raw("gaussian") is None
 
@@ -240,7 +239,7 @@ def test_full_disk_is_one_line(chapter: Author, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     runs = book_runs(chapter.project)
     with pytest.raises(BuildFailed) as error:
-        runs.execute(["gaussian"], Options(), Report())
+        runs.execute(["gaussian"], Options())
     path = runs.place("gaussian")
     assert str(error.value) == f"cannot write {path}: No space left on device"
     assert list(Path(path).parent.iterdir()) == []  # nothing half
@@ -255,7 +254,7 @@ def test_failures_are_told_in_reading_order_whatever_fails_first(author: Author,
         author.chapter(name)
     monkeypatch.setattr(press, "execute", backwards)
     runs = book_runs(author.project)
-    failures = runs.execute(["one", "two", "three"], Options(), Report())
+    failures = runs.execute(["one", "two", "three"], Options())
     assert list(failures) == ["one", "two", "three"]
 
 
@@ -266,7 +265,7 @@ def test_runs_of_one_key_run_once(chapter: Author, monkeypatch):
     runs = [Run("same", "gaussian", {"seed": 1}), Run("other", "gaussian", {"seed": 2})]
     runs += [Run("gaussian", "gaussian"), Run("twin", "twin")]
     all_runs = Runs(chapter.project, store, runs)
-    assert all_runs.execute(["gaussian", "same", "other", "twin"], Options(), Report()) == {}
+    assert all_runs.execute(["gaussian", "same", "other", "twin"], Options()) == {}
     assert stub.ran == ["gaussian", "other", "twin"]
     assert all_runs.finished(all_runs.runs) == {"gaussian", "same", "other", "twin"}
 

@@ -10,10 +10,9 @@ from miniature import Author
 
 from collapse_book import copies, press
 from collapse_book.closure import Library
-from collapse_book.errors import BadInput
+from collapse_book.messages import BadInput
 from collapse_book.notebooks import read_notebook
 from collapse_book.project import Project
-from collapse_book.report import Report
 from collapse_book.site import check_site
 
 BOOK = Project(Path(__file__).parents[2])
@@ -85,7 +84,7 @@ def test_the_copy_installs_the_wheel_and_has_no_outputs(author: Author):
 def test_without_a_site_or_jupyterlite_one_line_says_what_to_do(author: Author, monkeypatch):
     author.chapter("one")
     with pytest.raises(BadInput, match="collapse-book build"):
-        press.build_lite(author.project, Report())
+        press.build_lite(author.project)
     monkeypatch.setattr(copies.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"\[lite\]"):
         copies.build_lite(author.project)

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miniature import PARAMETERS, Author
 
-from collapse_book.errors import BadInput
 from collapse_book.files import read_yaml
-from collapse_book.notebooks import read_notebook
-from collapse_book.pages import parameters_page
-from collapse_book.parameters import read_cell, validate
+from collapse_book.messages import BadInput
+from collapse_book.notebooks import read_cell, read_notebook, validate
+from collapse_book.pages import render
 from collapse_book.scenarios import check_scenarios, named_scenario, read_parameters
 
 
@@ -343,7 +342,7 @@ def test_parameter_page_has_every_parameter_of_every_chapter(author: Author):
     notebooks = {
         name: read_notebook(author.project.notebook(name)) for name in ("gaussian", "digits")
     }
-    page = parameters_page(notebooks)
+    page = render("parameters.md", notebooks=notebooks)
     assert "## It forgets\n\n{doc}`/notebooks/gaussian`" in page
     assert (
         "| `n_samples` | int | `100` | an integer from 2 to 1,000,000 "

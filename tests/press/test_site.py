@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from miniature import Author
 from test_stage import executed_copy
 
 from collapse_book.copies import library_wheel
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.notebooks import read_notebook
 from collapse_book.pages import merge, write_pages
 from collapse_book.site import (
-    Extras,
     build_site,
     check_site,
     is_current,
@@ -173,12 +174,12 @@ def test_settings_name_no_owner_unless_there_is_one(author: Author, monkeypatch)
     author.chapter("one")
     config = (author.root / "_config.yml").read_text()
     author.write("_config.yml", f"{config}published: {{extensions: [x], card: blue}}\n")
-    alone = settings(author.project, Extras([], None))
-    assert "repository" not in alone and "html" not in alone and "published" not in alone
+    alone = settings(author.project, [], None)
+    assert "repository" not in alone and not alone["html"] and "published" not in alone
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
     monkeypatch.setenv("GITHUB_REPOSITORY", "some-one/book")
     monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/book")
-    known = settings(author.project, Extras([], None))
+    known = settings(author.project, [], None)
     assert known["repository"]["url"] == "https://github.com/some-one/book"
     assert known["html"]["use_edit_page_button"] is True
     assert known["html"]["baseurl"] == "https://example.org/book/"
@@ -200,22 +201,21 @@ def glued(key: str, value: str):
 @pytest.fixture
 def small(author: Author) -> Author:
     """A book whose pages show each other's titles, numbers, labels and terms."""
-    config = (author.root / "_config.yml").read_text()
-    author.write(
-        "_config.yml",
-        config.replace(
-            "sphinx_multitoc_numbering]",
-            "sphinx_multitoc_numbering, sphinxcontrib.bibtex, collapse_book.extension]",
-        )
-        + "bibtex_bibfiles: [references.bib]\nparse: {myst_enable_extensions: [dollarmath]}\n",
-    )
+    config = yaml.safe_load((author.root / "_config.yml").read_text())
+    real = yaml.safe_load((Path(__file__).parents[2] / "_config.yml").read_text("utf-8"))
+    config |= {"bibtex_bibfiles": ["references.bib"]}
+    config |= {"parse": {"myst_enable_extensions": ["dollarmath"]}}
+    config["sphinx"]["config"]["extensions"] += ["sphinxcontrib.bibtex", "collapse_book.extension"]
+    config["sphinx"]["config"]["html_context"] = real["sphinx"]["config"]["html_context"]
+    config["sphinx"]["recursive_update"] = True
+    author.write("_config.yml", yaml.safe_dump(config))
     author.write("book/references.bib", "@misc{a, title={A}, author={B, C}, year={2001}}\n")
     quote = "The other page has {glue:text}`notebooks/one.ipynb::half:s`, see {eq}`eq-one`."
     author.write("book/index.md", f"(verdicts)=\n# Front\n\n{quote} {{doc}}`notebooks/one`\n")
     author.write("book/references.md", "# References\n\n```{bibliography}\n:filter: cited\n```\n")
     author.write("book/glossary.md", "# Terms\n\n```{glossary}\nlineage\n  One run.\n```\n")
     author.chapter("one", "1", "md:Of a lineage.\n\n$$\nx\n$$ (eq-one)\n", title="One")
-    author.chapter("two", "2", "md:Text, {cite:t}`a`.", title="Two")
+    author.chapter("a_part/two", "2", "md:Text, {cite:t}`a`.", title="Two")
     author.toc("one", "two")
     toc = (author.root / "book/_toc.yml").read_text()
     author.write("book/_toc.yml", f"{toc}  - file: references\n  - file: glossary\n")
@@ -256,7 +256,7 @@ def test_build_of_what_changed_gives_the_site_of_a_whole_build(small: Author):
 
     # Prose: its page alone is written again.
     before = (work / "one.html").stat().st_mtime_ns
-    edit(small, "notebooks/two.ipynb", "A question.", "A better question.")
+    edit(small, "notebooks/a_part/two.ipynb", "A question.", "A better question.")
     html = pressed(small)
     assert "A better question." in (html / "notebooks/two.html").read_text("utf-8")
     assert (work / "one.html").stat().st_mtime_ns == before
@@ -267,8 +267,8 @@ def test_build_of_what_changed_gives_the_site_of_a_whole_build(small: Author):
     assert (pressed(small) / "wheel" / name).read_bytes() == wheel
 
     # A number, a title, an equation and a citation: whatever shows them follows.
-    edit(small, "notebooks/two.ipynb", "# Two", "# A title that changed")
-    edit(small, "notebooks/two.ipynb", "{cite:t}`a`", "no work")
+    edit(small, "notebooks/a_part/two.ipynb", "# Two", "# A title that changed")
+    edit(small, "notebooks/a_part/two.ipynb", "{cite:t}`a`", "no work")
     edit(small, "notebooks/one.ipynb", "$$\\nx", "$$\\ny\\n$$ (eq-new)\\n\\n$$\\nx")
     html = pressed(small, number="0.7")
     front = (html / "index.html").read_text("utf-8")
@@ -278,6 +278,27 @@ def test_build_of_what_changed_gives_the_site_of_a_whole_build(small: Author):
     whole = tree(pressed(small, number="0.7"))
     assert part.keys() == whole.keys()
     assert [name for name in whole if part[name] != whole[name]] == []
+
+
+def test_links_of_a_page_lead_to_the_file_in_the_folder_of_its_part(small: Author, monkeypatch):
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "some-one/book")
+    html = pressed(small)
+    page = (html / "notebooks/two.html").read_text("utf-8")
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert {
+        "https://github.com/some-one/book/edit/main/notebooks/a_part/two.ipynb",
+        "https://colab.research.google.com/github/some-one/book/blob/gh-pages/download/two.ipynb",
+        "../_sources/notebooks/two.ipynb",
+        "../download/two.ipynb",
+    } <= links
+    front = (html / "index.html").read_text("utf-8")
+    assert "https://github.com/some-one/book/edit/main/book/index.md" in front
+    for listed in re.findall(r"\]\((\S+)\)", (html / "llms.txt").read_text("utf-8")):
+        assert (html / listed).is_file() or listed.startswith("generated/parameters")
+    name = "two.ipynb"
+    for copy in (html / "_sources/notebooks" / name, html / "download" / name):
+        assert read_notebook(copy)["cells"][0]["source"].startswith("# Two")
 
 
 def test_preview_says_what_is_missing_and_leaves_the_site_alone(small: Author):
@@ -295,7 +316,7 @@ def test_preview_says_what_is_missing_and_leaves_the_site_alone(small: Author):
 
 
 def test_mistake_is_found_again_until_it_is_mended(small: Author):
-    edit(small, "notebooks/two.ipynb", "A question.", "{cite:t}`nobody`")
+    edit(small, "notebooks/a_part/two.ipynb", "A question.", "{cite:t}`nobody`")
     for _ in range(2):
         with pytest.raises(BuildFailed, match="nobody"):
             pressed(small)

@@ -11,6 +11,7 @@ from test_gate import claims, figure, glued
 
 from collapse_book.notebooks import INSTALL_CELL, read_notebook
 from collapse_book.pages import (
+    chapter_map,
     colophon,
     front_figure,
     ledger_page,
@@ -164,7 +165,7 @@ def test_pages_and_downloads_are_written_once_and_go_with_their_chapter(author: 
         "book/notebooks/other.ipynb",
     ]
     changed = {path.name for path in left if left[path] != written[path]}
-    assert changed == {"status.md", "parameters.md", "llms.txt"}
+    assert changed == {"status.md", "parameters.md", "llms.txt", "map.md"}
 
 
 def test_ledger_holds_every_claim_and_links_back(notebook):
@@ -205,6 +206,20 @@ def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
     assert text.count("<img") == 1
     assert text.count("Digits that fade. (From {doc}`/notebooks/gaussian`.)") == 1
     assert "figcaption" not in text
+
+
+def test_map_shows_what_each_chapter_needs_as_a_drawing_and_in_words(author: Author):
+    """Prerequisites are links to chapters in the row of that name; other links are none."""
+    row = "| **Prerequisites** | {doc}`one` and {doc}`that <two>`, {doc}`/how_to_use` |"
+    author.chapter("one", title="First & foremost")
+    author.chapter("two", title="{doc}`one`")
+    author.chapter("three_more", title=f"Third\n\n| | |\n|---|---|\n{row}")
+    author.toc("one", "two", "three_more")
+    notebooks = {n: read_notebook(author.project.notebook(n)) for n in author.project.chapters}
+    text = chapter_map(author.project, notebooks)
+    assert text.count("<path") == 2
+    assert 'href="notebooks/one.html" title="First &amp; foremost">one</a></li>' in text
+    assert ">three more</a> <span>needs one, two</span></li>" in text
 
 
 def test_what_other_kernels_change_stands_in_a_row_a_chapter(author: Author, notebook):

@@ -20,15 +20,12 @@ from test_cli import press
 
 from collapse_book import execute
 from collapse_book import press as pressing
-from collapse_book.errors import BadInput, BuildFailed
 from collapse_book.execute import Options, Outcome, Task
 from collapse_book.files import locked
-from collapse_book.notebooks import Notebook
-from collapse_book.parameters import read_cell
-from collapse_book.report import Report
+from collapse_book.messages import BadInput, BuildFailed
+from collapse_book.notebooks import Notebook, read_cell
 from collapse_book.scenarios import read_grid
-from collapse_book.summary import choose, draw, encode
-from collapse_book.sweep import frame, result_rows, run_sweep
+from collapse_book.sweep import choose, draw, encode, frame, result_rows, run_sweep
 from collapse_utils import Ledger
 
 
@@ -106,7 +103,7 @@ def stub(monkeypatch) -> Stub:
 
 def sweep(author: Author, text: str, out: str, shown: Sequence[str] = (), **options) -> None:
     grid = grid_of(author, text)
-    run_sweep(author.project, "walk", grid, out, Options(**options), shown, Report())
+    run_sweep(author.project, "walk", grid, out, Options(**options), shown)
 
 
 def table(out) -> pd.DataFrame:
@@ -428,7 +425,7 @@ def test_one_sweep_at_a_time_and_chapters_side_by_side(walk: Author, stub: Stub,
     first = table(out)
     walk.chapter("other")
     grid = grid_of(walk, "seed: 1..2")
-    run_sweep(walk.project, "other", grid, str(out), Options(), (), Report())
+    run_sweep(walk.project, "other", grid, str(out), Options(), ())
     pd.testing.assert_frame_equal(table(out), first)
     assert (out / "other.csv").is_file()
 

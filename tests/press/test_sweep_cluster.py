@@ -19,8 +19,8 @@ from test_cli import press
 
 import collapse_utils
 from collapse_book import execute
-from collapse_book.errors import BadInput
-from collapse_book.execute import Options, Task, _difference, describe
+from collapse_book.execute import Options, Task, describe
+from collapse_book.messages import BadInput
 
 DASK = [sys.executable, "-m", "dask"]
 
@@ -142,27 +142,17 @@ def test_killed_worker_and_interrupted_sweep_lose_nothing_and_double_nothing(
     assert list(table["seed"][table["kind"] == "run"]) == seeds
 
 
-def test_each_objection_to_a_worker_is_said():
+def test_worker_with_other_sources_or_versions_does_no_work_whenever_it_joins():
     here = describe(["numpy", "surely-not"])
     assert here["surely-not"] == "not installed"
-    assert _difference(here, dict(here)) is None
+    assert execute._as_here(here, max, 1, 2) == 2
     other = here | {"collapse_utils": "abc", "Python": "3.9", "numpy": "1.0"}
-    assert _difference(here, other) == (
-        f"Python 3.9 there, {here['Python']} here; collapse_utils abc there, "
-        f"{here['collapse_utils']} here; numpy 1.0 there, {here['numpy']} here: "
-        "install the same on both"
+    with pytest.raises(BadInput) as error:
+        execute._as_here(other, max, 1, 2)
+    assert str(error.value).partition(": ")[2] == (
+        f"Python {here['Python']} there, 3.9 here; collapse_utils {here['collapse_utils']} there, "
+        f"abc here; numpy {here['numpy']} there, 1.0 here: install the same on both"
     )
-    bare = ModuleNotFoundError("No module named 'collapse_book'")
-    assert str(_difference(here, bare)).startswith("cannot load collapse_book (No module named")
-    assert _difference(here, OSError("Timed out")) == "does not answer (Timed out)"
-
-
-def test_worker_that_joins_late_with_other_sources_does_no_work():
-    here = describe([]) | {"collapse_utils": "abc"}
-    notebook, error = execute._as_here(here, execute.Task, {"cells": []}, {}, None)
-    assert notebook == {"cells": []}
-    assert error is not None and "collapse_utils" in error and "abc here" in error
-    assert execute._as_here(describe([]), max, 1, 2) == 2
 
 
 def test_scheduler_without_workers_is_bad_input(cluster: Cluster, monkeypatch):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from miniature import Author
 
-from collapse_book.errors import BadInput, BuildFailed
+from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.pages import what_if_page
 from collapse_book.press import Options, book_runs, build_book
-from collapse_book.report import Report
 from collapse_book.scenarios import check_scenarios, what_ifs
 
 NUMBER = 'from collapse_utils import glue\nglue("half", f"{rate / 2:.2f} | of it")'
@@ -34,9 +33,9 @@ def test_a_number_stands_beside_its_default(line: Author):
     project = line.project
     assert check_scenarios(project) == []
     scenarios = what_ifs(project)
-    options, report = Options(jobs=1), Report()
+    options = Options(jobs=1)
     runs = book_runs(project, questions=scenarios)
-    assert runs.execute(["line", "what_if/large"], options, report) == {}
+    assert runs.execute(["line", "what_if/large"], options) == {}
     page = what_if_page(
         {"line": runs.executed("line")}, scenarios, {"large": runs.executed("what_if/large")}
     )
@@ -75,6 +74,6 @@ def test_a_wrong_what_if_is_named(line: Author, text: str, message: str):
     assert problem.startswith("scenarios/what_if/large.yml")
     assert message in problem
     with pytest.raises(BadInput) as refused:  # by a build too, and before it executes anything
-        build_book(line.project, [], Options(jobs=1), Report())
+        build_book(line.project, [], Options(jobs=1))
     assert str(refused.value) == problem
     assert not (line.root / "_build/executed").exists()

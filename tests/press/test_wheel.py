@@ -14,9 +14,10 @@ import IPython
 import pytest
 from miniature import Author
 
-from collapse_book.copies import brings_library, installed_wheel, library_wheel
-from collapse_book.errors import BadInput
+from collapse_book.copies import installed_wheel, library_wheel
+from collapse_book.messages import BadInput
 from collapse_book.notebooks import INSTALL_CELL
+from collapse_book.pages import brings_library
 from collapse_book.project import Project
 
 BOOK = Project(Path(__file__).parents[2])
@@ -73,7 +74,7 @@ def test_without_a_version_one_line_says_so(author: Author):
 
 
 def test_downloaded_copy_carries_the_library_and_runs(tmp_path):
-    cell = brings_library(BOOK, library_wheel(BOOK))
+    cell = brings_library(BOOK, *library_wheel(BOOK))
     use = "\nimport collapse_utils, numpy\nprint(collapse_utils.recurse, collapse_utils.__file__)"
     done = elsewhere(tmp_path, cell + use)
     assert done.returncode == 0, done
@@ -93,7 +94,7 @@ def test_copy_in_git_stops_with_one_sentence(tmp_path):
 def test_published_copy_takes_exactly_the_wheel_of_the_site(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_ADDRESS", "https://book.invalid/here/")
     name, content = library_wheel(BOOK)
-    cell = brings_library(Project(BOOK.root), (name, content))
+    cell = brings_library(Project(BOOK.root), name, content)
     assert f'URL = "https://book.invalid/here/wheel/{name}"' in cell
     assert hashlib.sha256(content).hexdigest() in cell
 

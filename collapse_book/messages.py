@@ -1,9 +1,12 @@
-"""The two ways of being wrong, and how a message is put."""
+"""What the press says: its two kinds of error, one line of progress, and how a message is put."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+
+from tqdm import tqdm
 
 
 class BadInput(Exception):
@@ -12,6 +15,17 @@ class BadInput(Exception):
 
 class BuildFailed(Exception):
     """A notebook, the gate or the site builder failed: exit code 1."""
+
+
+def say(text: str) -> None:
+    """Print a line on standard output, above the bar that tqdm may show."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def one_line(error: object) -> str:
+    """The message of an error, which may have line breaks."""
+    return " ".join(str(error).split())
 
 
 def counted(number: int, noun: str) -> str:
