@@ -2,7 +2,7 @@
 
 Inputs are standard normal in d dimensions, labels y = x . w + noise. Each generation fits least
 squares, and the next one learns from the labels that this fit writes (Dohmatob, Feng and Kempe
-2024; Gerstgrasser et al. 2024). The error is |w_n - w|^2, the expected squared error on a new input.
+2024; Gerstgrasser et al. 2024). The error |w_n - w|^2 is the expected squared error on a new input.
 """
 
 from __future__ import annotations
