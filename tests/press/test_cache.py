@@ -207,7 +207,7 @@ def test_data_that_a_run_fetches_becomes_part_of_its_key(author: Author, tmp_pat
     monkeypatch.setattr(press, "execute", stub)
 
     def execute() -> dict[str, str]:
-        runs = book_runs(author.project, {"digits": {"dataset": "mnist"}})
+        runs = book_runs(author.project, {"digits": {"dataset": "mnist60k"}})
         return runs.execute(["digits"], Options())
 
     assert execute() == {}
