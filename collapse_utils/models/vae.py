@@ -38,18 +38,10 @@ _SETTINGS = {
 
 
 class ImageVAE(BaseEstimator):
-    """What the autoencoders of this package share: how they write images, and what they accept.
-
-    A subclass holds ``latent``, ``likelihood``, ``sigma2``, ``sampling`` and, once fitted,
-    ``sigma2_``; it can ``decode(z)``.
-    """
+    """What autoencoders share: a subclass holds `_SETTINGS`, ``sigma2_`` and ``decode(z)``."""
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
-        """Write `n` images: shape (n, pixels).
-
-        With Gaussian noise the pixels may leave [0, 1]; they are not clipped, because clipping
-        would change the law that the model was fitted with.
-        """
+        """Write `n` images: shape (n, pixels). Noise may leave [0, 1]: clipping changes the law."""
         n = _checks.integer("n", n, 1)
         rng = np.random.default_rng() if rng is None else _checks.generator(rng)
         mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
@@ -61,13 +53,9 @@ class ImageVAE(BaseEstimator):
         return mean + np.float32(math.sqrt(self.sigma2_)) * noise
 
     def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Images as float32 rows, or a clear error.
-
-        Noise of this decoder may carry a pixel out of [0, 1]: ten sigma are let pass.
-        """
-        margin = {"gaussian": 10 * math.sqrt(self.sigma2), "learned": 5.0, "bernoulli": 0.0}[
-            self.likelihood
-        ]
+        """Images as float32 rows; ten sigma of this decoder's noise are let pass."""
+        margins = {"gaussian": 10 * math.sqrt(self.sigma2), "learned": 5.0, "bernoulli": 0.0}
+        margin = margins[self.likelihood]
         X = np.asarray(X, dtype=np.float32)
         if X.ndim != 2 or X.size == 0:
             raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
@@ -89,32 +77,30 @@ class ImageVAE(BaseEstimator):
 class VAE(ImageVAE):
     """A variational autoencoder with one hidden layer on each side.
 
-    Encoder: pixels -> hidden (ReLU) -> mean and log-variance of the latent code. Decoder: latent
-    code -> hidden (ReLU) -> pixel means (sigmoid). Trained by Adam on the negative evidence lower
-    bound with one latent draw per image (Kingma and Welling 2014, eq. 10).
+    ReLU inside, sigmoid at the end. Trained by Adam on the negative evidence lower bound with one
+    latent draw per image (Kingma and Welling 2014, eq. 10).
 
     Parameters
     ----------
     hidden, latent : int
         Width of the hidden layers and of the latent code.
     likelihood : {"gaussian", "learned", "bernoulli"}
-        Noise of the decoder: Gaussian with fixed variance `sigma2`; Gaussian with one variance
-        learned from the data (its optimum, the mean squared residual, is put into the bound, as
-        in the sigma-VAE of Rybkin et al. 2021); or Bernoulli pixels (binary cross-entropy).
+        Noise of the decoder: Gaussian with variance `sigma2`; Gaussian with one variance learned
+        from the data (the mean squared residual, as in the sigma-VAE of Rybkin et al. 2021); or
+        Bernoulli pixels (binary cross-entropy).
     sigma2 : float
-        Decoder variance for ``likelihood="gaussian"``; not used otherwise.
+        Decoder variance for ``likelihood="gaussian"``.
     sampling : {"mean", "noisy"}
-        What `sample` returns: the decoder's mean, as the published experiment does, or a draw
-        from the fitted model, that is the mean plus the decoder's noise.
+        `sample` returns the decoder's mean, as the published experiment does, or a draw from the
+        model, noise and all.
     n_steps, batch_size : int
         Adam steps and images per step (drawn with replacement).
     learning_rate : float
-        Peak rate: warm-up over the first 5 % of the steps, then linear decay to zero.
+        Peak rate: warm-up over 5 % of the steps, then linear decay to zero.
 
     Attributes
     ----------
     weights_ : dict of str to ndarray
-        Fitted weights and biases.
     sigma2_ : float
         Decoder variance (NaN for Bernoulli).
     loss_ : ndarray, shape (n_steps,)
@@ -151,11 +137,7 @@ class VAE(ImageVAE):
     def fit_many(
         self, Xs: Sequence[ArrayLike], rng: np.random.Generator | None = None
     ) -> list[VAE]:
-        """Train one VAE on each data set, all of them in one batched computation.
-
-        The models do not touch each other: with the same `rng` the result is that of calling
-        `fit` on one data set after the other, up to floating-point rounding.
-        """
+        """Train one VAE on each data set: what one `fit` after the other gives, batched."""
         rng = np.random.default_rng() if rng is None else _checks.generator(rng)
         data = [self._check_images(X) for X in Xs]
         if len({X.shape[1] for X in data}) != 1:
@@ -191,11 +173,9 @@ class VAE(ImageVAE):
 class PPCA(BaseEstimator):
     """The linear VAE with fixed decoder variance, at its optimum: probabilistic PCA.
 
-    With ``x = mean + W z + sigma e``, z and e standard normal, the maximum-likelihood weights for
-    fixed ``sigma2`` are ``W W' = U (Lambda - sigma2 I)_+ U'``, where ``U Lambda U'`` is the sample
-    covariance (Tipping and Bishop 1999, with sigma2 fixed; Lucas et al. 2019 show that the
-    linear VAE has the same optimum). Writing decoder means drops ``sigma2`` from every variance
-    (`faded`); noisy samples keep the variances above ``sigma2`` and lift the others to it.
+    ``W W' = U (Lambda - sigma2 I)_+ U'``, where ``U Lambda U'`` is the sample covariance (Tipping
+    and Bishop 1999, with sigma2 fixed; Lucas et al. 2019 for the linear VAE). Decoder means lose
+    ``sigma2`` of every variance (`faded`); noise lifts variances below it to ``sigma2``.
 
     Parameters
     ----------
@@ -247,9 +227,7 @@ def faded(
 ) -> NDArray[np.float64]:
     """Variances that linear VAEs write, generation after generation, with infinite data.
 
-    Along a principal axis the training data of generation n have variance ``a_n`` and the decoder
-    means have ``max(a_n - sigma2, 0)`` (Tipping and Bishop 1999, with sigma2 fixed). Axes and means
-    stay the same, so each axis follows its own recursion; the chapter on digits solves it.
+    Each principal axis keeps its direction and loses `sigma2`; the chapter on digits derives it.
 
     Parameters
     ----------
@@ -278,10 +256,9 @@ def faded(
 def _train(
     config: VAE, data: list[NDArray[np.float32]], seeds: list[int]
 ) -> tuple[dict[str, NDArray], NDArray, NDArray]:
-    """Train ``B = len(data)`` models at once: weights (B, ...), sigma2 (B,), losses (n_steps, B).
+    """Train B models at once: weights (B, ...), sigma2 (B,), losses (n_steps, B).
 
-    Everything random comes from one torch generator per model, so that a model is the same
-    whatever company it is trained in.
+    Each model has a generator of its own, and so is the same whatever company it is trained in.
     """
     import torch
 
@@ -348,18 +325,8 @@ class _Stack:
     """B autoencoders that are trained as one, with their gradients and their scratch memory.
 
     The gradient is written out by hand into memory that is used again at every step: at this size
-    a step costs less than half of what automatic differentiation takes.
-
-    Parameters
-    ----------
-    config : VAE
-    weights : dict of str to tensor
-        ``W1`` (B, pixels, hidden), ``b1`` (B, 1, hidden), ... as `_start` makes them.
-
-    Attributes
-    ----------
-    x : tensor, shape (B, batch, pixels)
-        Put the images of a step here, then call `gradients`.
+    a step costs less than half of what automatic differentiation takes. Put the images of a step
+    into ``x``, shape (B, batch, pixels), then call `gradients`.
     """
 
     def __init__(self, config: VAE, weights: dict[str, Any]) -> None:
@@ -376,12 +343,7 @@ class _Stack:
     def gradients(self, noise: Any) -> tuple[Any, Any]:
         """Fill ``grad`` of every weight; ``noise`` is standard normal, (B, batch, latent).
 
-        Returns
-        -------
-        loss : tensor, shape (B,)
-            Negative evidence lower bound per image, nats.
-        residual : tensor, shape (B,)
-            Mean squared residual per pixel.
+        Returns negative bound per image (nats) and mean squared residual per pixel, shape (B,).
         """
         import torch
 
@@ -411,12 +373,9 @@ class _Stack:
             loss = entropy
             error /= n
         else:
-            fixed = self.config.likelihood == "gaussian"
-            sigma2 = (
-                torch.full_like(residual, self.config.sigma2)
-                if fixed
-                else residual.clamp(min=SMALLEST_SIGMA2)
-            )
+            sigma2 = residual.clamp(min=SMALLEST_SIGMA2)
+            if self.config.likelihood == "gaussian":
+                sigma2.fill_(self.config.sigma2)
             loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
             error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
 
@@ -483,27 +442,18 @@ class ConvVAE(ImageVAE):
     """Convolutional variational autoencoder for images of 28 x 28 pixels.
 
     Architecture, loss and optimiser of the released experiment (Shumailov and Shumaylov 2024,
-    code), 647,081 parameters: two strided convolutions down, two transposed ones up; Adam with rate
-    1e-3 and weight decay 1e-5; summed binary cross-entropy plus the Kullback-Leibler term; passes
-    over the images in random order. The other likelihoods are those of `VAE`.
+    code), 647,081 parameters; images in random order, pass after pass (published: 30 passes over
+    60,000 images). Parameters and attributes as in `VAE`, and:
 
     Parameters
     ----------
-    latent, capacity : int
-        Length of the code and channels of the first convolution.
-    likelihood, sigma2, sampling
-        As in `VAE`.
-    n_steps, batch_size : int
-        Adam steps and images per step. Published: 30 passes over 60,000 images.
+    capacity : int
+        Channels of the first convolution.
 
     Attributes
     ----------
     network_ : torch.nn.ModuleDict
         ``encode`` and ``decode`` (logits).
-    sigma2_ : float
-        Decoder variance (NaN for Bernoulli).
-    loss_ : ndarray, shape (n_steps,)
-        Loss per image, nats, on each minibatch.
     """
 
     @checked(capacity=whole(1), **_SETTINGS)
