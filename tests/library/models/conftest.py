@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from small_network import TOKENS
 
+from collapse_utils import compat
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
@@ -22,6 +24,7 @@ def cache(tmp_path_factory):
 def network():
     """A network with random weights large enough that its next token is not uniform."""
     torch = pytest.importorskip("torch")
+    compat.mend_torchvision()
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(1)
     config = transformers.OPTConfig(
