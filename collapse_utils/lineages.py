@@ -168,8 +168,21 @@ def _picked(r: int, size: int, n: int, rng: Random) -> Ints:
     return order[:, :n]
 
 
+@dataclass(frozen=True)
+class _Real:
+    """A distribution as in scipy.stats, the same for some lineages."""
+
+    law: Any
+    n_lineages: int
+
+    def rows(self, n: int, rng: Random) -> Array:
+        return np.asarray(self.law.rvs(size=(self.n_lineages, n), random_state=rng), dtype=float)
+
+
 class RawRows:
     """Any family by its rows, with X of shape (R, n, ...).
+
+    The truth may also be a distribution as in scipy.stats, from which the real rows are drawn.
 
     Parameters
     ----------
@@ -183,9 +196,13 @@ class RawRows:
     def __init__(self, draw: Callable[[Law, int, Random], NDArray], fit: Callable[[NDArray], Law]):
         self._draw, self._fit = draw, fit
 
+    def truth(self, law: Law, n: int) -> Law:
+        """The real law of n lineages."""
+        return _Real(law, n) if hasattr(law, "rvs") else _over_lineages(law, n)
+
     def draw(self, law: Law, n: int, rng: Random) -> Rows:
         """See :class:`Family`."""
-        return Rows(self._draw(law, n, rng))
+        return Rows(law.rows(n, rng) if isinstance(law, _Real) else self._draw(law, n, rng))
 
     def fit(self, sample: Rows) -> Law:
         """See :class:`Family`."""

@@ -1,11 +1,13 @@
-"""Density estimates in the loop: kernels and histograms, all replicates at once.
+"""Densities on the line: mixtures of normals, integrals over them, kernel estimates in the loop.
 
-To draw from a kernel density estimate is to pick a row and add noise, and to draw from a histogram
-is to draw counts. Neither needs the density, so a generation costs a few array operations. The
-laws rest on one remark: two draws from an estimate of M rows come from the same row with
-probability 1/M, and else from two different rows, which are two draws from the generation before.
+With unlimited data a fit takes a distribution and returns a distribution. :func:`project` returns
+the Gaussian with the same mean and variance; distances between distributions are integrals over
+panels by two Gauss-Legendre rules, and come with an error estimate. Distributions follow scipy's
+frozen ones, so ``scipy.stats`` can be used as it is.
 
-Taught in the chapters ``too_expressive`` and ``double_edged``.
+To draw from a kernel density estimate is to pick a row and add noise. It does not need the density,
+so a generation of many lineages costs a few array operations. Taught in the chapters
+``one_for_two`` and ``too_expressive``.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import logsumexp, ndtr
 
-from .. import _checks
+from .._checks import checked, number, one_of
+from ..lineages import RawRows
 
 Array = NDArray[np.float64]
 Rule = Callable[[Array], Array]
 
-CRITERIA = ("likelihood", "least squares")
 SILVERMAN = (4 / 3) ** 0.2  # best factor for normal data: 1.059
 _TOP = 4.0  # largest bandwidth tried, in standard deviations
 _RENEW = 8  # squarings between two fresh exponentials: each doubles the rounding error
@@ -39,17 +41,7 @@ _BLOCK = 2**16  # distances per block of replicates, so that they stay in cache
 class NormalMixture:
     """A mixture of normal distributions, with the methods of scipy's frozen distributions.
 
-    Parameters
-    ----------
-    means, sds : sequence of float, shape (K,)
-    weights : sequence of float, shape (K,)
-        Default: equal.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a standard deviation is not positive, or the weights are negative or
-        do not sum to one.
+    Means and standard deviations of K normals, and their weights (default: equal).
     """
 
     means: ArrayLike
@@ -93,25 +85,6 @@ class NormalMixture:
         """P(X > x), accurate in the upper tail."""
         return ndtr(-self._z(x)) @ self.weights
 
-    def ppf(self, u: ArrayLike) -> Array:
-        """Quantile function, by bisection."""
-        return self._invert(u, self.cdf, ndtri, 1)
-
-    def isf(self, u: ArrayLike) -> Array:
-        """Inverse of `sf`, accurate for small `u`."""
-        return self._invert(u, self.sf, lambda v: -ndtri(v), -1)
-
-    def _invert(self, u: ArrayLike, of: Callable, normal: Callable, sign: int) -> Array:
-        u = np.asarray(u, dtype=float)
-        # The quantile of a mixture lies between those of its components.
-        candidates = self.means + self.sds * normal(u)[..., None]
-        low, high = candidates.min(axis=-1), candidates.max(axis=-1)
-        for _ in range(64):
-            middle = (low + high) / 2
-            below = sign * (of(middle) - u) < 0
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return (low + high) / 2
-
     def rvs(self, size: int | tuple[int, ...], random_state: np.random.Generator) -> Array:
         """Draw an array of shape `size`."""
         which = random_state.choice(len(self.means), size, p=self.weights)
@@ -132,20 +105,16 @@ class NormalMixture:
         return np.unique(np.round(grid / step)) * step
 
 
+@checked(separation=number(0), width=number(0, above=True))
 def two_gaussians(separation: float, width: float) -> NormalMixture:
     """Equal mixture of two normals, `separation` apart and each with standard deviation `width`.
 
-    The example of Shumailov et al. (2024) for functional expressivity error: a mixture of two
-    Gaussians to be fitted by one.
-
-    Raises
-    ------
-    ValueError
-        If `separation` is negative or `width` is not positive.
+    The example of Shumailov et al. (2024) for functional expressivity error, to be fitted by one.
     """
-    separation = _checks.real("separation", separation, 0)
-    width = _checks.real("width", width, 0, open_low=True)
     return NormalMixture([-separation / 2, separation / 2], [width, width])
+
+
+# --------------------------------------------------------------------------- integrals
 
 
 class Estimate(NamedTuple):
@@ -164,22 +133,11 @@ def _edges(p: Any) -> Array:
 
 
 def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> Estimate:
-    """Integral of `f` over panels between `edges`, by 24 Gauss-Legendre nodes in each.
+    """Integral of `f` over panels between increasing `edges`, 24 Gauss-Legendre nodes in each.
 
     The error is the difference from the 12-node rule plus what the two outermost panels hold
     (a bound on what lies beyond them, when the integrand decays) plus rounding. No rule notices a
     feature that falls between its nodes, so the panels must follow the distribution.
-
-    Parameters
-    ----------
-    f : callable
-        Takes and returns an array, shape (panels, nodes).
-    edges : array, shape (panels + 1,)
-        Increasing.
-
-    Returns
-    -------
-    Estimate
     """
     edges = np.asarray(edges, dtype=float)
     half = np.diff(edges)[:, None] / 2
@@ -212,74 +170,49 @@ def project(p: Any) -> NormalMixture:
 # --------------------------------------------------------------------------- bandwidths
 
 
+@checked(bandwidth=number(0, above=True))
 def fixed(bandwidth: float) -> Rule:
-    """The same bandwidth at every generation.
-
-    Raises
-    ------
-    ValueError
-        If `bandwidth` is not positive.
-    """
-    h = _checks.real("bandwidth", bandwidth, 0, open_low=True)
-    return lambda rows: np.full(len(rows), h)
+    """The same bandwidth at every generation."""
+    return lambda rows: np.full(len(rows), bandwidth)
 
 
+@checked(factor=number(0, above=True))
 def rule_of_thumb(factor: float = SILVERMAN) -> Rule:
     """Bandwidth factor * s * M^(-1/5), s being the unbiased standard deviation of the rows.
 
     With the default factor the best for normal data (Silverman 1986, section 3.4.2), and what
     scipy's ``gaussian_kde(..., "silverman")`` does.
-
-    Raises
-    ------
-    ValueError
-        If `factor` is not positive.
     """
-    factor = _checks.real("factor", factor, 0, open_low=True)
     return lambda rows: factor * rows.shape[1] ** -0.2 * rows.std(axis=1, ddof=1)
 
 
+@checked(
+    criterion=one_of("likelihood", "least squares"),
+    floor=number(0, _TOP, above=True, below=True),
+)
 def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Rule:
     """Bandwidth chosen by leaving one row out: the best of a grid, in steps of 2^(1/4).
 
     "likelihood" maximises the mean of log f_-i(x_i), f_-i being the estimate without row i;
     "least squares" minimises the integral of f^2 minus twice the mean of f_-i(x_i)
-    (Silverman 1986, sections 3.4.3 and 3.4.4).
-
-    Parameters
-    ----------
-    criterion : {"likelihood", "least squares"}
-    floor : float
-        Smallest bandwidth of the grid in standard deviations of the rows (the largest is 4). With
-        enough tied rows both criteria have no optimum but zero, and return the floor.
-
-    Raises
-    ------
-    ValueError
-        If the criterion is unknown or `floor` is not between 0 and 4.
+    (Silverman 1986, sections 3.4.3 and 3.4.4). The grid runs from `floor` to 4 standard
+    deviations of the rows; with enough tied rows there is no optimum but zero, and the choice is
+    the floor.
     """
-    _checks.choice("criterion", criterion, CRITERIA)
-    floor = _checks.real("floor", floor, 0, _TOP, open_low=True, open_high=True)
 
     def rule(rows: Array) -> Array:
-        grid, likelihood, squares = leave_one_out(rows, floor=floor)
+        grid, likelihood, squares = leave_one_out(rows, floor)
         score = likelihood if criterion == "likelihood" else -squares
         return grid[score.argmax(axis=0)] * rows.std(axis=1, ddof=1)
 
     return rule
 
 
-def leave_one_out(rows: ArrayLike, *, floor: float = 1e-3) -> tuple[Array, Array, Array]:
-    """Both leave-one-out criteria on a grid of bandwidths.
+def leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
+    """Both leave-one-out criteria on a grid of bandwidths, for rows of shape (R, M).
 
     Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per
     pair of rows.
-
-    Parameters
-    ----------
-    rows : array, shape (R, M)
-    floor : float
-        See :func:`cross_validated`.
 
     Returns
     -------
@@ -287,15 +220,9 @@ def leave_one_out(rows: ArrayLike, *, floor: float = 1e-3) -> tuple[Array, Array
         Bandwidths in standard deviations of the rows, decreasing.
     likelihood, squares : ndarray, shape (H, R)
         For rows in units of their standard deviation.
-
-    Raises
-    ------
-    ValueError
-        If rows are not finite or a data set has no spread, or `floor` is out of range.
     """
     rows = _rows(rows)
     r, m = rows.shape
-    floor = _checks.real("floor", floor, 0, _TOP, open_low=True, open_high=True)
     if (np.ptp(rows, axis=1) == 0).any():
         raise ValueError("rows must differ within each data set, got one without any spread")
     n_halvings = int(np.ceil(np.log2(_TOP / floor) * 2))
@@ -326,17 +253,6 @@ def leave_one_out(rows: ArrayLike, *, floor: float = 1e-3) -> tuple[Array, Array
     return grid[2:], log_sum[2:] - np.log((m - 1) * height[2:]), squares
 
 
-def tie_limit(m: int) -> float:
-    """Tied pairs of rows above which least-squares cross-validation has no optimum but zero.
-
-    As h -> 0 the criterion tends to [1/2 + T/m - 2 sqrt(2) T/(m - 1)] / (m h sqrt(pi)) with T
-    tied pairs: plus infinity below the limit, minus infinity above it. It is about 0.27 m
-    (Silverman 1986, section 3.4.3).
-    """
-    m = _checks.integer("m", m, 2)
-    return 0.5 / (2 * np.sqrt(2) / (m - 1) - 1 / m)
-
-
 # --------------------------------------------------------------------------- kernel estimates
 
 
@@ -361,12 +277,6 @@ class Kernels:
         """Variances, shape (R,): of the centres, plus the square of the bandwidth."""
         return self.centres.var(axis=1) + self.bandwidth**2
 
-    def fourth(self) -> Array:
-        """Fourth central moments, shape (R,)."""
-        squares = (self.centres - self.mean()[:, None]) ** 2
-        h2 = self.bandwidth**2
-        return (squares**2).mean(axis=1) + 6 * h2 * squares.mean(axis=1) + 3 * h2**2
-
     def pdf(self, x: ArrayLike) -> Array:
         """Densities at points of shape (k,), as shape (R, k)."""
         z = (np.asarray(x, dtype=float)[:, None] - self.centres[:, None]) / self._h(3)
@@ -377,11 +287,14 @@ class Kernels:
         h = self._h(2)
         return (ndtr((low - self.centres) / h) + ndtr((self.centres - high) / h)).mean(axis=1)
 
-    def sample(self, rng: np.random.Generator) -> Array:
-        """As many rows from each estimate as it was fitted to, shape (R, M)."""
-        rows = rng.standard_normal(self.centres.shape)
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """n rows from each estimate, shape (R, n): a row of its data plus noise."""
+        r, m = self.centres.shape
+        rows = rng.standard_normal((r, n))
         rows *= self._h(2)
-        rows += _pick(self.centres, rng)
+        picked = rng.integers(m, size=(r, n), dtype=np.int64 if r * m >= 2**31 else np.int32)
+        picked += (m * np.arange(r, dtype=picked.dtype))[:, None]
+        rows += self.centres.reshape(-1).take(picked)
         return rows
 
     def _h(self, ndim: int) -> Array:
@@ -399,15 +312,6 @@ def fit_kernels(rows: ArrayLike, rule: Rule, *, preserve: bool = False) -> Kerne
     preserve : bool
         Shrink the estimate towards its mean, by sqrt(S / (S + h^2)), so that its variance is the
         variance S of the rows (Silverman 1986, section 6.4).
-
-    Returns
-    -------
-    Kernels
-
-    Raises
-    ------
-    ValueError
-        If rows are not finite or too few, or a bandwidth is not positive.
     """
     rows = _rows(rows)
     h = np.asarray(rule(rows), dtype=float)
@@ -421,100 +325,12 @@ def fit_kernels(rows: ArrayLike, rule: Rule, *, preserve: bool = False) -> Kerne
     return Kernels(mean + shrink[:, None] * (rows - mean), shrink * h)
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Kernel density estimates along the generations.
+def smoother(rule: Rule, *, preserve: bool = False) -> RawRows:
+    """Kernel density estimates as a family for :func:`collapse_utils.lineages.generations`.
 
-    Attributes
-    ----------
-    mean, var : ndarray, shape (G + 1, R)
-        Of the n-th estimate; row 0 is the truth.
-    bandwidth : ndarray, shape (G, R)
-        Row n - 1 is generation n.
-    watched : ndarray, shape (G, R)
-        What `watch` returned; empty without one.
-    rows : ndarray, shape (R, M)
-        What the last estimate wrote.
+    Its law is a :class:`Kernels`; arguments as for :func:`fit_kernels`.
     """
-
-    mean: Array
-    var: Array
-    bandwidth: Array
-    watched: Array
-    rows: Array
-
-
-def simulate(
-    truth: Any,
-    rule: Rule,
-    *,
-    n_samples: int,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-    preserve: bool = False,
-    copied: float = 0.0,
-    watch: Callable[[Kernels], ArrayLike] | None = None,
-) -> Paths:
-    """Fit a kernel density estimate, generation after generation, under Replace.
-
-    Parameters
-    ----------
-    truth : frozen distribution
-        As in scipy.stats.
-    rule : callable
-        See :func:`fit_kernels`.
-    n_samples, n_generations, n_replicates : int
-        M, G and R.
-    rng : numpy.random.Generator
-    preserve : bool
-        See :func:`fit_kernels`.
-    copied : float
-        Probability that a row is replaced by a copy of a random row of its data set, as if the
-        data had been passed on. With 1, each data set is a bootstrap sample of what was written.
-    watch : callable
-        Given the :class:`Kernels` of each generation, returns R numbers.
-
-    Returns
-    -------
-    Paths
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-    """
-    _checks.generator(rng)
-    m = _checks.integer("n_samples", n_samples, 2)
-    g = _checks.integer("n_generations", n_generations, 1)
-    r = _checks.integer("n_replicates", n_replicates, 1)
-    copied = _checks.real("copied", copied, 0, 1)
-    mean, var = np.empty((g + 1, r)), np.empty((g + 1, r))
-    bandwidth, watched = np.empty((g, r)), np.empty((g if watch else 0, r))
-    mean[0], var[0] = truth.mean(), truth.var()
-    rows = np.asarray(truth.rvs(size=(r, m), random_state=rng), dtype=float)
-    for n in range(1, g + 1):
-        rows = copy_rows(rows, copied, rng)
-        kernels = fit_kernels(rows, rule, preserve=preserve)
-        mean[n], var[n], bandwidth[n - 1] = kernels.mean(), kernels.var(), kernels.bandwidth
-        if watch is not None:
-            watched[n - 1] = watch(kernels)
-        rows = kernels.sample(rng)
-    return Paths(mean, var, bandwidth, watched, rows)
-
-
-def copy_rows(rows: Array, copied: float, rng: np.random.Generator) -> Array:
-    """Replace each row, with probability `copied`, by a random row of its data set."""
-    if copied == 0:
-        return rows
-    return np.where(rng.random(rows.shape) < copied, _pick(rows, rng), rows)
-
-
-def _pick(rows: Array, rng: np.random.Generator) -> Array:
-    r, m = rows.shape
-    index = rng.integers(m, size=(r, m), dtype=np.int64 if r * m >= 2**31 else np.int32)
-    index += (m * np.arange(r, dtype=index.dtype))[:, None]
-    return rows.reshape(-1).take(index)
+    return RawRows(Kernels.sample, lambda rows: fit_kernels(rows, rule, preserve=preserve))
 
 
 def _rows(rows: ArrayLike) -> Array:
@@ -524,210 +340,3 @@ def _rows(rows: ArrayLike) -> Array:
     if not np.isfinite(rows).all():
         raise ValueError("rows must be finite, got NaN or infinity")
     return rows
-
-
-# --------------------------------------------------------------------------- laws of kernels
-
-
-def growth(m: int, factor: float = SILVERMAN) -> float:
-    """Growth of E[v_n] per generation with :func:`rule_of_thumb`: 1 - 1/m + factor^2 m^(-2/5)."""
-    return 1 - 1 / m + factor**2 * m**-0.4
-
-
-def expected_moments(
-    n: int, m: int, factor: float = SILVERMAN, *, preserve: bool = False, kurtosis: float = 0.0
-) -> tuple[float, float]:
-    """E[v_n^2] and E[fourth central moment] of the n-th estimate, for a truth with v_0 = 1.
-
-    With a bandwidth in proportion to the standard deviation, one generation maps the two
-    expectations linearly: sampling by the moments of m draws (Cramér 1946, chapter 27), the
-    kernel by adding normal noise.
-
-    Parameters
-    ----------
-    n, m : int
-        Generation, and samples per generation.
-    factor, preserve
-        As in :func:`rule_of_thumb` and :func:`fit_kernels`.
-    kurtosis : float
-        Excess kurtosis of the truth.
-    """
-    keep = 1 - 1 / m
-    draw = np.array(
-        [
-            [keep**2 * (1 - (m - 3) / (m * (m - 1))), keep**2 / m],
-            [3 * keep * (2 * m - 3) / m**2, keep * (m**2 - 3 * m + 3) / m**2],
-        ]
-    )
-    u = factor**2 * m**-0.4 / keep  # h^2 in units of the variance of the rows (ddof = 0)
-    blur = np.array([[(1 + u) ** 2, 0], [6 * u + 3 * u**2, 1]])
-    step = blur @ draw / (1 + u) ** 2 if preserve else blur @ draw
-    square, fourth = np.linalg.matrix_power(step, n) @ [1.0, 3 + kurtosis]
-    return float(square), float(fourth)
-
-
-def outside_unit(n: ArrayLike, bandwidth: float) -> Array:
-    """E[probability outside [0, 1]] of the n-th estimate with a fixed bandwidth, uniform truth.
-
-    A row of generation n is a real row plus n independent noises, whatever the sample size, so
-    this is P(U + t Z outside [0, 1]) = 2 Phi(-1/t) + 2 t [phi(0) - phi(1/t)], t = h sqrt(n). To
-    first order it is 2 t / sqrt(2 pi).
-    """
-    t = bandwidth * np.sqrt(np.asarray(n, dtype=float))
-    return 2 * ndtr(-1 / t) + 2 * t * (1 - np.exp(-0.5 / t**2)) / np.sqrt(2 * np.pi)
-
-
-def _overlap(p: NormalMixture, var: ArrayLike) -> Array:
-    """Density at 0 of X - Y + N(0, var), X and Y independent from p."""
-    var = np.asarray(var, dtype=float)[..., None, None]
-    gap = p.means[:, None] - p.means
-    total = p.sds[:, None] ** 2 + p.sds**2 + var
-    terms = np.outer(p.weights, p.weights) * np.exp(-0.5 * gap**2 / total)
-    return (terms / np.sqrt(2 * np.pi * total)).sum(axis=(-2, -1))
-
-
-def expected_kernel_ise(n: int, m: int, bandwidth: ArrayLike, truth: NormalMixture) -> Array:
-    """E[integral of (p_n - p_0)^2] for the n-th estimate with a fixed bandwidth, under Replace.
-
-    Two draws from p_n stem from one row k generations back with probability (1/m)(1-1/m)^(k-1),
-    and then differ by N(0, 2 k h^2); else from two real rows. The density of their difference at
-    zero is the integral of p_n^2.
-
-    Parameters
-    ----------
-    n, m : int
-    bandwidth : array
-    truth : NormalMixture
-
-    Returns
-    -------
-    ndarray, shape of `bandwidth`
-    """
-    n = _checks.integer("n", n, 1)
-    m = _checks.integer("m", m, 2)
-    h2 = np.asarray(bandwidth, dtype=float) ** 2
-    k = np.arange(1, n + 1)
-    keep = 1 - 1 / m
-    meet = (keep ** (k - 1) / m / np.sqrt(4 * np.pi * k)).sum() / np.sqrt(h2)
-    square = meet + keep**n * _overlap(truth, 2 * n * h2)
-    return square - 2 * _overlap(truth, n * h2) + _overlap(truth, 0.0)
-
-
-def kernel_ise(kernels: Kernels, truth: NormalMixture) -> Array:
-    """Integral of (p_n - p_0)^2 in closed form, shape (R,), for estimates of a few hundred rows."""
-    h, x = kernels.bandwidth, kernels.centres
-    own = np.empty(len(x))
-    for r in range(len(x)):
-        own[r] = np.exp(-((x[r, :, None] - x[r]) ** 2) / (4 * h[r] ** 2)).mean()
-    own /= np.sqrt(4 * np.pi) * h
-    sd = np.hypot(truth.sds, kernels._h(3))
-    z = (x[:, :, None] - truth.means) / sd
-    cross = (np.exp(-0.5 * z**2) / (np.sqrt(2 * np.pi) * sd)).mean(axis=1) @ truth.weights
-    return own - 2 * cross + _overlap(truth, 0.0)
-
-
-# --------------------------------------------------------------------------- histograms
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Equal bins over an interval that holds all of a smooth truth, and their exact masses.
-
-    Parameters
-    ----------
-    truth : frozen distribution
-        As in scipy.stats, with the support [low, high].
-    n_bins : int
-        B.
-    low, high : float
-
-    Raises
-    ------
-    ValueError
-        If `n_bins` < 1, the interval is empty, or it leaves out some of the truth.
-    """
-
-    truth: Any
-    n_bins: int
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        _checks.integer("n_bins", self.n_bins, 1)
-        low = _checks.real("low", self.low)
-        _checks.real("high", self.high, low, open_low=True)
-        left_out = self.truth.cdf(low) + self.truth.sf(self.high)
-        if left_out > 1e-12:
-            raise ValueError(
-                f"low and high must hold all of the truth, but {low:g} and {self.high:g} leave out "
-                f"{left_out:.2g}"
-            )
-
-    @property
-    def width(self) -> float:
-        """Width of a bin."""
-        return (self.high - self.low) / self.n_bins
-
-    @property
-    def masses(self) -> Array:
-        """True probabilities of the bins, shape (B,)."""
-        return np.diff(self.truth.cdf(np.linspace(self.low, self.high, self.n_bins + 1)))
-
-    def simulate(
-        self, *, n_samples: int, n_generations: int, n_replicates: int, rng: np.random.Generator
-    ) -> Array:
-        """Refit the histogram generation after generation under Replace.
-
-        A row falls into bin b with the probability that the last histogram gave to b, wherever in
-        b it lies: the counts are multinomial, as those of words are.
-
-        Returns
-        -------
-        ndarray, shape (G + 1, R, B)
-            Bin probabilities; row 0 is the truth.
-
-        Raises
-        ------
-        ValueError
-            If an argument is out of range.
-        """
-        _checks.generator(rng)
-        m = _checks.integer("n_samples", n_samples, 1)
-        g = _checks.integer("n_generations", n_generations, 1)
-        r = _checks.integer("n_replicates", n_replicates, 1)
-        shares = np.empty((g + 1, r, self.n_bins))
-        shares[0] = self.masses / self.masses.sum()
-        for n in range(1, g + 1):
-            shares[n] = rng.multinomial(m, shares[n - 1]) / m
-        return shares
-
-    def ise(self, shares: ArrayLike) -> Array:
-        """Integral of (histogram - truth)^2 for bin probabilities of shape (..., B)."""
-        gap = np.asarray(shares) - self.masses
-        return self.bias() + (gap**2).sum(axis=-1) / self.width
-
-    def bias(self) -> float:
-        """The error with unlimited data: integral of truth^2 minus sum(masses^2) / width."""
-        square = expect(self.truth, self.truth.pdf).value
-        return square - float((self.masses**2).sum()) / self.width
-
-    def expected_ise(self, n: ArrayLike, m: int) -> Array:
-        """E[ISE] of the n-th histogram: bias + [1 - (1 - 1/m)^n] sum p(1 - p) / width.
-
-        The shares are martingales with the variance p(1 - p)[1 - (1 - 1/m)^n] (Wright 1931).
-        """
-        spread = float((self.masses * (1 - self.masses)).sum()) / self.width
-        return self.bias() + spread * _met(n, m)
-
-
-def effective_samples(n: ArrayLike, m: int) -> Array:
-    """Real rows that estimate a share as well as generation n >= 1 does: 1 / [1 - (1 - 1/m)^n].
-
-    About m/n. It holds for every fit that, like a histogram, only counts rows.
-    """
-    return 1 / _met(n, m)
-
-
-def _met(n: ArrayLike, m: int) -> Array:
-    """Probability that two draws stem from one row within n generations: 1 - (1 - 1/m)^n."""
-    return -np.expm1(np.asarray(n, dtype=float) * np.log1p(-1 / _checks.integer("m", m, 2)))
