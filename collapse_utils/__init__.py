@@ -41,7 +41,6 @@ _MODULES = (
     "notebook",
     "precision",
     "preferences",
-    "procedure",
     "provenance",
     "publishing",
     "regression",
