@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from miniature import Author
 from test_build import start, wait_for
-from test_cli import press
+from test_cli import press_apart as press
 
 import collapse_utils
 from collapse_book import execute
