@@ -23,7 +23,7 @@ OWNERS = re.compile(
 #: Files that must spell such addresses out: the tests of this rule.
 SPELT_OUT = {
     "tests/test_front_matter.py",
-    *(f"tests/press/test_{name}.py" for name in ("extension", "site", "stage")),
+    *(f"tests/press/test_{name}.py" for name in ("extension", "pages", "site")),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from miniature import Author
-from test_stage import executed_copy
+from test_pages import executed_copy
 
 from collapse_book.copies import library_wheel
 from collapse_book.messages import BadInput, BuildFailed

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from miniature import PARAMETERS, Author
 from rounding import assert_within, bound
-from test_build import slow, start, wait_for
 from test_cli import press
+from test_press import slow, start, wait_for
 
 from collapse_book import execute
 from collapse_book import press as pressing

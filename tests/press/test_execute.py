@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from miniature import Author
-from test_build import start, wait_for
-from test_cli import press
+from test_cli import press_apart as press
+from test_press import start, wait_for
 
 import collapse_utils
 from collapse_book import execute
