@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 
 from . import _checks
@@ -222,7 +223,7 @@ def prdc(real: ArrayLike, fake: ArrayLike, n_neighbours: int = 5) -> dict[str, f
 
 
 def _prdc(real: Floats, real_radii: Floats, fake: Floats, k: int) -> dict[str, float]:
-    apart = _squared_distances(real, fake)
+    apart = cdist(real, fake, "sqeuclidean")
     in_real_ball = apart <= real_radii[:, None]
     in_fake_ball = apart <= _radii(fake, k)
     return {
@@ -235,15 +236,7 @@ def _prdc(real: Floats, real_radii: Floats, fake: Floats, k: int) -> dict[str, f
 
 def _radii(points: Floats, k: int) -> Floats:
     """Squared distance to the k-th nearest other point, shape (n,)."""
-    return np.partition(_squared_distances(points, points), k, axis=1)[:, k]
-
-
-def _squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances, shape (len(a), len(b)); never negative."""
-    centre = a.mean(0)  # less cancellation when the points are far from the origin
-    a, b = a - centre, b - centre
-    apart = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.maximum(apart, 0.0, out=apart)
+    return np.partition(cdist(points, points, "sqeuclidean"), k, axis=1)[:, k]
 
 
 # ---------------------------------------------------------------- images

@@ -482,9 +482,14 @@ def show_html(html: str, text: str, metadata: dict[str, Any]) -> None:
 
 
 def plus_minus(value: ArrayLike, error: ArrayLike) -> str:
-    """``value ± error`` with the error to two digits and the value to the same decimals."""
+    """``value ± error`` with the error to two digits and the value to the same decimals.
+
+    Digits end at the twelfth of the value: those after it are rounding.
+    """
     v, e = float(value), float(error)  # type: ignore[arg-type]
     if e == 0 or not math.isfinite(e):
         return f"{v:.4g}"
+    if e < 1e-12 * abs(v):
+        return f"{v:.12g} ± {e:.1g}"
     digits = max(0, 1 - math.floor(math.log10(e)))
     return f"{v:.{digits}f} ± {e:.{digits}f}"

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.spatial.distance import cdist
 
 from . import _checks
 from .loop import History
@@ -47,6 +48,7 @@ KINDS = {
     ("centre", "rises"): "drift",
     ("coverage", "falls"): "loss of coverage",
 }
+COPIES = 1e-10  # relative difference below which the replicates of a run are one
 LEVEL = 0.05  # chance of a false alarm in a whole report, at most
 
 
@@ -61,8 +63,8 @@ class Yardstick:
     - ``tails``: mean distance of the farthest 5 % of the rows from the own centre, in units of
       the own spread; 1 for the real rows. Scale has no part in it;
     - ``centre``: distance between the centres, per root coordinate, in real standard deviations;
-    - ``coverage``: share of real rows with a generated row closer than their fifth real
-      neighbour (Naeem et al. 2020, eq. 4);
+    - ``coverage``: share of real rows with a generated row as close as their fifth real
+      neighbour, or closer (Naeem et al. 2020, eq. 4);
     - ``rows``: how many rows were measured.
 
     Parameters
@@ -99,9 +101,12 @@ class Yardstick:
         if len(rows) < 20:
             raise ValueError(f"real must hold at least 20 rows, got {len(rows)}")
         self._mean, sd = rows.mean(0), rows.std(0)
-        if not sd.any():
+        # The spread that rounding gives to a column that is constant is no scale.
+        varies = (np.ptp(rows, 0) > 0) & (sd > 8 * np.finfo(float).eps * np.abs(rows).max(0))
+        if not varies.any():
             raise ValueError("real must hold rows that differ, got one row many times")
-        self._scale = np.where(sd > 0, sd, 1.0)
+        self._mean = np.where(varies, self._mean, rows[0])
+        self._scale = np.where(varies, sd, 1.0)
         rows = self._standardised(rows)
         d = rows.shape[1]
         directions = rng.standard_normal((d, n_directions)) if d > 1 else np.ones((1, 1))
@@ -111,7 +116,7 @@ class Yardstick:
         self._tails = _tails(rows)
         chosen = rows[rng.permutation(len(rows))[:n_neighbourhoods]]
         self._chosen = chosen
-        self._reach = np.sort(_distances(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
+        self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
 
     def __call__(self, snapshot: object) -> dict[str, float]:
         """Measure the ``sample`` of a snapshot, or rows.
@@ -123,13 +128,13 @@ class Yardstick:
         """
         rows = np.asarray(getattr(snapshot, "sample", snapshot))
         rows = self._standardised(self._numbers(rows, "generated"))
-        nearest = _distances(self._chosen, rows).min(1)
+        nearest = cdist(self._chosen, rows).min(1)
         return {
             "distance": float(_wasserstein(rows @ self._directions, self._projected).mean()),
             "spread": _spread(rows) / self._spread,
             "tails": _tails(rows) / self._tails,
             "centre": float(np.linalg.norm(rows.mean(0)) / math.sqrt(rows.shape[1])),
-            "coverage": float(np.mean(nearest < self._reach)),
+            "coverage": float(np.mean(nearest <= self._reach)),
             "rows": float(len(rows)),
         }
 
@@ -167,11 +172,6 @@ def _tails(rows: Floats) -> float:
         return 0.0
     radii = np.sort(np.linalg.norm(rows - rows.mean(0), axis=1)) / spread
     return float(radii[-math.ceil(len(rows) / 20) :].mean())
-
-
-def _distances(a: Floats, b: Floats) -> Floats:
-    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squared, 0.0))
 
 
 def _wasserstein(a: Floats, b: Floats) -> Floats:
@@ -377,7 +377,8 @@ def diagnose(
     Raises
     ------
     ValueError
-        If a measure is missing, or there are too few generations or replicates.
+        If a measure is missing, if there are too few generations or replicates, or if the
+        replicates are copies of one another.
 
     Notes
     -----
@@ -400,6 +401,8 @@ def diagnose(
             "history must have at least 2 generations and 3 replicates, got "
             f"{generations} and {replicates}"
         )
+    for workflow in workflows:
+        _refuse_copies(workflow, curves[workflow, "spread"])
     # Changes, paces, and comparisons with the baseline, but the first question.
     others = len(workflows) * (len(MEASURES) + 1) + len(workflows) - 2
     first = float(stats.t.isf(level / 4, replicates - 1))
@@ -453,6 +456,21 @@ def _curves(history: History | Mapping[str, History]) -> dict[tuple[str, str], F
                     )
                 curves[shown, measure] = one.array(measure, name)
     return curves
+
+
+def _refuse_copies(workflow: str, spread: Floats) -> None:
+    """Replicates whose spread moves alike to rounding had the same random numbers."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pace = spread[2:] / spread[1]
+    moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > COPIES)
+    alike = np.ptp(pace, axis=1) <= COPIES * np.abs(pace).max(1)
+    if (moves.all(1) & alike).any():
+        raise ValueError(
+            f"history must hold independent replicates, but under {workflow} the spread of all "
+            f"{spread.shape[1]} moves alike to rounding: the model draws the same random numbers "
+            "in each. It must take them from the rng (or random_state) that fit and sample are "
+            "given, not from a generator of its own or a global seed"
+        )
 
 
 def _change(curve: Floats, rows: Floats, width: float) -> dict[str, object]:

@@ -247,3 +247,19 @@ def test_image_metrics_refuse_bad_input(digits, image_metrics):
         image_metrics(np.full((10, 64), np.nan))
     with pytest.raises(ValueError, match="must be more than n_neighbours = 5, got 5"):
         image_metrics(real[:5])
+
+
+@pytest.mark.parametrize("points", [np.eye(3)[np.arange(60) % 3], np.full((30, 2), 14.62)])
+def test_ties_are_inside_their_balls(points):
+    """Duplicates: the balls have no radius, and each set lies inside the other's."""
+    found = metrics.prdc(points, points, 3)
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    copies = len(points) / len(np.unique(points, axis=0))
+    assert_within(found["density"], copies / 3, bound(2 * len(points), copies))
+
+
+def test_two_rows_and_one_row():
+    two = np.array([[0.0, 0], [1, 0]])
+    assert metrics.prdc(two, two, 1)["coverage"] == 1
+    with pytest.raises(ValueError, match="n_neighbours must be an integer between 1 and 0, got 1"):
+        metrics.prdc(two[:1], two, 1)

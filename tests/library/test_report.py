@@ -14,6 +14,7 @@ from scipy import stats
 
 from collapse_utils import Accumulate, FreshData, History, Replace, recurse
 from collapse_utils.command import CommandModel
+from collapse_utils.publishing import plus_minus
 from collapse_utils.report import MEASURES, Yardstick, diagnose
 
 
@@ -421,3 +422,97 @@ def test_table_and_figure(capsys):
     plt.close(figure)
     report.show()
     assert "Under replace the model collapses" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- ties, constants, copies
+
+
+def test_one_hot_rows_cover_themselves():
+    real = np.eye(3)[np.random.default_rng(0).integers(0, 3, 300)]
+    found = yardstick(real)(real)
+    assert found["coverage"] == 1
+    assert_within(found["distance"], 0, bound(2 * 300, 4))
+    without = yardstick(real)(real[real[:, 0] == 0])
+    assert without["coverage"] == pytest.approx(1 - real[:, 0].mean(), abs=0.06)
+
+
+@pytest.mark.parametrize("level", [14.62, 100.0, 0.1, 0.0, -1e9])
+def test_a_constant_column_is_no_yardstick(level):
+    """The same rows with and without it; another value there counts in its own units."""
+    real = rows(300, 1)
+    both = np.column_stack([real, np.full(300, level)])
+    fake = rows(300, 1, seed=3) * 0.5
+    alone, beside = yardstick(real)(fake), yardstick(both)(np.column_stack([fake, both[:, 1]]))
+    for name in ("spread", "tails", "coverage"):
+        assert_within(beside[name], alone[name], bound(600, 4))
+    assert beside["distance"] <= alone["distance"]
+    noisy = np.column_stack([fake, np.nextafter(both[:, 1], np.inf)])
+    assert abs(yardstick(both)(noisy)["distance"] - beside["distance"]) <= np.spacing(abs(level))
+
+
+def test_rows_that_differ_by_rounding_only_are_one_row():
+    real = np.full((40, 2), 14.62)
+    real[::2] = np.nextafter(real[::2], 20)
+    with pytest.raises(ValueError, match="got one row many times"):
+        yardstick(real)
+
+
+class Deaf:
+    """A Gaussian that takes its random numbers from a generator of its own."""
+
+    def __init__(self, seed=0):
+        self.own = np.random.default_rng(seed)
+
+    def fit(self, X):
+        self.mean, self.sd = X.mean(), X.std(ddof=1)
+
+    def sample(self, n):
+        return self.own.normal(self.mean, self.sd, n)
+
+
+class Global(Deaf):
+    def sample(self, n):
+        return np.random.RandomState(5).normal(self.mean, self.sd, n)
+
+
+@pytest.mark.parametrize(
+    "model", [Deaf(), lambda: Deaf(3), Global()], ids=["own", "made", "global"]
+)
+@pytest.mark.parametrize("source", ["array", "law"])
+def test_replicates_that_are_copies_are_refused(model, source):
+    real = np.random.default_rng(0).normal(size=200)
+    data = real if source == "array" else lambda n, rng: rng.normal(size=n)
+    history = recurse(
+        model, data, n_samples=100, n_generations=4, n_replicates=5,
+        metrics={"y": yardstick(real)}, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="must hold independent replicates, but under Replace"):
+        diagnose(history)
+
+
+def test_replicates_with_one_generator_each_are_not_refused():
+    seeds = iter(range(100))
+    real = np.random.default_rng(0).normal(size=200)
+    history = recurse(
+        lambda: Deaf(next(seeds)), real, n_samples=100, n_generations=4, n_replicates=5,
+        metrics={"y": yardstick(real)}, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    diagnose(history)
+
+
+def test_a_collapse_to_one_point_is_no_copy():
+    class Point(Deaf):
+        def sample(self, n):
+            return np.full(n, self.mean)
+
+    real = np.random.default_rng(0).normal(size=200)
+    history = recurse(
+        Point(), lambda n, rng: rng.normal(size=n), n_samples=100, n_generations=4,
+        n_replicates=5, metrics={"y": yardstick(real)}, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    assert "loss of variance" not in diagnose(history).kinds()  # gone in generation 1
+
+
+def test_digits_end_where_rounding_begins():
+    assert plus_minus(0.123456789012345678, 8e-17) == "0.123456789012 ± 8e-17"
+    assert plus_minus(1.5, 0.013) == "1.500 ± 0.013"
