@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks, compat, data
+from .._checks import checked, number, whole
 from .writing import Decoding, block_rows, write
 
 if TYPE_CHECKING:
@@ -148,6 +149,13 @@ def _require_words(paragraphs: Sequence[str], what: str) -> None:
         raise ValueError(f"{what} must hold text, got {len(paragraphs)} lines without a word")
 
 
+@checked(
+    vocabulary=whole(300),
+    rate=number(0, above=True),
+    steps=whole(),
+    seed=whole(),
+    **dict.fromkeys(("hidden", "layers", "heads", "context", "batch", "warm_up"), whole(1)),
+)
 @dataclass(frozen=True)
 class Recipe:
     """Size and pre-training of the embedded network (OPT, Zhang et al. 2022, made small)."""
@@ -164,11 +172,6 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "hidden", "layers", "heads", "context", "batch", "warm_up"):
-            _checks.integer(name, getattr(self, name), 300 if name == "vocabulary" else 1)
-        for name in ("steps", "seed"):
-            _checks.integer(name, getattr(self, name), 0)
-        _checks.real("rate", self.rate, 0, open_low=True)
         if self.hidden % self.heads:
             raise ValueError(
                 f"hidden must be a multiple of heads={self.heads}, got hidden={self.hidden}"
@@ -395,6 +398,7 @@ class LanguageModel:
         and random numbers), it takes over the result: several conditions share generation 1.
     """
 
+    @checked(epochs=whole(1), batch=whole(1), rate=number(0, above=True))
     def __init__(
         self,
         network: PreTrainedModel,
@@ -407,9 +411,7 @@ class LanguageModel:
         first: LanguageModel | None = None,
     ) -> None:
         self.prompts = block_rows("prompts", prompts)
-        self.epochs = _checks.integer("epochs", epochs, 1)
-        self.batch = _checks.integer("batch", batch, 1)
-        self.rate = _checks.real("rate", rate, 0, open_low=True)
+        self.epochs, self.batch, self.rate = epochs, batch, rate
         self.decoding = Decoding() if decoding is None else decoding
         self.first = first
         length, context = self.prompts.shape[1], network.config.max_position_embeddings

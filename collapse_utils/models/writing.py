@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _checks
+from .._checks import checked, number, whole
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,12 @@ _TOGETHER = 128 * 64
 _BEAMS_TOGETHER = 64 * 64
 
 
+@checked(
+    beams=whole(1),
+    temperature=number(0, above=True),
+    repetition_penalty=number(0, above=True),
+    no_repeat_ngram=whole(),
+)
 @dataclass(frozen=True)
 class Decoding:
     """How the next token is chosen.
@@ -51,10 +58,6 @@ class Decoding:
     watermark: Any = None
 
     def __post_init__(self) -> None:
-        _checks.integer("beams", self.beams, 1)
-        _checks.real("temperature", self.temperature, 0, open_low=True)
-        _checks.real("repetition_penalty", self.repetition_penalty, 0, open_low=True)
-        _checks.integer("no_repeat_ngram", self.no_repeat_ngram, 0)
         if self.beams > 1 and (self.temperature, self.watermark) != (1, None):
             raise ValueError(
                 f"temperature must be 1 and watermark None with beams={self.beams}, which draws "
