@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -264,6 +265,28 @@ def set_prefix(app: Sphinx, config: Any) -> None:
         config.notfound_urls_prefix = urlsplit(config.html_baseurl).path or "/"
 
 
+def bundle(folder: Path) -> str:
+    """The scripts of a folder, by name, as one that is smaller: no comments, no indents.
+
+    No string of them may hold a block comment, nor a line break whose indent counts.
+    """
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.js")))
+    return re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+
+
+def add_machine(app: Sphinx, error: Exception | None) -> None:
+    """Write the collapse machine beside the pages: one script and one style, for two of them.
+
+    A classic script, because browsers load no modules from a folder; not in ``_static``, whose
+    scripts Jupyter Book puts on every page.
+    """
+    source, place = Path(app.srcdir) / "_machine", Path(app.outdir) / "machine"
+    if error is None and app.builder.format == "html" and source.is_dir():
+        place.mkdir(exist_ok=True)
+        (place / "machine.js").write_text(bundle(source), encoding="utf-8")
+        shutil.copyfile(source / "machine.css", place / "machine.css")
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Leave no picture that no page shows, and no relative link on the page for unknown addresses.
 
@@ -300,5 +323,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-collect-pages", complete_search)
     app.connect("html-page-context", name_lists)
     app.connect("html-page-context", offer, priority=502)  # the theme's are added at 501
+    app.connect("build-finished", add_machine)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,251 @@
+/* The collapse machine, part 5: two charts. They are drawn with a pen that has a canvas, or one that
+   writes SVG, for the picture on paper. */
+(function (machine) {
+  "use strict";
+
+  const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+
+  class CanvasPen {
+    constructor(canvas) {
+      this.canvas = canvas;
+      this.context = canvas.getContext("2d");
+    }
+
+    /* Clears, and fits the picture to its box. */
+    clear(width, height) {
+      const scale = Math.min(3, globalThis.devicePixelRatio || 1);
+      const wide = Math.round(width * scale), high = Math.round(height * scale);
+      if (this.canvas.width !== wide || this.canvas.height !== high)
+        Object.assign(this.canvas, { width: wide, height: high });
+      this.context.setTransform(scale, 0, 0, scale, 0, 0);
+      this.context.clearRect(0, 0, width, height);
+    }
+
+    /* Lines, each a list x, y, x, y, ..., in one stroke. */
+    lines(all, { colour, width = 1, dash = [], alpha = 1 }) {
+      const { context } = this;
+      context.beginPath();
+      for (const points of all) {
+        context.moveTo(points[0], points[1]);
+        for (let i = 2; i < points.length; i += 2) context.lineTo(points[i], points[i + 1]);
+      }
+      Object.assign(context, { strokeStyle: colour, lineWidth: width, globalAlpha: alpha, lineJoin: "round" });
+      context.setLineDash(dash);
+      context.stroke();
+      context.globalAlpha = 1;
+    }
+
+    area(points, { colour, alpha = 1 }) {
+      const { context } = this;
+      context.beginPath();
+      context.moveTo(points[0], points[1]);
+      for (let i = 2; i < points.length; i += 2) context.lineTo(points[i], points[i + 1]);
+      Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
+      context.fill();
+      context.globalAlpha = 1;
+    }
+
+    text(x, y, words, { colour, align = "left" }) {
+      Object.assign(this.context, { fillStyle: colour, textAlign: align, font: `12px ${FONT}` });
+      this.context.fillText(words, x, y);
+    }
+  }
+
+  class SvgPen {
+    parts = [];
+
+    clear() {}
+
+    path(points) {
+      let d = "";
+      for (let i = 0; i < points.length; i += 2)
+        d += `${i ? "L" : "M"}${points[i].toFixed(1)} ${points[i + 1].toFixed(1)}`;
+      return d;
+    }
+
+    lines(all, { colour, width = 1, dash = [], alpha = 1 }) {
+      const d = all.map((points) => this.path(points)).join("");
+      const dashes = dash.length ? ` stroke-dasharray="${dash}"` : "";
+      this.parts.push(
+        `<path d="${d}" fill="none" stroke="${colour}" stroke-width="${width}" opacity="${alpha}"${dashes}/>`,
+      );
+    }
+
+    area(points, { colour, alpha = 1 }) {
+      this.parts.push(`<path d="${this.path(points)}Z" fill="${colour}" opacity="${alpha}"/>`);
+    }
+
+    text(x, y, words, { colour, align = "left" }) {
+      const anchor = { left: "start", right: "end", center: "middle" }[align];
+      this.parts.push(`<text x="${x}" y="${y}" fill="${colour}" text-anchor="${anchor}">${words}</text>`);
+    }
+  }
+
+  const BOX = { left: 38, right: 10, top: 26, bottom: 34 };
+
+  /* From values to places in a box of a size. */
+  function scales(width, height, [x0, x1], [y0, y1]) {
+    const w = width - BOX.left - BOX.right, h = height - BOX.top - BOX.bottom;
+    return {
+      x: (v) => BOX.left + ((v - x0) / (x1 - x0)) * w,
+      y: (v) => BOX.top + h - ((Math.min(y1, Math.max(y0, v)) - y0) / (y1 - y0)) * h,
+      left: BOX.left, right: width - BOX.right, top: BOX.top, bottom: height - BOX.bottom,
+    };
+  }
+
+  function ticks(low, high, most) {
+    const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
+    const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough - 1e-12);
+    const found = [];
+    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9; k++) found.push(k * step);
+    return found.map((value) => Number(value.toFixed(6)));
+  }
+
+  function frame(pen, at, colours, xs, ys, labels) {
+    for (const v of ys) {
+      pen.lines([[at.left, at.y(v), at.right, at.y(v)]], { colour: colours.rule });
+      pen.text(at.left - 6, at.y(v) + 4, String(v), { colour: colours.quiet, align: "right" });
+    }
+    for (const v of xs)
+      pen.text(at.x(v), at.bottom + 15, String(v), { colour: colours.quiet, align: "center" });
+    pen.text(at.right, at.bottom + 30, labels.x, { colour: colours.quiet, align: "right" });
+    pen.text(2, 14, labels.y, { colour: colours.ink });
+  }
+
+  /* ---- all lineages over generations ---- */
+
+  class History {
+    constructor(run, width, height) {
+      this.run = run;
+      const { law, config } = run;
+      const top = Math.min(6, Math.max(2, 1.25 * Math.max(...law.within)));
+      this.top = run.world.p ? 1.15 : top;
+      this.size = [width, height];
+      this.at = scales(width, height, [0, config.generations], [0, this.top]);
+    }
+
+    ground(pen, colours) {
+      pen.clear(...this.size);
+      const { config, world } = this.run, { at } = this;
+      const what = world.bins ? "different bins" : world.p ? "two words differ" : "variance";
+      frame(pen, at, colours, ticks(0, config.generations, 6), ticks(0, this.top, 5), {
+        x: "generation",
+        y: what === "variance" ? "variance in a lineage, truth = 1" : `chance of ${what}, truth = 1`.replace("of two words differ", "that two words differ"),
+      });
+      pen.lines([[at.left, at.y(1), at.right, at.y(1)]], { colour: colours.truth, width: 1.6 });
+    }
+
+    /* The part between two generations. */
+    lineages(pen, colours, from, to) {
+      if (to <= from) return;
+      const { within, config } = this.run, { at } = this, all = [];
+      for (let i = 0; i < config.lineages; i++) {
+        const points = [];
+        for (let g = from; g <= to; g++) points.push(at.x(g), at.y(within[g][i]));
+        all.push(points);
+      }
+      const alpha = Math.max(0.12, Math.min(0.5, 12 / config.lineages));
+      pen.lines(all, { colour: colours.model, alpha });
+    }
+
+    /* The law, the mean, and the lineage that is shown beside. */
+    over(pen, colours, generation, shown) {
+      pen.clear(...this.size);
+      const { law, within, config } = this.run, { at } = this;
+      const line = (value, end) => {
+        const points = [];
+        for (let g = 0; g <= end; g++) points.push(at.x(g), at.y(value(g)));
+        return [points];
+      };
+      if (generation) {
+        pen.lines(line((g) => within[g][shown], generation), { colour: colours.shown, width: 1.5 });
+        pen.lines(line((g) => mean(within[g]), generation), { colour: colours.model, width: 2.6 });
+      }
+      pen.lines(line((g) => law.within[g], config.generations), { colour: colours.ink, width: 1.6, dash: law.exact ? [6, 4] : [2, 3] });
+    }
+  }
+
+  function mean(values) {
+    let sum = 0;
+    for (let i = 0; i < values.length; i++) sum += values[i];
+    return sum / values.length;
+  }
+
+  /* ---- the distribution of one lineage ---- */
+
+  function distribution(pen, colours, run, shown, width, height) {
+    pen.clear(width, height);
+    const { world, generation } = run, fit = generation ? run.lineages[shown].fitted : null;
+    if (world.p && !world.bins) return shares(pen, colours, world, fit, width, height);
+    const [low, high] = world.truth.range, steps = 200;
+    const xs = Array.from({ length: steps + 1 }, (_, i) => low + (i * (high - low)) / steps);
+    const truth = xs.map(world.truth.pdf), top = 2.2 * Math.max(...truth);
+    const at = scales(width, height, [low, high], [0, top]);
+    frame(pen, at, colours, ticks(low, high, 6), ticks(0, top, 4), { x: "value", y: "density" });
+    const line = (values) => xs.flatMap((x, i) => [at.x(x), at.y(values[i])]);
+    pen.area([at.left, at.bottom, ...line(truth), at.right, at.bottom], { colour: colours.truth, alpha: 0.18 });
+    pen.lines([line(truth)], { colour: colours.truth, width: 1.6 });
+    if (fit) {
+      const points = fit.mean === undefined ? xs : narrow(xs, fit, low, high);
+      const pdf = world.density(fit);
+      pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2 });
+    }
+    legend(pen, colours, at);
+  }
+
+  /* More points where a fit has become narrow. */
+  function narrow(xs, { mean: centre, variance }, low, high) {
+    const sd = Math.sqrt(variance), more = [];
+    for (let z = -5; z <= 5; z += 0.25) {
+      const x = centre + z * sd;
+      if (x > low && x < high) more.push(x);
+    }
+    return [...xs, ...more].sort((a, b) => a - b);
+  }
+
+  function shares(pen, colours, world, fit, width, height) {
+    const top = Math.sqrt(Math.min(1, Math.max(0.25, 2.5 * world.p[0]))), k = world.p.length;
+    const at = scales(width, height, [0.5, k + 0.5], [0, top]);
+    const grades = [0, 0.01, 0.05, 0.2, 0.5, 1].filter((v) => Math.sqrt(v) <= top);
+    frame(pen, { ...at, y: (v) => at.y(Math.sqrt(v)) }, colours, ticks(1, k, 6), grades, {
+      x: "word, by its true rank", y: "share of the rows",
+    });
+    if (fit) {
+      const bars = [];
+      fit.shares.forEach((share, i) => {
+        if (share > 0) bars.push([at.x(i + 1), at.bottom, at.x(i + 1), at.y(Math.sqrt(share))]);
+      });
+      const wide = Math.max(1, Math.min(12, (0.72 * (at.right - at.left)) / k));
+      pen.lines(bars, { colour: colours.model, width: wide });
+    }
+    const truth = Array.from(world.p).flatMap((share, i) => [at.x(i + 1), at.y(Math.sqrt(share))]);
+    pen.lines([truth], { colour: colours.truth, width: 1.8 });
+    legend(pen, colours, at);
+  }
+
+  function legend(pen, colours, at) {
+    pen.text(at.right, 14, "truth", { colour: colours.truthText, align: "right" });
+    pen.text(at.right - 40, 14, "model", { colour: colours.modelText, align: "right" });
+  }
+
+  /* Both charts of a run that is finished, one above the other, in colours for any paper. */
+  function picture(run) {
+    const colours = {
+      truth: "#0a84c6", model: "#d55e00", shown: "#8a3c00", ink: "#6a717a", quiet: "#737a83",
+      rule: "#9aa1a944", truthText: "#0a84c6", modelText: "#d55e00",
+    };
+    const [width, height] = [380, 280], history = new History(run, width, height);
+    const left = new SvgPen(), right = new SvgPen();
+    distribution(left, colours, run, 0, width, height);
+    history.ground(right, colours);
+    history.lineages(right, colours, 0, run.generation);
+    history.over(right, colours, run.generation, 0);
+    return (
+      `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * width + 20} ${height}" ` +
+      `font-family='${FONT}' font-size="12">${left.parts.join("")}` +
+      `<g transform="translate(${width + 20} 0)">${right.parts.join("")}</g></svg>\n`
+    );
+  }
+
+  Object.assign(machine, { CanvasPen, History, distribution, picture, mean });
+})((globalThis.collapseMachine ??= {}));

@@ -1,0 +1,343 @@
+/* The collapse machine, part 6: the page. Fills each element with data-collapse-machine; the value
+   "small" asks for the version of the front page, and data-preset for what it starts with. */
+(function (machine) {
+  "use strict";
+
+  const { Run, CanvasPen, History, controls, presets, percent, mean } = machine;
+  const PACE = 90, SLICE = 3; // milliseconds from one generation to the next, and of work per frame
+
+  function make(tag, properties = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(properties))
+      if (key.includes("-") || key === "for" || key === "role") element.setAttribute(key, value);
+      else element[key] = value;
+    element.append(...children);
+    return element;
+  }
+
+  const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+  class Machine {
+    constructor(place) {
+      this.place = place;
+      this.small = place.dataset.collapseMachine === "small";
+      this.root = place.dataset.root ?? "";
+      this.shown = 0;
+      this.playing = false;
+      this.build();
+      this.preset = place.dataset.preset ?? "spread";
+      const given = !this.small && location.hash.includes("=");
+      this.load(given ? machine.fromHash(location.hash) : presets[this.preset].config);
+      place.classList.add("machine-live");
+      new ResizeObserver(() => this.draw()).observe(this.charts);
+      new MutationObserver(() => this.draw()).observe(document.documentElement, {
+        attributeFilter: ["data-theme"],
+      });
+      if (this.small) this.watch();
+      else addEventListener("hashchange", () => {
+        if (location.hash.includes("=") && location.hash !== machine.toHash(this.config))
+          this.load(machine.fromHash(location.hash));
+      });
+    }
+
+    /* ---- what stands on the page ---- */
+
+    build() {
+      const canvas = (label) => make("canvas", { role: "img", "aria-label": label });
+      this.density = canvas("Distribution of one lineage against the truth");
+      this.ground = canvas("All lineages over generations");
+      this.over = make("canvas", { "aria-hidden": "true" });
+      this.charts = make("div", { className: "machine-charts" },
+        make("div", {}, this.density), make("div", {}, this.ground, this.over));
+      this.pens = [this.density, this.ground, this.over].map((one) => new CanvasPen(one));
+      const button = (text, act) => {
+        const one = make("button", { type: "button", textContent: text });
+        one.addEventListener("click", act);
+        return one;
+      };
+      this.play = button("Run", () => this.toggle());
+      this.play.className = "machine-run";
+      this.clock = make("span", { className: "machine-clock" });
+      this.says = make("p", { className: "machine-says" });
+      this.live = make("p", { className: "machine-live-region", role: "status" });
+      const bar = make("div", { className: "machine-bar" }, this.play);
+      const again = button("Reset", () => this.load(this.config));
+      const next = button("New seed", () => this.load({ ...this.config, seed: this.config.seed + 1 }));
+      if (!this.small) bar.append(button("Step", () => this.step()));
+      bar.append(again, next, this.clock);
+      const key = make("p", { className: "machine-key" });
+      for (const [kind, text] of [["truth", "truth"], ["model", "mean of the lineages"], ["shown", "lineage shown"], ["law", ""]]) {
+        const name = make("span", { textContent: text });
+        if (kind === "law") this.lawName = name;
+        key.append(make("span", { className: `machine-${kind}` }, make("i", { "aria-hidden": "true" }), name));
+      }
+      const app = make("div", { className: "machine-app" });
+      if (this.small) {
+        app.append(this.charts, key, bar, this.says, this.live);
+        this.place.append(app);
+        return;
+      }
+      this.chips = Object.entries(presets).map(([name, { name: text, config }]) => {
+        const chip = button(text, () => {
+          this.load(config);
+          if (!calm()) this.toggle(true);
+        });
+        chip.dataset.preset = name;
+        return chip;
+      });
+      this.facts = make("dl", { className: "machine-facts" });
+      this.words = make("p", { className: "machine-words", "aria-hidden": "true" });
+      this.code = make("pre", { tabIndex: 0, "aria-label": "Program", role: "group" }, make("code"));
+      this.line = make("p", {});
+      app.append(
+        make("div", { className: "machine-presets", role: "group", "aria-label": "Findings to try" }, ...this.chips),
+        this.says, this.charts, key, bar, this.live, this.facts, this.words, this.form(),
+        make("details", { className: "machine-real" },
+          make("summary", { textContent: "Run it for real" }),
+          make("p", { textContent: "The same experiment in Python, with the book's library and a standard error:" }),
+          this.code, this.line),
+      );
+      this.place.append(app);
+    }
+
+    form() {
+      this.fields = controls.map((control) => this.field(control));
+      const lineage = make("input", { type: "range", min: 1, max: 2, step: 1, value: 1, id: "machine-shown" });
+      lineage.addEventListener("input", () => {
+        this.shown = lineage.valueAsNumber - 1;
+        this.draw();
+        this.tell();
+      });
+      this.lineage = lineage;
+      const box = make("div", { className: "machine-field" },
+        make("label", { for: lineage.id, textContent: "Lineage shown" }), lineage,
+        make("small", { textContent: "Whose distribution is drawn, and whose words are listed." }));
+      const form = make("form", { className: "machine-form" },
+        ...this.fields.map(({ box: one }) => one), box);
+      form.addEventListener("submit", (event) => event.preventDefault());
+      return form;
+    }
+
+    field(control) {
+      const { key, label, choices, value, min, max, step } = control, id = `machine-${key}`;
+      let input;
+      if (choices) {
+        const options = Object.entries(choices).map(([name, [text]]) => new Option(text, name));
+        input = make("select", { id }, ...options);
+      } else if (typeof value === "boolean") input = make("input", { type: "checkbox", id });
+      else input = make("input", { type: key === "seed" ? "number" : "range", id, min, max, step });
+      const output = make("output", { for: id }), help = make("small", { id: `${id}-help` });
+      input.setAttribute("aria-describedby", help.id);
+      const read = () => (input.type === "checkbox" ? input.checked : input.value);
+      input.addEventListener(input.type === "range" ? "input" : "change", () =>
+        this.load({ ...this.config, [key]: read() }));
+      const box = make("div", { className: "machine-field" },
+        make("label", { for: id }, label + " ", output), input, help);
+      const show = (config) => {
+        box.hidden = Boolean(control.of) && !control.of(config);
+        if (input.type === "checkbox") input.checked = config[key];
+        else if (input.value !== String(config[key])) input.value = config[key];
+        output.textContent = input.type === "range" ? config[key] : "";
+        help.textContent = choices ? choices[config[key]][1] : control.help(config);
+      };
+      return { box, show };
+    }
+
+    /* ---- the run ---- */
+
+    load(some) {
+      this.toggle(false);
+      this.config = machine.complete(some);
+      this.run = new Run(this.config);
+      this.shown = Math.min(this.shown, this.config.lineages - 1);
+      const hash = machine.toHash(this.config);
+      const preset = Object.entries(presets).find(([, { config }]) => machine.toHash({ ...config, seed: this.config.seed }) === hash);
+      this.describe(preset);
+      if (this.small) {
+        this.draw();
+        return;
+      }
+      for (const { show } of this.fields) show(this.config);
+      for (const chip of this.chips)
+        chip.setAttribute("aria-pressed", String(chip.dataset.preset === preset?.[0]));
+      Object.assign(this.lineage, { max: this.config.lineages, value: this.shown + 1 });
+      this.code.firstChild.textContent = machine.program(this.config);
+      const line = machine.command(this.config);
+      this.line.replaceChildren(...(line ? ["Or the chapter that does it, with your values: ", make("code", { textContent: line })] : []));
+      const names = this.run.world.names ?? [];
+      this.spans = names.map((name) => make("span", { textContent: name }));
+      this.words.replaceChildren(...this.spans.flatMap((span) => [span, " "]));
+      if (hash !== "#" || location.hash.includes("=")) history.replaceState(null, "", hash);
+      this.draw();
+      this.tell();
+    }
+
+    describe(preset) {
+      const { law } = this.run;
+      this.lawName.textContent = law.exact ? "exact law" : "without chance (unlimited rows)";
+      if (!preset) {
+        const kind = law.exact ? "By the exact law" : "With unlimited rows";
+        this.says.textContent = `${kind} ${percent(law.within.at(-1))} of the truth's spread is left in a lineage after ${this.config.generations} generations.`;
+        return;
+      }
+      const { says, chapter } = preset[1];
+      const link = make("a", { href: `${this.root}notebooks/${chapter}.html`, textContent: "The chapter that proves it" });
+      this.says.replaceChildren(says(law) + " ", link);
+      if (this.small) this.says.append(" · ", make("a", { href: `${this.root}machine.html`, textContent: "Turn the knobs yourself" }));
+    }
+
+    toggle(on = !this.playing) {
+      if (on && this.run.finished) this.load(this.config);
+      this.playing = on;
+      this.play.textContent = on ? "Pause" : "Run";
+      if (!on) {
+        if (this.run?.generation) this.tell();
+        return;
+      }
+      if (this.asked) return;
+      this.due = 0;
+      this.asked = requestAnimationFrame((now) => this.frame(now));
+    }
+
+    /* One frame: some work, or one generation drawn; never both. */
+    frame(now) {
+      this.asked = 0;
+      if (!this.playing) return;
+      if (this.ready || now >= this.due) {
+        if (this.ready) {
+          this.ready = false;
+          this.progress();
+        } else {
+          const start = performance.now();
+          const pace = calm() ? 0 : PACE;
+          this.ready = this.run.work(() => performance.now() - start > SLICE);
+          if (this.ready) this.due = now + pace;
+        }
+      }
+      if (this.run.finished && !this.ready) this.toggle(false);
+      else this.asked = requestAnimationFrame((next) => this.frame(next));
+    }
+
+    step() {
+      this.toggle(false);
+      if (this.run.finished) return;
+      while (!this.run.work());
+      this.ready = false;
+      this.progress();
+      this.tell();
+    }
+
+    /* ---- what is seen ---- */
+
+    colours() {
+      const style = getComputedStyle(document.documentElement);
+      const get = (name, other) => style.getPropertyValue(name).trim() || other;
+      const dark = document.documentElement.dataset.theme === "dark";
+      return {
+        ink: get("--book-ink", "#1f2328"), quiet: get("--book-quiet", "#57606a"),
+        rule: get("--book-rule", "#d9dde2"), truth: "#0a84c6", model: "#d55e00",
+        shown: dark ? "#ffc49b" : "#6e2f00",
+        truthText: dark ? "#5db8ec" : "#0670a8", modelText: dark ? "#ff9a57" : "#b04c00",
+      };
+    }
+
+    draw() {
+      const width = this.ground.clientWidth, height = this.ground.clientHeight;
+      if (!width || !this.run) return;
+      this.size = [width, height];
+      this.palette = this.colours();
+      this.history = new History(this.run, width, height);
+      const [, ground] = this.pens;
+      this.history.ground(ground, this.palette);
+      this.drawn = 0;
+      this.progress();
+    }
+
+    /* Adds what is new since the last time; with reduced motion only the end is drawn. */
+    progress() {
+      if (this.playing && calm() && !this.run.finished) return;
+      const { generation, config, law, within, between, lineages, world } = this.run;
+      this.clock.textContent = `generation ${generation} of ${config.generations}`;
+      if (!this.size) return;
+      const [density, ground, over] = this.pens;
+      machine.distribution(density, this.palette, this.run, this.shown, ...this.size);
+      this.history.lineages(ground, this.palette, this.drawn, generation);
+      this.history.over(over, this.palette, generation, this.shown);
+      this.drawn = generation;
+      if (this.small) return;
+      this.state = [
+        ["Spread within a lineage", percent(mean(within[generation])), percent(law.within[generation])],
+        ["Distance from the truth", percent(mean(between[generation])), percent(law.between[generation])],
+        this.dead(generation, lineages[this.shown].fitted, world),
+      ];
+      if (!this.facts.children.length)
+        for (let i = 0; i < 3; i++) this.facts.append(make("div", {}, make("dt"), make("dd", {}, make("b"), make("span"))));
+      this.state.forEach(([name, value, expected], i) => {
+        const [dt, dd] = this.facts.children[i].children;
+        const texts = [name, value, this.run.law.exact && i < 2 ? `law: ${expected}` : i < 2 ? `without chance: ${expected}` : expected];
+        [dt, dd.firstChild, dd.lastChild].forEach((one, k) => {
+          if (one.textContent !== texts[k]) one.textContent = texts[k];
+        });
+      });
+      const fit = lineages[this.shown].fitted;
+      this.spans.forEach((span, i) => {
+        const gone = Boolean(fit) && generation > 0 && fit.shares[i] === 0;
+        if (span.classList.contains("gone") !== gone) span.classList.toggle("gone", gone);
+      });
+    }
+
+    /* What has died: words, bins, or whole lineages. */
+    dead(generation, fit, world) {
+      if (world.p) {
+        const what = world.bins ? "bins" : "words", there = world.p.filter((p) => p > 1e-3).length;
+        const alive = generation ? fit.alive : world.p.length;
+        return world.bins
+          ? [`Bins in use, lineage ${this.shown + 1}`, String(generation ? alive : there), `${there} hold more than a row in 1,000 of the truth`]
+          : [`Words alive, lineage ${this.shown + 1}`, String(alive), `of ${world.p.length} ${what}`];
+      }
+      const still = this.run.within[generation].filter((v) => v >= 0.01).length;
+      return ["Lineages alive", String(still), `of ${this.config.lineages}: standard deviation at least a tenth of the true one`];
+    }
+
+    /* The state in words, when something has been decided, not in every frame. */
+    tell() {
+      const { generation, config, law } = this.run;
+      if (this.small) {
+        this.live.textContent = generation ? `Generation ${generation}: ${percent(mean(this.run.within[generation]))} of the spread left, expected ${percent(law.within[generation])}.` : "";
+        return;
+      }
+      const [within, between, dead] = this.state ?? [];
+      if (!within) return;
+      const text = `Generation ${generation} of ${config.generations}. ` +
+        [within, between].map(([name, value, expected]) => `${name}: ${value}, ${law.exact ? "exact law" : "without chance"} ${expected}.`).join(" ") +
+        ` ${dead[0]}: ${dead[1]}, ${dead[2]}.`;
+      this.live.textContent = text;
+      const of = `generation ${generation}`;
+      this.ground.setAttribute("aria-label", `${config.lineages} lineages up to ${of}. ${text}`);
+      this.density.setAttribute("aria-label", `Distribution of lineage ${this.shown + 1} at ${of} against the truth.`);
+    }
+
+    /* The small version plays while it is seen, unless the reader wants no motion or has paused it. */
+    watch() {
+      let stopped = false;
+      this.play.addEventListener("click", () => (stopped = !this.playing));
+      new IntersectionObserver(([entry]) => {
+        if (calm()) {
+          if (!this.run.generation) {
+            this.run.finish();
+            this.draw();
+            this.tell();
+          }
+        } else if (!entry.isIntersecting) this.toggle(false);
+        else if (!stopped && !this.run.finished) this.toggle(true);
+      }, { threshold: 0.4 }).observe(this.place);
+    }
+  }
+
+  function start() {
+    for (const place of document.querySelectorAll("[data-collapse-machine]")) new Machine(place);
+  }
+  machine.Machine = Machine;
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+})((globalThis.collapseMachine ??= {}));
