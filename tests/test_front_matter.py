@@ -1,5 +1,6 @@
 """README, citation, licences, bibliography and style: what must agree with the settings."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -126,3 +127,17 @@ def test_a_chapter_has_a_name_of_one_line_beside_the_pages():
     long = [page["file"] for page in pages if len(page.get("title", page["file"])) > 29]
     assert not long
     assert all("title" in page for page in pages if page["file"].startswith("notebooks/"))
+
+
+def test_the_rooms_and_verbs_of_the_library_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (`[^|]+`) \|$", text, re.M)
+    verbs = [(room, verb) for room, cell in rows for verb in re.findall(r"`(\w+)`", cell)]
+    assert len(verbs) >= 40
+    for room, verb in verbs:
+        module = importlib.import_module(f"collapse_utils.{room}")
+        if room == "models":
+            module = importlib.import_module(f"collapse_utils.models.{verb}")
+            assert module.__doc__
+        else:
+            assert getattr(module, verb).__doc__, (room, verb)
