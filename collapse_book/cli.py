@@ -44,6 +44,7 @@ def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path 
     return path
 
 
+FILE = click.Path(path_type=Path)
 one_chapter = click.argument("chapter", callback=_existing)
 some_chapters = click.argument("chapters", nargs=-1, callback=_existing)
 output = click.option(
@@ -76,7 +77,7 @@ def executes(command: Command) -> Command:
 @click.option(
     "--project",
     "root",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Folder of the book [default: at or above the current one, else the installed one].",
 )
 @click.version_option(package_name="collapse-utils")
@@ -132,20 +133,9 @@ def build(project: Project, chapters: Sequence[str], scenario: str | None, **opt
 
 @app.command(epilog=EXIT_CODES)
 @one_chapter
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option(
-    "-p",
-    "given",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Set a parameter (repeatable); goes before every file.",
-)
-@click.option(
-    "-f",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="YAML file of parameters, or a scenario; - is standard input (repeatable, the last wins).",
+    "-f", "files", multiple=True, type=FILE, help="YAML file of parameters, or a scenario."
 )
 @output
 @executes
@@ -160,7 +150,8 @@ def run(
 ) -> None:
     """Execute one CHAPTER with your own parameters; `collapse-book list CHAPTER` shows them.
 
-    Parameters are checked before anything starts.
+    Parameters are checked before anything starts. -p and -f may be repeated: the last file wins, -p
+    goes before every file, and - is standard input.
 
     \b
     Examples:
@@ -189,26 +180,11 @@ def run(
 
 @app.command(epilog=EXIT_CODES)
 @one_chapter
+@click.option("--grid", "file", required=True, type=FILE, help="YAML file of the values to try.")
 @click.option(
-    "--grid",
-    "file",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="YAML file of the parameters: name: [values], name: low..high, or a list of such maps.",
+    "--out", required=True, metavar="DIR", help="Folder or URL for points, table, figure."
 )
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    help="Folder for points, table and figure; local, or a URL that fsspec understands.",
-)
-@click.option(
-    "--show",
-    "shown",
-    multiple=True,
-    metavar="NAME",
-    help="Claim or glued number to draw (repeatable) [what suits].",
-)
+@click.option("--show", "shown", multiple=True, metavar="NAME", help="Draw it [what suits].")
 @executes
 @click.pass_obj
 def sweep(
@@ -216,8 +192,10 @@ def sweep(
 ) -> None:
     """Execute one CHAPTER over a grid of parameters; go on where an earlier sweep stopped.
 
-    Each point is kept as soon as it has finished. A point that fails is named at the end and does
-    not stop the others.
+    The grid maps parameters to values, `name: [values]` or `name: low..high`, or is a list of such
+    maps. --out is local, or a URL that fsspec understands. Each point is kept as soon as it has
+    finished. A point that fails is named at the end and does not stop the others. --show names a
+    claim or a glued number, and may be repeated.
 
     \b
     Examples:

@@ -51,7 +51,10 @@ class FirstUses(SphinxTransform):
     """
 
     default_priority = 600
-    _SILENT = (nodes.literal, nodes.reference, nodes.title, nodes.raw, nodes.math, nodes.table)
+    _SILENT = (
+        *(nodes.literal, nodes.reference, nodes.title, nodes.raw, nodes.math, nodes.table),
+        addnodes.pending_xref,
+    )
 
     def apply(self, **_: Any) -> None:
         glossary = Path(self.app.srcdir) / "glossary.md"
@@ -69,15 +72,13 @@ class FirstUses(SphinxTransform):
                 self._link(text, pattern, terms, used)
 
     def _is_prose(self, text: nodes.Text) -> bool:
-        inside, node = False, text.parent
+        above, node = [], text.parent
         while node is not None:
-            if isinstance(node, (*self._SILENT, addnodes.pending_xref)):
-                return False
-            if SILENT_CLASSES & set(node.get("classes", ())):
-                return False
-            inside = inside or isinstance(node, nodes.paragraph)
+            above.append(node)
             node = node.parent
-        return inside
+        silent = any(isinstance(node, self._SILENT) for node in above)
+        silent |= any(SILENT_CLASSES & set(node.get("classes", ())) for node in above)
+        return not silent and any(isinstance(node, nodes.paragraph) for node in above)
 
     def _link(
         self, text: nodes.Text, pattern: re.Pattern[str], terms: dict[str, str], used: set[Any]
@@ -89,16 +90,8 @@ class FirstUses(SphinxTransform):
                 continue
             used.add(term)
             words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
-            link = addnodes.pending_xref(
-                "",
-                words,
-                refdomain="std",
-                reftype="term",
-                reftarget=term,
-                refexplicit=True,
-                refwarn=True,
-                refdoc=self.env.docname,
-            )
+            to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True}
+            link = addnodes.pending_xref("", words, **to, refwarn=True, refdoc=self.env.docname)
             pieces += [nodes.Text(source[end : found.start()]), link]
             end = found.end()
         if pieces:
@@ -155,47 +148,34 @@ def stale(app: Sphinx, env: BuildEnvironment) -> set[str]:
 
 def _shared(env: BuildEnvironment) -> dict[str, Any]:
     """What pages can show of other pages."""
-    shared: dict[str, Any] = {
+    kinds, data = ("labels", "anonlabels", "terms", "objects"), env.domaindata
+    cited = data.get("cite", {}).get("citations", ())
+    glued = _numbers_folder(env).rglob("*.glue.json")
+    return {
         "titles": {page: title.astext() for page, title in env.titles.items()},
         "sections": env.toc_secnumbers,
         "figures": env.toc_fignumbers,
-        "domains": {
-            name: {kind: data.get(kind) for kind in ("labels", "anonlabels", "terms", "objects")}
-            for name, data in env.domaindata.items()
-        },
+        "domains": {name: {kind: data[name].get(kind) for kind in kinds} for name in data},
+        "citations": [(one.citation_id, one.key, one.formatted_entry.label) for one in cited],
+        "numbers": {str(path): path.read_text(encoding="utf-8") for path in glued},
     }
-    if "cite" in env.domaindata:
-        shared["citations"] = [
-            (one.citation_id, one.key, one.formatted_entry.label)
-            for one in env.domaindata["cite"]["citations"]
-        ]
-    glued = _numbers_folder(env).rglob("*.glue.json")
-    shared["numbers"] = {str(path): path.read_text(encoding="utf-8") for path in glued}
-    return shared
 
 
 def _plain(value: Any) -> str:
     """The same text for the same data, in whatever order it was collected."""
-    if isinstance(value, Mapping):
-        return (
-            "{" + ",".join(sorted(f"{key!r}:{_plain(item)}" for key, item in value.items())) + "}"
-        )
-    return repr(value)
+    if not isinstance(value, Mapping):
+        return repr(value)
+    return f"{{{','.join(sorted(f'{key!r}:{_plain(item)}' for key, item in value.items()))}}}"
 
 
 def complete_search(app: Sphinx) -> list[Any]:
     """Give the search back what Sphinx drops of it in a build that writes only what changed."""
     indexer = app.builder.indexer
-    indexer._index_entries = {
-        page: sorted(
-            {
-                (word, place, main)
-                for kind, value, place, main, _ in entries
-                for word in split_index_msg(kind, value)
-            }
-        )
-        for page, entries in sorted(app.env.domaindata["index"]["entries"].items())
-    }
+    indexer._index_entries = {}  # of the pages that were written now
+    for page, entries in sorted(app.env.domaindata["index"]["entries"].items()):
+        split = [(split_index_msg(kind, text), at, main) for kind, text, at, main, _ in entries]
+        found = {(word, at, main) for words, at, main in split for word in words}
+        indexer._index_entries[page] = sorted(found)
     for words in (indexer._mapping, indexer._title_mapping):
         for word in [word for word, pages in words.items() if not pages]:
             del words[word]
@@ -230,9 +210,8 @@ def offer(
     if chapter in config.collapse_lite:
         place = pathto(f"lite/notebooks/index.html?path={chapter}.ipynb", 1)
         title = "The first start downloads tens of MB from Pyodide's CDN"
-        launch.append(
-            _link("This browser (loads tens of MB)", place, "logo_jupyterlite.svg", title)
-        )
+        text = "This browser (loads tens of MB)"
+        launch.append(_link(text, place, "logo_jupyterlite.svg", title))
     if launch:
         group = {"type": "group", "tooltip": "Launch interactive content", "icon": "fas fa-rocket"}
         buttons.insert(0, group | {"buttons": launch, "label": "launch-buttons"})
@@ -244,14 +223,8 @@ def offer(
 
 
 def _link(text: str, url: str, icon: str, tooltip: str | None = None) -> dict[str, str]:
-    icon = f"_static/images/{icon}"
-    return {
-        "type": "link",
-        "text": text,
-        "tooltip": tooltip or f"Launch on {text}",
-        "url": url,
-        "icon": icon,
-    }
+    said = {"text": text, "tooltip": tooltip or f"Launch on {text}"}
+    return {"type": "link", **said, "url": url, "icon": f"_static/images/{icon}"}
 
 
 def root_links(text: str, prefix: str) -> str:
@@ -312,10 +285,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(HeadlessTables)
     app.add_transform(FirstUses)
     app.add_config_value("glossary_common", [], "env", types=[list])
-    app.add_config_value("collapse_repository", "", "html", types=[str])
-    app.add_config_value("collapse_branch", "gh-pages", "html", types=[str])
-    app.add_config_value("collapse_lite", [], "html", types=[list])
-    app.add_config_value("collapse_pdf", "", "html", types=[str])
+    html = {"repository": "", "branch": "gh-pages", "lite": [], "pdf": ""}
+    for name, default in html.items():
+        app.add_config_value(f"collapse_{name}", default, "html", types=[type(default)])
     app.connect("config-inited", set_prefix)
     app.connect("env-get-outdated", outdated)
     app.connect("env-purge-doc", forget_numbers)

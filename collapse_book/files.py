@@ -18,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from collapse_book.messages import BadInput, BuildFailed
+from collapse_book.messages import BadInput, BuildFailed, one_line
 
 #: Nobody writes a longer file or number by hand, and some files (/dev/zero) have no end.
 LONGEST_FILE = 1_000_000
@@ -32,7 +32,7 @@ CORE_SCHEMA = (
     (re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+"), lambda text: int(text, 0)),
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
     (
-        re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"),
+        re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
         lambda text: float(text.replace(".", "")),
     ),
 )
@@ -67,23 +67,21 @@ class _Loader(yaml.BaseLoader):
 
 def _build(node: yaml.Node, done: dict[int, Any]) -> Any:
     """Data of a node. A node with aliases is built once, or aliases of aliases would explode."""
-    if id(node) not in done:
-        done[id(node)] = _build_new(node, done)
+    if id(node) in done:
+        return done[id(node)]
+    match node, node.tag.removeprefix("tag:yaml.org,2002:"):
+        case yaml.MappingNode(), "map":
+            done[id(node)] = _build_mapping(node, done)
+        case yaml.SequenceNode(), "seq":
+            done[id(node)] = [_build(item, done) for item in node.value]
+        case yaml.ScalarNode(), "plain" | "str" as kind:
+            try:
+                done[id(node)] = read_scalar(node.value) if kind == "plain" else node.value
+            except ValueError as error:
+                raise _wrong(node, str(error)) from None
+        case _:
+            raise _wrong(node, f"the tag {node.tag!r} is not allowed")
     return done[id(node)]
-
-
-def _build_new(node: yaml.Node, done: dict[int, Any]) -> Any:
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if isinstance(node, yaml.MappingNode) and kind == "map":
-        return _build_mapping(node, done)
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_build(item, done) for item in node.value]
-    if isinstance(node, yaml.ScalarNode) and kind in ("plain", "str"):
-        try:
-            return read_scalar(node.value) if kind == "plain" else node.value
-        except ValueError as error:
-            raise _wrong(node, str(error)) from None
-    raise _wrong(node, f"the tag {node.tag!r} is not allowed")
 
 
 def _build_mapping(node: yaml.MappingNode, done: dict[int, Any]) -> dict[Any, Any]:
@@ -135,7 +133,7 @@ def read_yaml(path: Path, name: str) -> Any:
     except RecursionError:
         raise BadInput(f"{name}: broken YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise BadInput(f"{name}: broken YAML: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{name}: broken YAML: {one_line(error)}") from None
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -211,11 +209,8 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         except BlockingIOError:
             raise BuildFailed(busy) from None
         except OSError as error:
-            print(
-                f"collapse-book: {path.parent} cannot be locked ({error.strerror}): "
-                "start nothing else there meanwhile",
-                file=sys.stderr,
-            )
+            why = f"{path.parent} cannot be locked ({error.strerror})"
+            print(f"collapse-book: {why}: start nothing else there meanwhile", file=sys.stderr)
         yield
 
 
@@ -234,9 +229,8 @@ def try_to_write(path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=name, suffix=".part"):
             pass
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"cannot write {path}: {why}") from None
 
 
 def run_logged(command: list[str], folder: Path, log: Path) -> int:

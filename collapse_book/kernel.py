@@ -142,6 +142,10 @@ def patience(attempt: int) -> int:
 class _Attempt:
     """One kernel, one pass through the cells."""
 
+    cell: int | None = None  # the one that runs, or failed
+    kernel_lost = False
+    error: str | None = None
+
     def __init__(
         self,
         notebook: Notebook,
@@ -151,15 +155,9 @@ class _Attempt:
         python: str,
         kernels: Kernels,
     ) -> None:
-        self.started = datetime.now(UTC)
-        self.clock = time.perf_counter()
-        self.parameters = dict(parameters)
-        self.patience = patience
-        self.timeout = timeout
-        self.cell: int | None = None  # the one that runs, or failed
+        self.started, self.clock = datetime.now(UTC), time.perf_counter()
+        self.parameters, self.patience, self.timeout = dict(parameters), patience, timeout
         self.reply: Mapping[str, Any] = {}  # of the cell that failed
-        self.kernel_lost = False
-        self.error: str | None = None
         self.nb = load_notebook_node(nbformat.from_dict(notebook))
         if parameters:
             self.nb = parameterize_notebook(self.nb, self.parameters, language="python")

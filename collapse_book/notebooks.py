@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import json
 import math
@@ -130,12 +131,11 @@ def title(notebook: Notebook) -> str:
 
 def clean_copy(notebook: Notebook) -> Notebook:
     """Copy of a notebook without outputs, as it is kept in git."""
-    copy = json.loads(json.dumps(notebook))
-    for cell in copy["cells"]:
+    clean = copy.deepcopy(notebook)
+    for cell in clean["cells"]:
         if cell["cell_type"] == "code":
-            cell["outputs"] = []
-            cell["execution_count"] = None
-    return copy
+            cell |= {"outputs": [], "execution_count": None}
+    return clean
 
 
 # ---------------------------------------------------------------- parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import math
@@ -121,18 +122,14 @@ def merge(current: Notebook, executed: Notebook) -> Notebook:
     if not same:
         raise ValueError("the executed copy holds other code than the notebook")
     for cell, other in zip(cells, ran, strict=True):
-        cell["execution_count"] = other["execution_count"]
-        cell["outputs"] = [
-            {key: value for key, value in output.items() if key != "transient"}
-            for output in other["outputs"]
-        ]
+        cell |= {"execution_count": other["execution_count"], "outputs": other["outputs"]}
     merged["metadata"]["collapse_book"] = record_of(executed)
     return merged
 
 
 def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
     """The notebook that Sphinx reads: the time to run, captions in its own form, a colophon."""
-    result = json.loads(json.dumps(merged))
+    result = copy.deepcopy(merged)
     first = result["cells"][0]
     run = rf"\g<0>, {math.ceil(record_of(merged)['seconds'])} s to run when this page was made"
     first["source"] = TO_READ.sub(run, first["source"], count=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from collapse_book.files import read_yaml
 from collapse_book.messages import BadInput, suggestion
-from collapse_book.notebooks import Parameter, Value, chapter_parameters, shown, validate
+from collapse_book.notebooks import Parameter, Value, chapter_parameters, named, shown, validate
 from collapse_book.project import Project
 
 ENTRIES = ("description", "chapters", "compare")
@@ -145,23 +145,23 @@ def _called(path: Path) -> str:
 def check_scenarios(project: Project) -> list[str]:
     """Problems of all scenario files; ``smoke`` must be there and name every chapter."""
     problems: list[str] = []
-    scenarios: dict[str, Scenario] = {}
-    for name in scenario_names(project):
+
+    def readable(read: Callable[[Project, Path], Scenario], path: Path) -> Scenario | None:
         try:
-            scenarios[name] = named_scenario(project, name)
+            return read(project, path)
         except BadInput as error:
             problems.append(str(error))
-    if "smoke" not in scenario_names(project):
+            return None
+
+    paths = [project.scenarios / f"{name}.yml" for name in scenario_names(project)]
+    found = {path.stem: readable(read_scenario, path) for path in paths}
+    if "smoke" not in found:
         problems.append("scenarios/smoke.yml does not exist")
-    elif "smoke" in scenarios:
-        missing = [name for name in project.chapters if name not in scenarios["smoke"].chapters]
-        if missing:
-            problems.append(f"scenarios/smoke.yml does not name {', '.join(missing)}")
+    elif smoke := found["smoke"]:
+        missing = ", ".join(name for name in project.chapters if name not in smoke.chapters)
+        problems += [f"scenarios/smoke.yml does not name {missing}"] if missing else []
     for path in _what_if_files(project):
-        try:
-            read_what_if(project, path)
-        except BadInput as error:
-            problems.append(str(error))
+        readable(read_what_if, path)
     return problems
 
 
@@ -264,13 +264,10 @@ def _grid(content: Any, known: Mapping[str, Parameter]) -> Grid:
 
 
 def _values(known: Mapping[str, Parameter], name: Any, given: Any) -> list[Value]:
-    if name not in known:
-        hint = suggestion(str(name), known, "parameters")
-        raise BadInput(f"unknown parameter {shown(name)}{hint}")
-    entries = given if isinstance(given, list) else [given]
+    parameter, entries = named(name, known), given if isinstance(given, list) else [given]
     if not entries:
         raise BadInput(f"{name} must have at least one value, got []")
-    values = itertools.chain.from_iterable(_entry(known[name], entry) for entry in entries)
+    values = itertools.chain.from_iterable(_entry(parameter, entry) for entry in entries)
     return list(itertools.islice(values, MOST_POINTS + 1))
 
 

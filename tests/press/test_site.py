@@ -280,10 +280,7 @@ def test_build_of_what_changed_gives_the_site_of_a_whole_build(small: Author):
     assert [name for name in whole if part[name] != whole[name]] == []
 
 
-def test_links_of_a_page_lead_to_the_file_in_the_folder_of_its_part(small: Author, monkeypatch):
-    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
-    monkeypatch.setenv("GITHUB_REPOSITORY", "some-one/book")
-    html = pressed(small)
+def links_lead_to_the_file_in_the_folder_of_its_part(html: Path) -> None:
     page = (html / "notebooks/two.html").read_text("utf-8")
     links = set(re.findall(r'href="([^"]+)"', page))
     assert {
@@ -301,8 +298,13 @@ def test_links_of_a_page_lead_to_the_file_in_the_folder_of_its_part(small: Autho
         assert read_notebook(copy)["cells"][0]["source"].startswith("# Two")
 
 
-def test_preview_says_what_is_missing_and_leaves_the_site_alone(small: Author):
+def test_links_are_right_and_a_preview_says_what_is_missing_and_leaves_the_site_alone(
+    small: Author, monkeypatch
+):
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "some-one/book")
     html = pressed(small)
+    links_lead_to_the_file_in_the_folder_of_its_part(html)
     before = tree(html)
     preview = pressed(small, one="one, cell 3: Kernel\ndied")
     assert preview == small.root / "_build/preview"

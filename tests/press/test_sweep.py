@@ -20,6 +20,7 @@ from test_press import slow, start, wait_for
 
 from collapse_book import execute
 from collapse_book import press as pressing
+from collapse_book import sweep as sweeping
 from collapse_book.execute import Options, Outcome, Task
 from collapse_book.files import locked
 from collapse_book.messages import BadInput, BuildFailed
@@ -95,10 +96,19 @@ class Stub:
 
 
 @pytest.fixture
-def stub(monkeypatch) -> Stub:
+def drawn(monkeypatch) -> Stub:
+    """Made-up results, of which a figure is drawn."""
     engine = Stub()
     monkeypatch.setattr(pressing, "execute", engine)
     return engine
+
+
+@pytest.fixture
+def stub(drawn: Stub, monkeypatch) -> Stub:
+    """Made-up results without a figure, whose drawing is most of the work of a sweep of them."""
+    monkeypatch.setattr(sweeping, "draw", lambda *_: None)
+    monkeypatch.setattr(sweeping, "encode", lambda _: b"")
+    return drawn
 
 
 def sweep(author: Author, text: str, out: str, shown: Sequence[str] = (), **options) -> None:
@@ -289,7 +299,8 @@ def walk(author: Author) -> Author:
     return author
 
 
-def test_finished_points_are_not_run_again(walk: Author, stub: Stub, tmp_path, capsys):
+def test_finished_points_are_not_run_again(walk: Author, drawn: Stub, tmp_path, capsys):
+    stub = drawn
     out = tmp_path / "out"
     sweep(walk, GRID, str(out))
     assert len(stub.ran) == 6
@@ -313,7 +324,7 @@ def test_finished_points_are_not_run_again(walk: Author, stub: Stub, tmp_path, c
 
 @pytest.mark.parametrize("grid", ["seed: 3\n", "seed: 1..2\nn_samples: 50\n", "rate: 0.5\n"])
 def test_one_point_or_numbers_that_do_not_vary_are_a_table_too(
-    walk: Author, stub: Stub, tmp_path, monkeypatch, grid
+    walk: Author, drawn: Stub, tmp_path, monkeypatch, grid
 ):
     monkeypatch.setattr("test_sweep.claim", lambda name, *_, **__: claim_at_one(name))
     sweep(walk, grid, str(tmp_path / "out"))
