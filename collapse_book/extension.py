@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -238,12 +237,12 @@ def set_prefix(app: Sphinx, config: Any) -> None:
         config.notfound_urls_prefix = urlsplit(config.html_baseurl).path or "/"
 
 
-def bundle(folder: Path) -> str:
-    """The scripts of a folder, by name, as one that is smaller: no comments, no indents.
+def bundle(folder: Path, kind: str) -> str:
+    """The files of a kind in a folder, by name, as one that is smaller: no comments, no indents.
 
     No string of them may hold a block comment, nor a line break whose indent counts.
     """
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.js")))
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"*.{kind}")))
     return re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), flags=re.MULTILINE)
 
 
@@ -256,8 +255,8 @@ def add_machine(app: Sphinx, error: Exception | None) -> None:
     source, place = Path(app.srcdir) / "_machine", Path(app.outdir) / "machine"
     if error is None and app.builder.format == "html" and source.is_dir():
         place.mkdir(exist_ok=True)
-        (place / "machine.js").write_text(bundle(source), encoding="utf-8")
-        shutil.copyfile(source / "machine.css", place / "machine.css")
+        for kind in ("js", "css"):
+            (place / f"machine.{kind}").write_text(bundle(source, kind), encoding="utf-8")
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:

@@ -13,9 +13,9 @@
         gaussian: ["A Gaussian", "One bell, and the model is a bell too: the right family."],
         english: ["English words", "The most frequent words of English with their frequencies."],
         zipf: ["Words by Zipf's law", "The word of rank r has a share in proportion to r to a power."],
-        one: ["Two Gaussians, fitted by one", "The wrong family: two hills, and a model with one."],
-        kernel: ["Two Gaussians, by a kernel estimate", "A small bump on every row follows any shape."],
-        histogram: ["Two Gaussians, by a histogram", "The share of rows in each bin, flat inside it."],
+        one: ["Two Gaussians, one fitted", "The wrong family: two hills, and a model with one."],
+        kernel: ["Two Gaussians, kernels", "A small bump on every row follows any shape."],
+        histogram: ["Two Gaussians, histogram", "The share of rows in each bin, flat inside it."],
       },
     },
     {
@@ -172,8 +172,7 @@
       set: { world: "kernel", size: 200, bandwidth: 0.4, generations: 60 },
       says: (law) =>
         `A kernel estimate starts close to the truth and adds its bandwidth again in every generation: ` +
-        `after 60 the variance is expected to be ${percent(last(law))} of the true one, and the two ` +
-        `hills are one.`,
+        `after 60 the variance is expected to be ${percent(last(law))} of the true one.`,
     },
     histogram: {
       name: "Bins that empty", chapter: "double_edged",

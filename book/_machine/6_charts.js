@@ -22,8 +22,14 @@
     }
 
     /* Lines, each a list x, y, x, y, ..., in one stroke. */
-    lines(all, { colour, width = 1, dash = [], alpha = 1 }) {
+    lines(all, { colour, width = 1, dash = [], alpha = 1, inside = null }) {
       const { context } = this;
+      context.save();
+      if (inside) {
+        context.beginPath();
+        context.rect(inside.left, inside.top, inside.right - inside.left, inside.bottom - inside.top);
+        context.clip();
+      }
       context.beginPath();
       for (const points of all) {
         context.moveTo(points[0], points[1]);
@@ -32,7 +38,7 @@
       Object.assign(context, { strokeStyle: colour, lineWidth: width, globalAlpha: alpha, lineJoin: "round" });
       context.setLineDash(dash);
       context.stroke();
-      context.globalAlpha = 1;
+      context.restore();
     }
 
     area(points, { colour, alpha = 1 }) {
@@ -63,11 +69,15 @@
       return d;
     }
 
-    lines(all, { colour, width = 1, dash = [], alpha = 1 }) {
+    lines(all, { colour, width = 1, dash = [], alpha = 1, inside = null }) {
       const d = all.map((points) => this.path(points)).join("");
       const dashes = dash.length ? ` stroke-dasharray="${dash}"` : "";
+      const path = `<path d="${d}" fill="none" stroke="${colour}" stroke-width="${width}" opacity="${alpha}"${dashes}/>`;
+      if (!inside) return this.parts.push(path);
+      const { left, top, right, bottom } = inside, size = [right - left, bottom - top];
       this.parts.push(
-        `<path d="${d}" fill="none" stroke="${colour}" stroke-width="${width}" opacity="${alpha}"${dashes}/>`,
+        `<svg x="${left}" y="${top}" width="${size[0]}" height="${size[1]}" ` +
+          `viewBox="${left} ${top} ${size[0]} ${size[1]}">${path}</svg>`,
       );
     }
 
@@ -88,7 +98,7 @@
     const w = width - BOX.left - BOX.right, h = height - BOX.top - BOX.bottom;
     return {
       x: (v) => BOX.left + ((v - x0) / (x1 - x0)) * w,
-      y: (v) => BOX.top + h - ((Math.min(y1, Math.max(y0, v)) - y0) / (y1 - y0)) * h,
+      y: (v) => BOX.top + h - ((v - y0) / (y1 - y0)) * h,
       left: BOX.left, right: width - BOX.right, top: BOX.top, bottom: height - BOX.bottom,
     };
   }
@@ -107,7 +117,7 @@
       pen.text(at.left - 6, at.y(v) + 4, String(v), { colour: colours.quiet, align: "right" });
     }
     for (const v of xs)
-      pen.text(at.x(v), at.bottom + 15, String(v), { colour: colours.quiet, align: "center" });
+      pen.text(at.x(v), at.bottom + 15, String(v).replace("-", "−"), { colour: colours.quiet, align: "center" });
     pen.text(at.right, at.bottom + 30, labels.x, { colour: colours.quiet, align: "right" });
     pen.text(2, 14, labels.y, { colour: colours.ink });
   }
@@ -127,10 +137,11 @@
     ground(pen, colours) {
       pen.clear(...this.size);
       const { config, world } = this.run, { at } = this;
-      const what = world.bins ? "different bins" : world.p ? "two words differ" : "variance";
+      let what = "variance in a lineage";
+      if (world.p) what = world.bins ? "chance of different bins" : "chance that two words differ";
       frame(pen, at, colours, ticks(0, config.generations, 6), ticks(0, this.top, 5), {
         x: "generation",
-        y: what === "variance" ? "variance in a lineage, truth = 1" : `chance of ${what}, truth = 1`.replace("of two words differ", "that two words differ"),
+        y: `${what}, truth = 1`,
       });
       pen.lines([[at.left, at.y(1), at.right, at.y(1)]], { colour: colours.truth, width: 1.6 });
     }
@@ -145,7 +156,7 @@
         all.push(points);
       }
       const alpha = Math.max(0.12, Math.min(0.5, 12 / config.lineages));
-      pen.lines(all, { colour: colours.model, alpha });
+      pen.lines(all, { colour: colours.model, alpha, inside: at });
     }
 
     /* The law, the mean, and the lineage that is shown beside. */
@@ -158,10 +169,11 @@
         return [points];
       };
       if (generation) {
-        pen.lines(line((g) => within[g][shown], generation), { colour: colours.shown, width: 1.5 });
-        pen.lines(line((g) => mean(within[g]), generation), { colour: colours.model, width: 2.6 });
+        pen.lines(line((g) => within[g][shown], generation), { colour: colours.shown, width: 1.5, inside: at });
+        pen.lines(line((g) => mean(within[g]), generation), { colour: colours.model, width: 2.6, inside: at });
       }
-      pen.lines(line((g) => law.within[g], config.generations), { colour: colours.ink, width: 1.6, dash: law.exact ? [6, 4] : [2, 3] });
+      const dash = law.exact ? [6, 4] : [2, 3];
+      pen.lines(line((g) => law.within[g], config.generations), { colour: colours.ink, width: 1.6, dash, inside: at });
     }
   }
 
@@ -188,7 +200,7 @@
     if (fit) {
       const points = fit.mean === undefined ? xs : narrow(xs, fit, low, high);
       const pdf = world.density(fit);
-      pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2 });
+      pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2, inside: at });
     }
     legend(pen, colours, at);
   }
@@ -216,7 +228,7 @@
         if (share > 0) bars.push([at.x(i + 1), at.bottom, at.x(i + 1), at.y(Math.sqrt(share))]);
       });
       const wide = Math.max(1, Math.min(12, (0.72 * (at.right - at.left)) / k));
-      pen.lines(bars, { colour: colours.model, width: wide });
+      pen.lines(bars, { colour: colours.model, width: wide, inside: at });
     }
     const truth = Array.from(world.p).flatMap((share, i) => [at.x(i + 1), at.y(Math.sqrt(share))]);
     pen.lines([truth], { colour: colours.truth, width: 1.8 });

@@ -149,6 +149,7 @@
       this.toggle(false);
       this.config = machine.complete(some);
       this.run = new Run(this.config);
+      this.parts = [];
       this.shown = Math.min(this.shown, this.config.lineages - 1);
       const hash = machine.toHash(this.config);
       const preset = Object.entries(presets).find(([, { config }]) => machine.toHash({ ...config, seed: this.config.seed }) === hash);
@@ -177,7 +178,7 @@
       this.lawName.textContent = law.exact ? "exact law" : "without chance (unlimited rows)";
       if (!preset) {
         const kind = law.exact ? "By the exact law" : "With unlimited rows";
-        this.says.textContent = `${kind} ${percent(law.within.at(-1))} of the truth's spread is left in a lineage after ${this.config.generations} generations.`;
+        this.says.textContent = `${kind} a lineage has ${percent(law.within.at(-1))} of the truth's spread after ${this.config.generations} generations.`;
         return;
       }
       const { says, chapter } = preset[1];
@@ -199,22 +200,19 @@
       this.asked = requestAnimationFrame((now) => this.frame(now));
     }
 
-    /* One frame: some work, or one generation drawn; never both. */
+    /* One frame: some work, or one part of the picture; never two of them. */
     frame(now) {
       this.asked = 0;
       if (!this.playing) return;
-      if (this.ready || now >= this.due) {
-        if (this.ready) {
-          this.ready = false;
-          this.progress();
-        } else {
-          const start = performance.now();
-          const pace = calm() ? 0 : PACE;
-          this.ready = this.run.work(() => performance.now() - start > SLICE);
-          if (this.ready) this.due = now + pace;
+      if (this.parts.length) this.parts.shift()();
+      else if (now >= this.due) {
+        const start = performance.now();
+        if (this.run.work(() => performance.now() - start > SLICE)) {
+          this.due = calm() ? now : now + PACE;
+          if (!calm() || this.run.finished) this.parts = this.picture();
         }
       }
-      if (this.run.finished && !this.ready) this.toggle(false);
+      if (this.run.finished && !this.parts.length) this.toggle(false);
       else this.asked = requestAnimationFrame((next) => this.frame(next));
     }
 
@@ -222,8 +220,7 @@
       this.toggle(false);
       if (this.run.finished) return;
       while (!this.run.work());
-      this.ready = false;
-      this.progress();
+      this.show();
       this.tell();
     }
 
@@ -250,20 +247,32 @@
       const [, ground] = this.pens;
       this.history.ground(ground, this.palette);
       this.drawn = 0;
-      this.progress();
+      this.show();
     }
 
-    /* Adds what is new since the last time; with reduced motion only the end is drawn. */
-    progress() {
-      if (this.playing && calm() && !this.run.finished) return;
+    show() {
+      this.parts = [];
+      for (const part of this.picture()) part();
+    }
+
+    /* The parts of the picture of this generation, each of them the work of a frame. */
+    picture() {
+      const [density, ground, over] = this.pens, { generation } = this.run;
+      if (!this.size) return [];
+      return [
+        () => machine.distribution(density, this.palette, this.run, this.shown, ...this.size),
+        () => {
+          this.history.lineages(ground, this.palette, this.drawn, generation);
+          this.drawn = generation;
+        },
+        () => this.history.over(over, this.palette, generation, this.shown),
+        () => this.write(),
+      ];
+    }
+
+    write() {
       const { generation, config, law, within, between, lineages, world } = this.run;
       this.clock.textContent = `generation ${generation} of ${config.generations}`;
-      if (!this.size) return;
-      const [density, ground, over] = this.pens;
-      machine.distribution(density, this.palette, this.run, this.shown, ...this.size);
-      this.history.lineages(ground, this.palette, this.drawn, generation);
-      this.history.over(over, this.palette, generation, this.shown);
-      this.drawn = generation;
       if (this.small) return;
       this.state = [
         ["Spread within a lineage", percent(mean(within[generation])), percent(law.within[generation])],
