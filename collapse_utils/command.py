@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -104,13 +107,15 @@ class CommandModel:
                 raise RuntimeError(f"{name} wrote no rows to {{rows}}")
             try:
                 found = np.loadtxt(rows, delimiter=",", ndmin=2)
-            except ValueError as error:
+            except ValueError as error:  # of which a UnicodeDecodeError is one
                 raise RuntimeError(f"{name} wrote rows that are not numbers: {error}") from None
         if found.shape != (n, *(self._shape or (1,))):
             raise RuntimeError(
                 f"{name} must write {n} rows of {(self._shape or (1,))[0]} numbers, wrote "
                 f"{found.shape[0]} rows of {found.shape[1]}"
             )
+        if not np.isfinite(found).all():
+            raise RuntimeError(f"{name} must write finite numbers, wrote NaN or infinity")
         return found.reshape(n, *self._shape)
 
     def _call(self, command: Sequence[str], **values: object) -> None:
@@ -119,16 +124,31 @@ class CommandModel:
             for part in command
         ]
         try:
-            done = subprocess.run(
-                words, capture_output=True, text=True, check=False, timeout=self.timeout
+            started = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # so that what it starts can be stopped with it
             )
         except FileNotFoundError:
             raise RuntimeError(f"there is no program {words[0]!r}") from None
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"{words[0]} took longer than {self.timeout:g} s") from None
-        if done.returncode:
-            last = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise RuntimeError(f"{words[0]} ended with code {done.returncode}: {last[-1]}")
+        except OSError as error:
+            raise RuntimeError(f"{words[0]!r} cannot be run: {error.strerror}") from None
+        try:
+            _, said = started.communicate(timeout=self.timeout)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise RuntimeError(f"{words[0]} took longer than {self.timeout:g} s") from None
+            raise
+        if started.returncode:
+            last = said.strip().splitlines() or ["it said nothing"]
+            raise RuntimeError(f"{words[0]} ended with code {started.returncode}: {last[-1]}")
 
 
 def _fill(part: str, values: dict[str, str]) -> str:

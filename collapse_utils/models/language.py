@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,8 +47,9 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     `name` is ``"embedded"`` (Python's language reference), ``"wikitext-2"`` (the raw version, from
     the Hugging Face hub or its cache), a text file, of which a fifth of the paragraphs is kept for
-    testing, or a folder that holds ``train``, ``test`` and perhaps ``valid`` or ``validation`` as
-    ``.txt`` or ``.txt.gz`` (trained on if there is no ``train``).
+    testing, or a folder that holds ``train``, ``test`` and perhaps ``valid`` or ``validation``
+    (trained on if there is no ``train``). Files are ``.txt`` in UTF-8, a paragraph a line, or
+    ``.jsonl`` with a field ``text``, and may be packed with gzip.
     """
     path = Path(name).expanduser() if isinstance(name, str) and name else None
     if name == "embedded":
@@ -124,24 +126,58 @@ def _wikitext() -> tuple[tuple[str, ...], ...]:
 
 
 def _folder(path: Path) -> tuple[tuple[str, ...], ...]:
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
         part = file.name.split(".")[0].lower().replace("validation", "valid")
-        if part in ("train", "valid", "test") and file.name.endswith((".txt", ".txt.gz")):
-            found[part] = _lines(file)
+        if part in ("train", "valid", "test") and file.name.endswith(_KINDS):
+            if part in found:
+                raise ValueError(
+                    f"corpus {str(path)!r} must hold one file of each part, got "
+                    f"{found[part].name} and {file.name}"
+                )
+            found[part] = file
     train = found.get("train", found.get("valid"))
     if train is None or "test" not in found:
         raise ValueError(
-            f"corpus {str(path)!r} must hold test.txt and train.txt or valid.txt (or .txt.gz), "
-            f"found {', '.join(found) or 'none of them'}"
+            f"corpus {str(path)!r} must hold test.txt and train.txt or valid.txt (or .jsonl, or "
+            f"packed as .gz), found {', '.join(found) or 'none of them'}"
         )
-    return train, found["test"]
+    return _lines(train), _lines(found["test"])
+
+
+_KINDS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+_FEW, _LONG = 20, 100  # a file of fewer lines is cut into paragraphs of so many words
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        return tuple(line.strip() for line in file if line.strip())
+    """Paragraphs of a file of UTF-8: its lines, or the field ``text`` of each line of JSON."""
+    content = path.read_bytes()
+    try:
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path} must be text in UTF-8, and is not in line {line}") from None
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is no gzip file, or damaged ({error})") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if ".jsonl" in path.suffixes:
+        lines = [_field(path, number, line) for number, line in enumerate(lines, 1)]
+    elif len(lines) < _FEW:
+        words = text.split()
+        lines = [" ".join(words[i : i + _LONG]) for i in range(0, len(words), _LONG)]
+    return tuple(lines)
+
+
+def _field(path: Path, number: int, line: str) -> str:
+    try:
+        said = json.loads(line)["text"]
+    except (ValueError, TypeError, KeyError):
+        said = None
+    if not isinstance(said, str):
+        raise ValueError(f'{path} must have {{"text": "..."}} in each line, not in line {number}')
+    return " ".join(said.split())
 
 
 def _require_words(paragraphs: Sequence[str], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -516,3 +517,57 @@ def test_a_collapse_to_one_point_is_no_copy():
 def test_digits_end_where_rounding_begins():
     assert plus_minus(0.123456789012345678, 8e-17) == "0.123456789012 ± 8e-17"
     assert plus_minus(1.5, 0.013) == "1.500 ± 0.013"
+
+
+# ---------------------------------------------------------------- programs that misbehave
+
+
+def program(tmp_path, body):
+    path = tmp_path / "program.py"
+    path.write_text(body)
+    return CommandModel(
+        fit=[sys.executable, str(path), "fit", "{data}", "{model}"],
+        sample=[sys.executable, str(path), "sample", "{model}", "{n}", "{rows}"],
+        timeout=5,
+    )
+
+
+def test_a_time_limit_ends_what_the_program_started(tmp_path):
+    """The child of the program writes a file after the limit, if it is still there."""
+    late = tmp_path / "late"
+    child = f"import time; time.sleep(3); open({str(late)!r}, 'w')"
+    model = program(
+        tmp_path,
+        f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "time.sleep(60)\n",
+    )
+    model.timeout = 1.0
+    with pytest.raises(RuntimeError, match="took longer than 1 s"):
+        model.fit(np.zeros(3), np.random.default_rng(0))
+    time.sleep(4)
+    assert not late.exists()
+
+
+def test_a_program_may_print_any_bytes(tmp_path):
+    body = (
+        "import sys\nsys.stdout.buffer.write(b'caf\\xe9')\nsys.stderr.buffer.write(b'caf\\xe9')\n"
+        "open(sys.argv[-1], 'w').write('1\\n2\\n')\n"
+    )
+    model = program(tmp_path, body).fit(np.zeros(3), np.random.default_rng(0))
+    assert list(model.sample(2, np.random.default_rng(0))) == [1, 2]
+
+
+@pytest.mark.parametrize("rows", ["1\nnan\n", "inf\n2\n"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, rows):
+    model = program(tmp_path, f"import sys\nopen(sys.argv[-1], 'w').write({rows!r})\n")
+    model.fit(np.zeros(3), np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="must write finite numbers, wrote NaN or infinity"):
+        model.sample(2, np.random.default_rng(0))
+
+
+def test_a_file_that_cannot_be_run_is_named(tmp_path):
+    (tmp_path / "train").write_text("no program")
+    words = [str(tmp_path / "train"), "{data}", "{model}"]
+    model = CommandModel(fit=words, sample=["x", "{model}", "{n}", "{rows}"])
+    with pytest.raises(RuntimeError, match=r"train' cannot be run: Permission denied"):
+        model.fit(np.zeros(3), np.random.default_rng(0))

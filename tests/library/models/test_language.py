@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import json
 import math
 import os
 import pickle
@@ -361,3 +362,61 @@ def test_conditions_share_one_fit_and_one_text(base, monkeypatch):
     assert len(trained) == 1 + 2 + 1  # another text by the same network
     assert beams.array("loss")[1] == runs[0].array("loss")[1]
     assert not np.array_equal(beams.samples["all", 0][1], texts[0][1])
+
+
+# ------------------------------------------------------------------ files as people have them
+
+HUMAN = [f"This is sentence number {i} of a text." for i in range(60)]
+
+
+def corpus_of(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    return language.corpus(str(tmp_path / name))
+
+
+def test_a_mark_of_byte_order_is_no_text(tmp_path):
+    train, test = corpus_of(tmp_path, "a.txt", "\n".join(HUMAN).encode("utf-8-sig"))
+    assert sorted([*train, *test]) == sorted(HUMAN)
+
+
+def test_lines_of_json_are_read(tmp_path):
+    lines = "\n".join(json.dumps({"id": i, "text": text}) for i, text in enumerate(HUMAN))
+    for name, content in (
+        ("a.jsonl", lines.encode()),
+        ("a.jsonl.gz", gzip.compress(lines.encode())),
+    ):
+        train, test = corpus_of(tmp_path, name, content)
+        assert sorted([*train, *test]) == sorted(HUMAN)
+
+
+def test_a_corpus_on_one_line_is_cut_into_paragraphs(tmp_path):
+    words = [f"w{i}" for i in range(20_000)]
+    train, test = corpus_of(tmp_path, "text8", " ".join(words).encode())
+    assert sorted(" ".join([*train, *test]).split()) == sorted(words)
+    assert {len(p.split()) for p in (*train, *test)} == {100}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"plain\ncaf\xe9", "must be text in UTF-8, .* line 2"),
+        ("a.txt", "\n".join(HUMAN).encode("utf-16"), "must be text in UTF-8, .* line 1"),
+        ("a.txt.gz", b"<html>moved</html>", "is no gzip file, or damaged"),
+        ("a.txt.gz", gzip.compress(b"hello world")[:-6], "is no gzip file, or damaged"),
+        ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', r'must have .* in each line, not in line 2'),
+        ("a.jsonl", b'{"text": "a"}\nplain', "not in line 2"),
+        ("a.jsonl", b'{"text": null}', "not in line 1"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_text_are_refused_by_name(tmp_path, name, content, message):
+    with pytest.raises(ValueError, match=rf"{name} .*{message}|{name} {message}") as error:
+        corpus_of(tmp_path, name, content)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("train.en.txt", "train.fr.txt"), ("train.txt", "train.txt.gz")])
+def test_two_files_of_one_part_are_refused(tmp_path, names):
+    for name in (*names, "test.txt"):
+        (tmp_path / name).write_bytes(gzip.compress(b"a b") if name.endswith("gz") else b"a b")
+    with pytest.raises(ValueError, match="one file of each part, got {} and {}".format(*names)):
+        language.corpus(str(tmp_path))
