@@ -10,7 +10,6 @@ product of n independent chi-squares. Many lineages at once, under any workflow:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,19 +19,6 @@ from .. import _checks
 from .._checks import checked, number, whole
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Fitted parameters along the generations: mean and var, each of shape (G + 1, R)."""
-
-    mean: Array
-    var: Array
-
-    @property
-    def sd(self) -> Array:
-        """Standard deviations, shape (G + 1, R)."""
-        return np.sqrt(self.var)
 
 
 @checked(ddof=whole(0, 1))
