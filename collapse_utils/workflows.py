@@ -7,8 +7,7 @@ that sentence into a training set with three operations: ask for new rows, join 
 generation wrote them), in :mod:`collapse_utils.lineages` (rows, counts or moments of many
 lineages at once) and in :mod:`collapse_utils.kinship` (exact expectations).
 
-Workflows that wrap another one change the rows that the model writes: ``Verified(Accumulate(),
-verifier)``. They are written on :class:`Through`.
+Those on :class:`Through` wrap another one: ``Verified(Accumulate(), verifier)``.
 """
 
 from __future__ import annotations
@@ -36,19 +35,11 @@ PLANTED = -1
 _PATIENCE = 10_000  # rounds of candidates before a detector that lets nothing pass is given up
 
 
-# --------------------------------------------------------------------------- what they work on
-
-
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows and their provenance; ``+`` joins two sets and an index or a mask takes rows.
+    """Rows ``X``, shape (n, ...), and the generation that wrote each, ``origin``; 0 is real.
 
-    Attributes
-    ----------
-    X : ndarray, shape (n, ...)
-        The rows.
-    origin : ndarray of int, shape (n,)
-        Generation that wrote each row; 0 means real.
+    ``+`` joins two sets; an index or a mask takes rows.
     """
 
     X: NDArray
@@ -86,17 +77,13 @@ class Sources:
     Attributes
     ----------
     generation : int
-        Generation about to be trained (2 or more; generation 1 trains on real data).
-    model : callable
-        ``n ->`` n new rows written by the latest model.
-    fresh : callable
-        ``n ->`` n real rows that no generation has seen.
+        The one to be trained, 2 or more: generation 1 trains on real data.
+    model, fresh : callable
+        ``n ->`` n new rows of the latest model; n real rows that no generation has seen.
     original, previous, pool
         The real data of generation 1, the previous training set, and what was kept so far.
-    rng : numpy.random.Generator
-        Source of randomness for choosing rows.
     n_lineages : int or None
-        How many lineages are composed at once; None for one. The size to pass to ``rng``.
+        How many are composed at once, the size to pass to ``rng``; None for one.
     """
 
     generation: int
@@ -110,54 +97,38 @@ class Sources:
 
 
 class Workflow(Protocol):
-    """Anything that composes the next training set.
+    """Composes the training set of ``sources.generation``, and the pool to keep for later.
 
-    ``compose`` returns the training set of ``sources.generation`` and the pool to keep for
-    later generations. An optional ``check(sizes, n_real)`` may refuse the sizes of generations
-    1, 2, ... or the number of real rows (None: no end) before anything is fitted.
+    An optional ``check(sizes, n_real)`` may refuse the sizes of generations 1, 2, ... or the
+    number of real rows (None: no end) before anything is fitted.
     """
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]: ...
 
 
-# --------------------------------------------------------------------------- the workflows
-
-
 @dataclass(frozen=True)
 class Replace:
-    """Train on ``n_samples`` rows of the latest model and on nothing else.
-
-    The setting of Theorem 3.1 of Shumailov et al. (2024): alpha = 1, beta = gamma = 0.
-    """
+    """Train on rows of the latest model and on nothing else (Shumailov et al. 2024, Thm 3.1)."""
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         new = sources.model(n_samples)
         return new, new
 
 
 @dataclass(frozen=True)
 class Accumulate:
-    """Keep everything: train on all earlier rows plus ``n_samples`` new ones.
-
-    The workflow of Gerstgrasser et al. (2024).
-    """
+    """Train on all earlier rows plus ``n_samples`` new ones (Gerstgrasser et al. 2024)."""
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         pool = sources.pool + sources.model(n_samples)
         return pool, pool
 
 
 @dataclass(frozen=True)
 class AccumulateSubsample:
-    """Keep everything, but train on a random ``n_samples`` of it (a fixed compute budget).
-
-    The third workflow of Kazdan et al. (2025).
-    """
+    """Keep everything, but train on a random ``n_samples`` of it (Kazdan et al. 2025)."""
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         pool = sources.pool + sources.model(n_samples)
         return pool.choose(n_samples, sources.rng), pool
 
@@ -165,13 +136,12 @@ class AccumulateSubsample:
 @checked(alpha=fraction(), beta=fraction(), gamma=fraction())
 @dataclass(frozen=True)
 class Mix:
-    """Fixed shares of new model rows, the previous training set and the original data.
+    """Shares of new model rows, of the previous training set and of the original real data.
 
     Parameters
     ----------
     alpha, beta, gamma : float
-        Shares of the latest model, the previous training set, and the original real data; they
-        are non-negative and sum to one. Counts are rounded so that they add up to ``n_samples``.
+        They sum to one; counts are rounded so that they add up to ``n_samples``.
     redraw : bool
         Choose the original rows anew each generation (as the language experiment of
         Shumailov et al. does), or keep one fixed subset for ever.
@@ -214,7 +184,6 @@ class Mix:
                     )
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         n_model, n_previous, n_original = self.counts(n_samples)
         original = (
             sources.original.choose(n_original, sources.rng)
@@ -229,13 +198,7 @@ class Mix:
 @checked(fraction=fraction())
 @dataclass(frozen=True)
 class FreshData:
-    """A share of real rows that nobody has seen before; the rest from the latest model.
-
-    Parameters
-    ----------
-    fraction : float
-        Share of fresh real rows, between 0 and 1.
-    """
+    """A fraction of real rows that nobody has seen before; the rest from the latest model."""
 
     fraction: float
 
@@ -255,7 +218,6 @@ class FreshData:
             )
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         n_model, n_fresh = self.counts(n_samples)
         new = sources.model(n_model) + sources.fresh(n_fresh)
         return new, new
@@ -269,19 +231,14 @@ def at(name: str, value: Share, generation: int) -> float:
 @checked(real_share=share)
 @dataclass(frozen=True)
 class Web:
-    """A stream in which each row is real or generated by chance, independently.
+    """A stream in which each row is, by chance, a new real one or one of the latest model.
 
-    Parameters
-    ----------
-    real_share : float or callable ``generation -> float``
-        Probability that a row is a real one that nobody has seen before; the others are new rows
-        of the latest model.
+    ``real_share`` is the probability of the former, or ``generation -> probability``.
     """
 
     real_share: Share
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         real = at("real_share", self.real_share, sources.generation)
         n_real = sources.rng.binomial(n_samples, real, sources.n_lineages)
         new = sources.fresh(n_real) + sources.model(n_samples - n_real)
@@ -291,15 +248,10 @@ class Web:
 @checked(share=share)
 @dataclass(frozen=True)
 class Edited:
-    """Edit the previous training set: each row is rewritten by the latest model at random.
+    """Each row of the previous training set is rewritten by the latest model at random.
 
     Token editing in the spirit of Zhu et al. (2025), with rows chosen at random instead of by
-    their probability. Rows that no pass has touched are still real.
-
-    Parameters
-    ----------
-    share : float or callable ``generation -> float``
-        Probability that a row is rewritten.
+    their probability: `share`, or ``generation -> share``.
     """
 
     share: Share
@@ -312,7 +264,6 @@ class Edited:
             at(f"share({generation})", self.share, generation)
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         edit = at(f"share({sources.generation})", self.share, sources.generation)
         n_new = sources.rng.binomial(n_samples, edit, sources.n_lineages)
         kept = sources.previous.choose(n_samples - n_new, sources.rng)
@@ -320,18 +271,12 @@ class Edited:
         return new, new
 
 
-# --------------------------------------------------------------------------- wrappers
-
-
 @checked(workflow=workflow)
 @dataclass(frozen=True)
 class Through:
     """Any workflow, with what the model writes passed through ``written``; subclasses say how.
 
-    Parameters
-    ----------
-    workflow : Workflow
-        Composes the training set; its real and earlier rows are left alone.
+    Real and earlier rows are left alone.
     """
 
     workflow: Workflow
@@ -346,8 +291,6 @@ class Through:
             self.workflow.check(sizes, n_real)
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
-
         def model(n: int) -> Any:
             return self.written(sources, n) if n else sources.model(0)
 
@@ -359,11 +302,10 @@ class Through:
 class Verified(Through):
     """Only rows that a verifier passes; the model writes until there are enough.
 
-    "Verifier-filtered retraining" of Feng et al. (2025) and Yi et al. (2026).
+    Feng et al. (2025), Yi et al. (2026).
 
     Parameters
     ----------
-    workflow : Workflow
     verifier : callable
         ``(rows, rng) -> mask``, shape (n,): which rows pass.
     max_draws : int
@@ -374,7 +316,6 @@ class Verified(Through):
     max_draws: int = 100
 
     def written(self, sources: Sources, n: int) -> TrainingSet:
-        """See :class:`Through`."""
         kept, n_drawn = sources.model(0), 0
         while len(kept) < n:
             if n_drawn >= self.max_draws * n:
@@ -395,22 +336,15 @@ class Verified(Through):
 @checked(workflow=workflow, score=function, keep=fraction(above=True))
 @dataclass(frozen=True)
 class Ranked(Through):
-    """The best share of the model's rows: for n rows it writes ``n / keep`` and n stay.
+    """The best share of the model's rows: for n rows it writes ``n / keep``.
 
-    Parameters
-    ----------
-    workflow : Workflow
-    score : callable
-        ``rows -> numbers``, shape (n,); the highest stay.
-    keep : float
-        Share that is kept, in (0, 1].
+    Those with the highest ``score(rows)``, shape (n,), stay.
     """
 
     score: Callable[[Rows], ArrayLike]
     keep: float
 
     def written(self, sources: Sources, n: int) -> TrainingSet:
-        """See :class:`Through`."""
         rows = sources.model(math.ceil(n / self.keep - 1e-9))
         scores = _numbers("score", self.score(rows.X), len(rows))
         return rows[np.sort(np.argsort(-scores, kind="stable")[:n])]
@@ -419,17 +353,9 @@ class Ranked(Through):
 @checked(workflow=workflow, reward=function, n_candidates=whole(1))
 @dataclass(frozen=True)
 class Preferred(Through):
-    """Each row has won a choice among K by the rule of Bradley and Terry.
+    """Each row has won a choice among K, `n_candidates`, by its ``reward(rows)``, shape (n,).
 
-    Parameters
-    ----------
-    workflow : Workflow
-    reward : callable
-        ``rows -> numbers``, shape (n,).
-    n_candidates : int
-        K: the model writes K rows for each one that is kept.
-    sharpness : float
-        See :func:`winners`.
+    The rule is that of :func:`winners`.
     """
 
     reward: Callable[[Rows], ArrayLike]
@@ -437,7 +363,6 @@ class Preferred(Through):
     sharpness: float = 1.0
 
     def written(self, sources: Sources, n: int) -> TrainingSet:
-        """See :class:`Through`."""
         rows = sources.model(n * self.n_candidates)
         rewards = _numbers("reward", self.reward(rows.X), len(rows)).reshape(n, -1)
         won = winners(rewards, sources.rng, sharpness=self.sharpness)
@@ -445,20 +370,11 @@ class Preferred(Through):
 
 
 def winners(rewards: NDArray, rng: Random, *, sharpness: float = 1.0) -> NDArray[np.int64]:
-    """Let a reader choose one of K rows, n times.
+    """Which of K rows a reader chooses, shape (...), by rewards of shape (..., K).
 
-    Parameters
-    ----------
-    rewards : ndarray, shape (..., K)
-    rng : numpy.random.Generator
-    sharpness : float
-        Multiplies the rewards: 0 is no choice; infinite takes the best one, ties at random.
-
-    Returns
-    -------
-    ndarray of int, shape (...)
-        Row i wins with probability ``e^{r_i} / (e^{r_1} + ... + e^{r_K})``: the largest of
-        reward plus Gumbel noise (Luce 1959).
+    Row i wins with probability ``e^{r_i} / (e^{r_1} + ... + e^{r_K})``: the largest of reward plus
+    Gumbel noise (Luce 1959). A sharpness multiplies the rewards: 0 is no choice; infinite takes
+    the best one, ties at random.
     """
     if sharpness != math.inf:
         number(0)("sharpness", sharpness)
@@ -467,55 +383,15 @@ def winners(rewards: NDArray, rng: Random, *, sharpness: float = 1.0) -> NDArray
     return np.where(best, rng.random(rewards.shape), -1.0).argmax(axis=-1)
 
 
-@checked(workflow=workflow, source=function, share=fraction())
-@dataclass(frozen=True)
-class Smoothed(Through):
-    """A random share of the model's rows is replaced by rows of another source.
-
-    A model that writes ``(1 - share) p + share q`` instead of p; with uniform q, additive
-    smoothing. The rows count as written by the model.
-
-    Parameters
-    ----------
-    workflow : Workflow
-    source : callable
-        ``(n, rng) -> rows``, draws from q.
-    share : float
-        Probability that a row is replaced.
-    """
-
-    source: Callable[[int, Random], Rows]
-    share: float
-
-    def written(self, sources: Sources, n: int) -> TrainingSet:
-        """See :class:`Through`."""
-        rows, chosen = sources.model(n), sources.rng.random(n) < self.share
-        X = np.array(rows.X)
-        if chosen.any():
-            X[chosen] = self.source(int(chosen.sum()), sources.rng)
-        return TrainingSet(X, rows.origin)
-
-
 @checked(workflow=workflow, plant=function, fraction=fraction())
 @dataclass(frozen=True)
 class Poisoned(Through):
-    """A share of all new rows, generated or fresh, put there by an attacker (:data:`PLANTED`).
-
-    Parameters
-    ----------
-    workflow : Workflow
-    plant : callable
-        ``(n, rng) -> rows`` of the attacker.
-    fraction : float
-        Share of the new rows.
-    """
+    """A fraction of all new rows, generated or fresh, is an attacker's: ``plant(n, rng)``."""
 
     plant: Callable[[int, Random], Rows]
     fraction: float
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
-
         def attacked(source: Callable[[int], TrainingSet]) -> Callable[[int], TrainingSet]:
             def rows(n: int) -> TrainingSet:
                 honest, n_bad = source(n), round(self.fraction * n)
@@ -537,13 +413,10 @@ class Poisoned(Through):
 class Detected(Through):
     """Any workflow without the rows that a detector flags as generated.
 
-    Only the training set is filtered: the pool stays what the inner workflow made it, and a later
-    detector judges all of it anew.
+    Only the training set is filtered: a later detector judges the pool anew.
 
     Parameters
     ----------
-    workflow : Workflow
-        Composes the candidates.
     detector : callable
         ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that it
         takes for generated.
@@ -557,7 +430,6 @@ class Detected(Through):
     refill: str = "more"
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        """See :class:`Workflow`."""
         if self.refill == "more":
             return self._more(sources, n_samples)
         candidates, pool = self.workflow.compose(sources, n_samples)
@@ -596,10 +468,7 @@ class Detected(Through):
 class NoisyDetector:
     """A detector that knows where each row comes from and errs at given rates.
 
-    Parameters
-    ----------
-    true_positive, false_positive : float or callable ``generation -> float``
-        Probability to flag a generated and a real row; a callable for a detector that ages.
+    They are the probabilities to flag a generated and a real row, or ``generation -> float``.
     """
 
     true_positive: Share
@@ -615,16 +484,9 @@ class NoisyDetector:
 @checked(tau=number(0, above=True))
 @dataclass(frozen=True)
 class Soft:
-    """A verifier that passes a row at distance d with probability ``exp(-d^2 / (2 tau^2))``.
+    """A verifier that passes a row at distance d of `centre` with chance ``exp(-d^2/(2 tau^2))``.
 
     Rows of a Gaussian that pass are again Gaussian: precisions add.
-
-    Parameters
-    ----------
-    centre : float or sequence of float
-        What the verifier believes.
-    tau : float
-        Its tolerance, > 0.
     """
 
     centre: float | tuple[float, ...]

@@ -30,7 +30,6 @@ from collapse_utils.workflows import (
     Poisoned,
     Preferred,
     Ranked,
-    Smoothed,
     Soft,
     Sources,
     TrainingSet,
@@ -242,31 +241,7 @@ def test_winners_follow_the_rule_of_bradley_and_terry():
     assert stats.chisquare(np.bincount(won), expected).pvalue > ALARM
 
 
-# ------------------------------------------------------------------ smoothed, edited, poisoned
-
-
-def test_smoothed_rows_keep_the_shape_and_the_origin_of_the_model():
-    seen = []
-
-    def look(s):
-        if s.generation == 2:
-            seen.append((s.training, s.origin))
-        return 0.0
-
-    recurse(
-        Gaussian(),
-        np.random.default_rng(0).standard_normal((40, 2)),
-        workflow=Smoothed(Replace(), lambda n, rng: np.full((n, 2), 99.0), 0.5),
-        n_generations=2,
-        n_eval=1,
-        metrics={"look": look},
-        rng=np.random.default_rng(1),
-    )
-    ((rows, origin),) = seen
-    np.testing.assert_array_equal(origin, 1)
-    replaced = (rows == 99).all(axis=1)
-    assert stats.binomtest(int(replaced.sum()), 40, 0.5).pvalue > ALARM
-    assert (np.abs(rows[~replaced]) < 10).all()
+# ------------------------------------------------------------------ edited, poisoned
 
 
 def test_edited_keeps_real_rows_at_the_right_rate():
@@ -405,8 +380,6 @@ def test_a_detector_that_passes_nothing_or_answers_oddly_is_told():
         (lambda: Preferred(Replace(), len, 0), "n_candidates must be an integer >= 1, got 0"),
         (lambda: winners(np.zeros((2, 2)), np.random.default_rng(0), sharpness=-1), "sharpness"),
         (lambda: trained_on(Preferred(Replace(), lambda x: x[:2])), "reward must return a number"),
-        (lambda: Smoothed(Replace(), uniform, 1.5), r"share must be .* got 1.5"),
-        (lambda: Smoothed(Replace(), 3, 0.5), "source must be callable"),
         (lambda: Edited(-0.1), "share must be"),
         (lambda: trained_on(Edited(lambda g: g)), r"share\(2\) must be"),
         (lambda: trained_on(Edited(0.5), n_samples=[5, 6, 5]), "n_samples must be constant under"),
