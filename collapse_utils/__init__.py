@@ -22,7 +22,7 @@ _EXPORTS = {
     "Mix": "workflows",
     "Replace": "workflows",
     "Ledger": "claims",
-    "glue": "notebook",
+    "glue": "claims",
 }
 #: Modules that are imported when first used.
 _MODULES = tuple(name for _, name, _ in iter_modules(__path__) if not name.startswith("_"))

@@ -80,15 +80,12 @@ class Claim:
 
     Attributes
     ----------
-    id : str
-        Unique in the book, such as "A1".
-    statement, source : str
-        What is claimed, and who says so.
+    id, statement, source : str
+        Unique in the book, such as "A1"; what is claimed, and who says so.
     status : str
         theorem, published, derived (in this book) or exploratory.
     expect : str or None
         Verdict that the build insists on; None leaves it open.
-    verdict : str
     side : str
         Whether the law is a value ("both") or a bound ("above", "below").
     test : str
@@ -122,19 +119,8 @@ def half_width(
 ) -> Floats:
     """Half-width of the book's interval around a measurement.
 
-    Parameters
-    ----------
-    se, df : array
-        Standard error of the measurement and its degrees of freedom; infinite for the normal.
-    points : int
-        Number of comparisons that share one claim.
-    sides : int
-        2 for a value, 1 for a bound.
-
-    Returns
-    -------
-    ndarray
-        ``t_df(1 - LEVEL / (sides * points)) * se``.
+    ``t_df(1 - LEVEL / (sides * points)) * se``, where `points` comparisons share one claim; `sides`
+    is 2 for a value, 1 for a bound.
     """
     return scipy.stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
 
@@ -151,6 +137,38 @@ def noticeable(
     normal = t + scipy.stats.norm.isf(1 - POWER)
     shift = np.where(np.isinf(df), normal, scipy.special.nctdtrinc(df, 1 - POWER, t))
     return shift * np.asarray(se, dtype=float)
+
+
+def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) -> None:
+    """Store a number, or a text, so that the prose of the same page can quote it.
+
+    The output is that of myst-nb's own ``glue`` (so the role ``{glue:text}`` finds it). Beside the
+    text it keeps the number itself, for tables that compare runs.
+
+    Parameters
+    ----------
+    name : str
+        Key, unique in its notebook.
+    value : number or str
+    form : str
+        How the sentence shows it, as for `str.format`: ``"{:.2f}"``, ``"{:.0f} %"``.
+    se : float
+        Standard error of the number: it is then shown as `plus_minus` does.
+    """
+    from IPython.display import display
+
+    prefix = "application/papermill.record/"
+    metadata: dict[str, Any] = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, bool) or not isinstance(plain, (int, float, str)):
+        raise TypeError(f"{name!r} must be glued as a number or a str, got {value!r}")
+    text = form.format(plain) if se is None else plus_minus(plain, se)
+    if not isinstance(plain, str):
+        error = math.nan if se is None else float(se)
+        number, error = (x if math.isfinite(x) else None for x in (plain, error))
+        metadata["collapse"] = {"kind": "number", "value": number, "se": error}
+    # repr, because myst-nb evaluates the stored text: "4,000" would become a tuple
+    display({prefix + "text/plain": repr(text)}, raw=True, metadata=metadata)
 
 
 class Ledger:

@@ -86,11 +86,6 @@ def generation_colours(n: int) -> list[str]:
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
 
-def generation_cmap() -> ListedColormap:
-    """The same scale as a colour map, for colour bars over generations."""
-    return _GENERATIONS
-
-
 def panels(
     *titles: str,
     rows: int = 1,
@@ -148,16 +143,8 @@ def ribbon(
 ) -> None:
     """Draw the centre of the replicates and a band that holds most of them.
 
-    Parameters
-    ----------
-    ax : matplotlib axes
-    generations : array, shape (G,)
-    values : array, shape (G, R)
-        One column per replicate.
-    color, label : str
-    quantiles : tuple of float
-        Edges of the band.
-    centre : {"median", "mean"}
+    `values` has shape (G, R), one column per replicate; `quantiles` are the edges of the band, and
+    `centre` is "median" or "mean".
     """
     values = np.asarray(values, dtype=float)
     _checks.choice("centre", centre, ("median", "mean"))
@@ -391,17 +378,8 @@ def digit_grid(
 ) -> Figure:
     """A grid of small grey images, one labelled row per entry.
 
-    Parameters
-    ----------
-    rows : dict of label -> array, shape (n, height * width)
-        Images with values in [0, 1]; the first `n_columns` of each are shown.
-    n_columns : int
-    shape : tuple of int
-        (height, width) of one image.
-
-    Returns
-    -------
-    matplotlib Figure
+    `rows` maps labels to images of shape (n, height * width) with values in [0, 1], of which the
+    first `n_columns` are shown; `shape` is (height, width) of one image.
     """
     if not rows:
         raise ValueError("rows must name at least one row of images, got an empty dict")

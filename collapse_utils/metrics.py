@@ -32,18 +32,6 @@ def mean_se(runs: ArrayLike, axis: int = -1) -> tuple[Floats, Floats]:
     return runs.mean(axis), runs.std(axis, ddof=1) / np.sqrt(runs.shape[axis])
 
 
-# ---------------------------------------------------------------- Gaussians
-
-
-def gaussian_w2(mean_1: ArrayLike, sd_1: ArrayLike, mean_2: ArrayLike, sd_2: ArrayLike) -> Floats:
-    """Wasserstein-2 distance between one-dimensional Gaussians.
-
-    ``W2^2 = (mean_1 - mean_2)^2 + (sd_1 - sd_2)^2`` (Givens and Shortt 1984, prop. 7, d = 1).
-    All arguments broadcast.
-    """
-    return np.hypot(np.subtract(mean_1, mean_2), np.subtract(sd_1, sd_2))
-
-
 def gaussian_w2_nd(
     mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov_2: ArrayLike
 ) -> Floats:
@@ -52,15 +40,7 @@ def gaussian_w2_nd(
     ``W2^2 = |mean_1 - mean_2|^2 + tr(S_1 + S_2 - 2 (S_1^1/2 S_2 S_1^1/2)^1/2)`` (Givens and
     Shortt 1984, prop. 7); the trace is the squared Bures distance.
 
-    Parameters
-    ----------
-    mean_1, mean_2 : array, shape (..., d)
-    cov_1, cov_2 : array, shape (..., d, d)
-        Symmetric and positive semi-definite (singular ones are fine).
-
-    Returns
-    -------
-    ndarray, shape (...)
+    Means have shape (..., d), covariances (..., d, d); singular ones are fine.
     """
     cov_1, cov_2 = np.asarray(cov_1, float), np.asarray(cov_2, float)
     shift = np.square(np.subtract(mean_1, mean_2, dtype=float)).sum(-1)
@@ -69,6 +49,12 @@ def gaussian_w2_nd(
     overlap = np.linalg.svd(_root(cov_1) @ _root(cov_2), compute_uv=False).sum(-1)
     traces = np.trace(cov_1, axis1=-2, axis2=-1) + np.trace(cov_2, axis1=-2, axis2=-1)
     return np.sqrt(shift + np.maximum(traces - 2 * overlap, 0.0))
+
+
+def _root(cov: Floats) -> Floats:
+    """Symmetric square root of positive semi-definite matrices, shape (..., d, d)."""
+    values, axes = np.linalg.eigh(cov)
+    return (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(axes, -1, -2)
 
 
 def gaussian_kl(mean_p: ArrayLike, sd_p: ArrayLike, mean_q: ArrayLike, sd_q: ArrayLike) -> Floats:
@@ -85,61 +71,14 @@ def gaussian_kl(mean_p: ArrayLike, sd_p: ArrayLike, mean_q: ArrayLike, sd_q: Arr
     return (np.square(ratio) + np.square(shift) - 1) / 2 - log_ratio
 
 
-def gaussian_kl_nd(
-    mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_q: ArrayLike
-) -> Floats:
-    """Kullback-Leibler divergence KL(p || q) between Gaussians in d dimensions, nats.
-
-    Parameters
-    ----------
-    mean_p, mean_q : array, shape (..., d)
-    cov_p, cov_q : array, shape (..., d, d)
-        Positive definite.
-
-    Returns
-    -------
-    ndarray, shape (...)
-    """
-    cov_p, cov_q = np.asarray(cov_p, float), np.asarray(cov_q, float)
-    shift = np.subtract(mean_q, mean_p, dtype=float)
-    spread = np.trace(np.linalg.solve(cov_q, cov_p), axis1=-2, axis2=-1)
-    pull = (shift * np.linalg.solve(cov_q, shift[..., None])[..., 0]).sum(-1)
-    volume = np.linalg.slogdet(cov_q)[1] - np.linalg.slogdet(cov_p)[1]
-    return (spread + pull + volume - cov_p.shape[-1]) / 2
-
-
-def _root(cov: Floats) -> Floats:
-    """Symmetric square root of positive semi-definite matrices, shape (..., d, d)."""
-    values, axes = np.linalg.eigh(cov)
-    return (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(axes, -1, -2)
-
-
-# ---------------------------------------------------------------- samples and discrete laws
-
-
 def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int = 32) -> Floats:
     """Wasserstein-2 distance between samples on the line and a law given by its quantiles.
 
     ``W2^2 = int_0^1 (F_n^-1(u) - Q(u))^2 du``, with ``F_n^-1`` constant on n cells; Gauss-Legendre
     quadrature on each cell, graded towards 0 and 1 in the outer cells, where Q may be unbounded.
 
-    Parameters
-    ----------
-    x : array, shape (..., n)
-        Samples along the last axis.
-    quantile : callable
-        Vectorised quantile function Q on (0, 1), such as ``scipy.stats.norm.ppf``.
-    n_nodes : int
-        Quadrature nodes per cell.
-
-    Returns
-    -------
-    ndarray, shape (...)
-
-    Raises
-    ------
-    ValueError
-        If there is no sample or a sample is not finite.
+    `x` holds samples along its last axis; `quantile` is a vectorised function Q on (0, 1), such as
+    ``scipy.stats.norm.ppf``; `n_nodes` is the number of nodes per cell.
     """
     x = np.sort(np.asarray(x, float), axis=-1)
     if x.ndim == 0 or x.shape[-1] == 0 or not np.isfinite(x).all():
@@ -164,14 +103,6 @@ def total_variation(p: ArrayLike, q: ArrayLike) -> Floats:
 def categorical_kl(p: ArrayLike, q: ArrayLike) -> Floats:
     """KL(p || q) of categorical laws along the last axis, nats; infinite where q misses p."""
     return rel_entr(p, q).sum(-1)
-
-
-def tail_mass(x: ArrayLike, low: float, high: float) -> Floats:
-    """Share of the samples along the last axis below `low` or above `high`."""
-    x = np.asarray(x)
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"x must hold at least one sample, got shape {x.shape}")
-    return np.mean((x < low) | (x > high), axis=-1)
 
 
 def inception_score(probabilities: ArrayLike) -> float:

@@ -76,12 +76,7 @@ class Yardstick:
     features : callable, optional
         Turns rows into numbers of shape (n, k): for text, images, tables with categories.
     n_directions, n_neighbourhoods : int
-        Directions of the distance (one suffices on the line) and real rows of the coverage.
-
-    Raises
-    ------
-    ValueError
-        If the rows are fewer than 20, not finite, or all the same.
+        Directions of the distance, and real rows of the coverage.
     """
 
     def __init__(
@@ -119,13 +114,7 @@ class Yardstick:
         self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
 
     def __call__(self, snapshot: object) -> dict[str, float]:
-        """Measure the ``sample`` of a snapshot, or rows.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two rows or one is not finite.
-        """
+        """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
         rows = np.asarray(getattr(snapshot, "sample", snapshot))
         rows = self._standardised(self._numbers(rows, "generated"))
         nearest = cdist(self._chosen, rows).min(1)
@@ -369,16 +358,6 @@ def diagnose(
         Chance that the report of a model that recursion leaves alone names any change, at most.
         Half of it goes to the first question, whether the distance grows under the baseline; the
         other half is split evenly over all other intervals (Bonferroni).
-
-    Returns
-    -------
-    Report
-
-    Raises
-    ------
-    ValueError
-        If a measure is missing, if there are too few generations or replicates, or if the
-        replicates are copies of one another.
 
     Notes
     -----

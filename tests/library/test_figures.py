@@ -297,7 +297,7 @@ def test_generation_colours_run_from_dark_to_light():
     assert len(set(colours)) == 7
     lights = [luminance(c) for c in colours]
     assert lights == sorted(lights)
-    assert colours[0] == mpl.colors.to_hex(figures.generation_cmap()(0.0))
+    assert colours[0] == figures.generation_colours(1)[0]
     assert len(figures.generation_colours(1)) == 1
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         figures.generation_colours(0)

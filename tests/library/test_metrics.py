@@ -29,48 +29,6 @@ def w2_square_error(cov_1, cov_2):
     return bound(10 * d) * (size_1 + size_2)
 
 
-def test_gaussian_w2_against_quantile_quadrature():
-    p, q = stats.norm(0.3, 0.7), stats.norm(-1, 2)
-    squared, error = integrate.quad(lambda u: (p.ppf(u) - q.ppf(u)) ** 2, 0, 1)
-    error += bound(2 * CALL, squared)
-    assert_within(metrics.gaussian_w2(0.3, 0.7, -1, 2) ** 2, squared, error)
-
-
-def test_gaussian_kl_against_quadrature():
-    p, q = stats.norm(0.3, 0.7), stats.norm(-1, 2)
-    kl, error = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -12, 12)
-    error += bound(2 * CALL, np.log(2 / 0.7) + 1)  # of its largest terms
-    assert_within(metrics.gaussian_kl(0.3, 0.7, -1, 2), kl, error)
-
-
-def test_gaussian_functions_broadcast():
-    means = np.arange(6.0).reshape(2, 3)
-    assert metrics.gaussian_w2(means, 1, 0, 1).shape == (2, 3)
-    assert metrics.gaussian_kl(means, 1, 0, 1).shape == (2, 3)
-    np.testing.assert_array_equal(metrics.gaussian_w2(means, 1, 0, 1), means)
-    assert metrics.gaussian_kl(0, 0, 0, 1) == np.inf
-
-
-def test_gaussian_nd_agrees_with_one_dimension_on_diagonals():
-    rng = np.random.default_rng(0)
-    means, sds = rng.normal(size=(2, 5, 3)), rng.uniform(0.2, 2, (2, 5, 3))
-    covs = np.eye(3) * np.square(sds)[..., None]
-    each = metrics.gaussian_w2(means[0], sds[0], means[1], sds[1])
-    square = np.square(each).sum(-1)
-    assert_within(
-        metrics.gaussian_w2_nd(means[0], covs[0], means[1], covs[1]) ** 2,
-        square,
-        w2_square_error(*covs) + bound(10, square),
-    )
-    ratio, shift = sds[0] / sds[1], np.subtract(*means) / sds[1]
-    terms = (ratio**2 + shift**2 + 1) / 2 + np.abs(np.log(ratio))
-    assert_within(
-        metrics.gaussian_kl_nd(means[0], covs[0], means[1], covs[1]),
-        metrics.gaussian_kl(means[0], sds[0], means[1], sds[1]).sum(-1),
-        bound(2 * (CALL + 3), terms.sum(-1)),
-    )
-
-
 def test_gaussian_w2_nd_is_invariant_under_rotation_and_exact_for_commuting_covariances():
     rng = np.random.default_rng(1)
     a, b = random_covariance(rng, 4), random_covariance(rng, 4)
@@ -91,16 +49,17 @@ def test_gaussian_w2_nd_of_identical_singular_covariances_is_zero():
     assert_within(square, 0, bound(10 * 8) * 2 * np.trace(a))
 
 
-def test_gaussian_kl_nd_against_sampling():
-    rng = np.random.default_rng(3)
-    cov_p, cov_q = (random_covariance(rng, 3) + np.eye(3) for _ in range(2))
-    mean_p, mean_q = rng.normal(size=(2, 3))
-    p, q = stats.multivariate_normal(mean_p, cov_p), stats.multivariate_normal(mean_q, cov_q)
-    x = p.rvs(40_000, random_state=rng)
-    ratio = p.logpdf(x) - q.logpdf(x)
-    # 4.5 standard errors: one false alarm in 150,000 seeds.
-    width = 4.5 * ratio.std() / math.sqrt(len(ratio))
-    assert abs(ratio.mean() - metrics.gaussian_kl_nd(mean_p, cov_p, mean_q, cov_q)) < width
+def test_gaussian_kl_against_quadrature():
+    p, q = stats.norm(0.3, 0.7), stats.norm(-1, 2)
+    kl, error = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -12, 12)
+    error += bound(2 * CALL, np.log(2 / 0.7) + 1)  # of its largest terms
+    assert_within(metrics.gaussian_kl(0.3, 0.7, -1, 2), kl, error)
+
+
+def test_gaussian_kl_broadcasts():
+    means = np.arange(6.0).reshape(2, 3)
+    assert metrics.gaussian_kl(means, 1, 0, 1).shape == (2, 3)
+    assert metrics.gaussian_kl(0, 0, 0, 1) == np.inf
 
 
 @pytest.mark.parametrize("law", [stats.uniform(-1, 3), stats.norm(0.5, 2), stats.expon()])
@@ -135,13 +94,6 @@ def test_categorical_distances():
     # Pinsker's inequality on random laws.
     a, b = np.random.default_rng(0).dirichlet(np.ones(5), (2, 200))
     assert (metrics.total_variation(a, b) <= np.sqrt(metrics.categorical_kl(a, b) / 2)).all()
-
-
-def test_tail_mass_counts_both_sides():
-    x = np.array([[-3, 0, 1, 4], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(metrics.tail_mass(x, -2, 2), [0.5, 0.0])
-    with pytest.raises(ValueError, match="at least one sample"):
-        metrics.tail_mass([], -1, 1)
 
 
 def test_inception_score_bounds():
