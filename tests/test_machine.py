@@ -66,6 +66,9 @@ def site(tmp_path_factory) -> Path:
         (folder / "machine" / f"machine.{kind}").write_text(bundle(SOURCE, kind))
     for name in ("book.css", "machine.svg"):
         shutil.copy(PROJECT.book / "_static" / name, folder / "_static")
+    (folder / "_static" / "theme.css").write_text(
+        "body {background: var(--book-paper); color: var(--book-ink); margin: 8px}"
+    )
     for page in ("machine", "index"):
         text = (PROJECT.book / f"{page}.md").read_text(encoding="utf-8")
         (raw,) = re.findall(r"```\{raw\} html\n(<link.*?)```", text, re.DOTALL)
@@ -75,7 +78,8 @@ def site(tmp_path_factory) -> Path:
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
             "script-src 'self'; style-src 'self'; img-src 'self'\">"
             '<link rel="icon" href="_static/machine.svg">'
-            '<link rel="stylesheet" href="_static/book.css"></head>'
+            '<link rel="stylesheet" href="_static/book.css">'
+            '<link rel="stylesheet" href="_static/theme.css"></head>'
             f'<body><main class="bd-article"><h1>A page</h1>{raw}</main></body></html>'
         )
     return folder
@@ -389,7 +393,7 @@ def test_wrong_checker_pulls_the_mean(machine):
     mean = float(re.search(r"from 0 to ([\d.]+)", found["says"])[1])
     rows = run(machine, **found["config"])
     assert mean == pytest.approx(np.sqrt(rows["between_law"][-1]), abs=0.005)
-    assert mean > 0.9
+    assert mean > 0.8 * found["config"]["centre"]
     assert rows["within_law"][-1] < 0.2
 
 
@@ -438,8 +442,9 @@ def test_command_is_one_that_the_press_takes(machine, name):
     if line is None:
         assert name in ("five", "rare", "histogram", "cold")
         return
-    chapter, *given = re.findall(r"(?:run| -p) ([\w.]+(?: [\d.-]+)?)", line)
-    values = dict(pair.split() for pair in given)
+    program, verb, chapter, *given = line.split()
+    assert (program, verb, set(given[::3])) == ("collapse-book", "run", {"-p"})
+    values = dict(zip(given[1::3], given[2::3], strict=True))
     assert validate(chapter_parameters(PROJECT, chapter), values, cast=True)
 
 
@@ -483,7 +488,7 @@ def test_keyboard_runs_it_and_the_state_is_said(browser, site):
     page.locator(".machine-clock", has_text="generation 60 of 60").wait_for()
     page.locator(".machine-run", has_text="Run").wait_for()
     said = page.get_by_role("status").inner_text()
-    assert re.match(r"Generation 60 of 60\. Spread within a lineage: [\d.]+ %, exact law", said)
+    assert re.match(r"Generation 60 of 60\. Spread within a lineage: [\d.]+ %, law: [\d.]+ %\.", said)
     assert "Lineages alive: 100, of 100" in said
     assert found == []
     page.close()
@@ -507,7 +512,7 @@ def test_state_is_said_when_it_stops_and_not_in_every_frame(browser, site):
 def test_address_keeps_the_state(browser, site):
     page, found = opened(browser, site)
     page.get_by_label("World").select_option("zipf")
-    page.get_by_label("Words").fill("77")
+    page.get_by_role("slider", name="Words").fill("77")
     page.get_by_label("Seed").fill("12")
     page.get_by_label("Seed").press("Tab")
     address = page.url
@@ -515,14 +520,14 @@ def test_address_keeps_the_state(browser, site):
     assert address.endswith("#world=zipf&words=77&seed=12")
     page, more = opened(browser, site, "machine.html#" + address.split("#")[1])
     assert page.get_by_label("World").input_value() == "zipf"
-    assert page.get_by_label("Words").input_value() == "77"
+    assert page.get_by_role("slider", name="Words").input_value() == "77"
     assert page.get_by_label("Bandwidth").is_hidden()
     page.close()
     odd = "machine.html#world=nowhere&size=1e99&seed=x&lineages=-3&constructor=1&share=0.123456"
     page, last = opened(browser, site, odd)
     assert page.get_by_label("World").input_value() == "gaussian"
     assert page.get_by_label("Rows per generation").input_value() == "500"
-    assert page.get_by_label("Lineages").input_value() == "2"
+    assert page.get_by_role("slider", name="Lineages").input_value() == "2"
     page.close()
     assert found + more + last == []
 
@@ -592,17 +597,17 @@ FRAME = 8.0
 
 def test_frames_are_short(browser, site):
     """Processor time of the task that holds a frame: script, style, layout, paint and commit."""
-    page, _ = opened(browser, site, "machine.html#lineages=200", viewport={"width": 1280, "height": 900})
+    page, _ = opened(browser, site, "machine.html#lineages=200&generations=100", viewport={"width": 1280, "height": 900})
     client = page.context.new_cdp_session(page)
     client.send("Emulation.setCPUThrottlingRate", {"rate": 4})
     events: list[dict[str, Any]] = []
     client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     page.locator(".machine-run").click()
-    page.locator(".machine-clock", has_text="generation 2 of").wait_for()  # compiled by now
+    page.wait_for_timeout(2000)  # compiled by now
     client.send("Tracing.start", {"categories": "toplevel,devtools.timeline"})
-    page.locator(".machine-clock", has_text="generation 50 of").wait_for()
+    page.wait_for_timeout(4000)
     complete: list[Any] = []
-    client.on("Tracing.tracingComplete", complete.append)
+    client.on("Tracing.tracingComplete", lambda data: complete.append(data))
     client.send("Tracing.end")
     while not complete:
         page.wait_for_timeout(50)
@@ -616,6 +621,6 @@ def test_frames_are_short(browser, site):
     for frame in frames:
         around = [t for t in tasks if t["ts"] <= frame["ts"] <= t["ts"] + t.get("dur", 0)]
         spent.append(min(t["tdur"] for t in around) / 1000)
-    assert len(spent) > 200
+    assert len(spent) > 50
     assert np.quantile(spent, 0.95) <= FRAME, np.quantile(spent, [0.5, 0.9, 0.95, 0.99, 1])
     page.close()
