@@ -196,11 +196,11 @@
     },
     check: {
       name: "A checker who is wrong", chapter: "quality",
-      set: { check: true, centre: 1, width: 2, size: 500, generations: 40 },
+      set: { check: true, centre: 0.5, width: 2, size: 500, generations: 40 },
       says: (law) => {
         const mean = Math.sqrt(law.between[law.between.length - 1]);
         return (
-          `Only what a checker likes is learnt from, and the checker believes the mean is 1. Without any ` +
+          `Only what a checker likes is learnt from, and the checker believes the mean is 0.5. Without any ` +
           `chance the mean moves from 0 to ${mean.toFixed(2)} in 40 generations, and ` +
           `${percent(last(law))} of the variance is left.`
         );

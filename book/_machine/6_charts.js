@@ -189,7 +189,7 @@
     pen.clear(width, height);
     const { world, generation } = run, fit = generation ? run.lineages[shown].fitted : null;
     if (world.p && !world.bins) return shares(pen, colours, world, fit, width, height);
-    const [low, high] = world.truth.range, steps = 200;
+    const [low, high] = world.truth.range, steps = 120;
     const xs = Array.from({ length: steps + 1 }, (_, i) => low + (i * (high - low)) / steps);
     const truth = xs.map(world.truth.pdf), top = 2.2 * Math.max(...truth);
     const at = scales(width, height, [low, high], [0, top]);

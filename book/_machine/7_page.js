@@ -85,7 +85,9 @@
         chip.dataset.preset = name;
         return chip;
       });
-      this.facts = make("dl", { className: "machine-facts" });
+      this.state = [];
+      const fact = () => make("div", {}, make("dt"), make("dd", {}, make("b"), make("span")));
+      this.facts = make("dl", { className: "machine-facts" }, fact(), fact(), fact());
       this.words = make("p", { className: "machine-words", "aria-hidden": "true" });
       this.code = make("pre", { tabIndex: 0, "aria-label": "Program", role: "group" }, make("code"));
       this.line = make("p", {});
@@ -126,13 +128,13 @@
         input = make("select", { id }, ...options);
       } else if (typeof value === "boolean") input = make("input", { type: "checkbox", id });
       else input = make("input", { type: key === "seed" ? "number" : "range", id, min, max, step });
-      const output = make("output", { for: id }), help = make("small", { id: `${id}-help` });
+      const output = make("span", { "aria-hidden": "true" }), help = make("small", { id: `${id}-help` });
       input.setAttribute("aria-describedby", help.id);
       const read = () => (input.type === "checkbox" ? input.checked : input.value);
       input.addEventListener(input.type === "range" ? "input" : "change", () =>
         this.load({ ...this.config, [key]: read() }));
       const box = make("div", { className: "machine-field" },
-        make("label", { for: id }, label + " ", output), input, help);
+        make("div", { className: "machine-name" }, make("label", { for: id, textContent: label }), output), input, help);
       const show = (config) => {
         box.hidden = Boolean(control.of) && !control.of(config);
         if (input.type === "checkbox") input.checked = config[key];
@@ -266,32 +268,31 @@
           this.drawn = generation;
         },
         () => this.history.over(over, this.palette, generation, this.shown),
-        () => this.write(),
+        ...[0, 1, 2, 3].slice(this.small ? 3 : 0).map((k) => () => this.write(k)),
       ];
     }
 
-    write() {
+    /* A part of what is written: the three facts; then generation and words. */
+    write(part) {
       const { generation, config, law, within, between, lineages, world } = this.run;
-      this.clock.textContent = `generation ${generation} of ${config.generations}`;
-      if (this.small) return;
-      this.state = [
-        ["Spread within a lineage", percent(mean(within[generation])), percent(law.within[generation])],
-        ["Distance from the truth", percent(mean(between[generation])), percent(law.between[generation])],
-        this.dead(generation, lineages[this.shown].fitted, world),
-      ];
-      if (!this.facts.children.length)
-        for (let i = 0; i < 3; i++) this.facts.append(make("div", {}, make("dt"), make("dd", {}, make("b"), make("span"))));
-      this.state.forEach(([name, value, expected], i) => {
-        const [dt, dd] = this.facts.children[i].children;
-        const texts = [name, value, this.run.law.exact && i < 2 ? `law: ${expected}` : i < 2 ? `without chance: ${expected}` : expected];
-        [dt, dd.firstChild, dd.lastChild].forEach((one, k) => {
-          if (one.textContent !== texts[k]) one.textContent = texts[k];
-        });
-      });
       const fit = lineages[this.shown].fitted;
-      this.spans.forEach((span, i) => {
-        const gone = Boolean(fit) && generation > 0 && fit.shares[i] === 0;
-        if (span.classList.contains("gone") !== gone) span.classList.toggle("gone", gone);
+      if (part === 3) {
+        this.clock.textContent = `generation ${generation} of ${config.generations}`;
+        for (const [i, span] of (this.spans ?? []).entries()) {
+          const gone = generation > 0 && fit.shares[i] === 0;
+          if (span.classList.contains("gone") !== gone) span.classList.toggle("gone", gone);
+        }
+        return;
+      }
+      const kind = law.exact ? "law" : "without chance";
+      const fact = (name, measured, expected) =>
+        [name, percent(mean(measured[generation])), `${kind}: ${percent(expected[generation])}`];
+      if (part === 0) this.state[0] = fact("Spread within a lineage", within, law.within);
+      if (part === 1) this.state[1] = fact("Distance from the truth", between, law.between);
+      if (part === 2) this.state[2] = this.dead(generation, fit, world);
+      const [dt, dd] = this.facts.children[part].children;
+      [dt, dd.firstChild, dd.lastChild].forEach((one, k) => {
+        if (one.textContent !== this.state[part][k]) one.textContent = this.state[part][k];
       });
     }
 
@@ -315,11 +316,9 @@
         this.live.textContent = generation ? `Generation ${generation}: ${percent(mean(this.run.within[generation]))} of the spread left, expected ${percent(law.within[generation])}.` : "";
         return;
       }
-      const [within, between, dead] = this.state ?? [];
-      if (!within) return;
-      const text = `Generation ${generation} of ${config.generations}. ` +
-        [within, between].map(([name, value, expected]) => `${name}: ${value}, ${law.exact ? "exact law" : "without chance"} ${expected}.`).join(" ") +
-        ` ${dead[0]}: ${dead[1]}, ${dead[2]}.`;
+      if (!this.state.length) return;
+      const facts = this.state.map(([name, value, more]) => `${name}: ${value}, ${more}.`);
+      const text = [`Generation ${generation} of ${config.generations}.`, ...facts].join(" ");
       this.live.textContent = text;
       const of = `generation ${generation}`;
       this.ground.setAttribute("aria-label", `${config.lineages} lineages up to ${of}. ${text}`);
