@@ -74,11 +74,14 @@ class History:
         ``samples[workflow, replicate][generation]`` is an array of the kept rows.
     models : dict
         ``models[workflow, replicate]`` is the last fitted model.
+    call : dict
+        What was asked of `recurse`, in words, for a report.
     """
 
     frame: pd.DataFrame
     samples: dict[tuple[str, int], list[NDArray]] = field(default_factory=dict)
     models: dict[tuple[str, int], Any] = field(default_factory=dict)
+    call: dict[str, str] = field(default_factory=dict)
 
     def array(self, metric: str, workflow: str | None = None) -> NDArray[np.float64]:
         """Values of one metric.
@@ -262,6 +265,15 @@ def recurse(
     run |= {"n_replicates": n_replicates, "n_eval": n_eval, "keep_samples": keep_samples}
     # The sizes of the generations are compared separately, so that a run can be extended.
     same = {} if path is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
+    call = {
+        "model": _said(model),
+        "data": _said(data),
+        "workflow": ", ".join(f"{name}: {_said(one)}" for name, one in workflows.items()),
+        "n_generations": f"{n_generations}",
+        "n_samples": ", ".join(f"{size}" for size in dict.fromkeys(sizes.tolist())),
+        "n_replicates": f"{n_replicates}",
+        "seed": f"{getattr(rng.bit_generator.seed_seq, 'entropy', 'unknown')}",
+    }
     # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
     rngs = _spawn(rng, n_replicates, len(workflows))
     state = None if path is None else _checkpoint.load(path, same, sizes.tolist())
@@ -303,7 +315,16 @@ def recurse(
         frame,
         {(line.workflow, line.replicate): line.kept for line in lineages},
         {(line.workflow, line.replicate): line.model for line in lineages},
+        call,
     )
+
+
+def _said(thing: Any) -> str:
+    """A model, a workflow or data in a few words."""
+    if isinstance(thing, np.ndarray):
+        return f"array of shape {thing.shape}, {thing.dtype}"
+    name = getattr(thing, "__qualname__", None) or repr(thing)
+    return name if len(name) <= 200 else f"{name[:200]}..."
 
 
 def _rows(values: Any, name: str) -> NDArray:

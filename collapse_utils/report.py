@@ -9,10 +9,16 @@ evidence of a change by recursion; what the first model gets wrong for good is s
 
 from __future__ import annotations
 
+import contextlib
 import html
+import importlib.metadata
+import io
 import math
+import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -196,6 +202,8 @@ class Report:
         ``verdict``: stops it, slows it, not told apart, makes it worse, nothing to stop.
     curves : dict
         ``curves[workflow, measure]``: array of shape (G + 1, R).
+    calls : dict
+        What was asked of `recurse`, by the name of the history.
     """
 
     baseline: str
@@ -205,6 +213,7 @@ class Report:
     speed: pd.DataFrame
     remedies: pd.DataFrame
     curves: dict[tuple[str, str], Floats]
+    calls: dict[str, dict[str, str]]
 
     def collapses(self, workflow: str | None = None) -> bool:
         """Whether the distance to the real data is seen to grow."""
@@ -288,11 +297,40 @@ class Report:
 
     def show(self) -> None:
         """Display the changes of every workflow as a table."""
+        show_html(self._table(), str(self), {"kind": "report"})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as one HTML file that needs nothing else, to attach to a ticket.
+
+        Sentences, figure, table, what was asked of `recurse` with its seed, and versions.
+        """
+        import matplotlib.pyplot as plt
+
+        drawing = io.StringIO()
+        figure = self.figure()
+        figure.savefig(drawing, format="svg", bbox_inches="tight")
+        plt.close(figure)
+        picture = drawing.getvalue()
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in self.sentences())
+        asked = "".join(
+            f"<h3>{html.escape(name)}</h3>" * bool(name) + _list(call)
+            for name, call in self.calls.items()
+        )
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width"><title>Does the model collapse?'
+            f"</title><style>{_STYLE}</style><h1>Does the model collapse?</h1>{said}"
+            f'<figure>{picture[picture.index("<svg") :]}</figure><div class="wide">'
+            f"{self._table()}</div><h2>What was asked</h2>{asked}<h2>With</h2>{_list(_versions())}"
+            "</html>\n"
+        )
+        Path(path).write_text(page, encoding="utf-8")
+
+    def _table(self) -> str:
         titles = ("Workflow", "Measure", "First model", "By recursion", "Seen since", "Verdict")
         head = "".join(f'<th scope="col">{title}</th>' for title in titles)
         body = "".join(self._table_row(row) for _, row in self.changes.iterrows())
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        show_html(table, str(self), {"kind": "report"})
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     @staticmethod
     def _table_row(row: pd.Series) -> str:
@@ -317,7 +355,7 @@ class Report:
         palette = [figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH]
         if len(workflows) > len(palette):
             palette = figures.generation_colours(len(workflows))
-        fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.8), sharex=True)
+        fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.8), sharex=True, layout="constrained")
         for ax, (measure, words) in zip(axes.flat, MEASURES.items(), strict=False):
             for workflow, colour in zip(workflows, palette, strict=False):
                 curve = self.curves[workflow, measure][1:]
@@ -336,6 +374,28 @@ class Report:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         axes[1, 2].legend(handles, labels, loc="center", fontsize=9)
         return fig
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}"
+    "svg{max-width:100%;height:auto}figure{margin:1rem 0}.wide{overflow-x:auto}"
+    "table{border-collapse:collapse}th,td{text-align:left;padding:.25rem .6rem;"
+    "border-bottom:1px solid #ccc}dt{font-weight:600}dd{margin:0 0 .4rem}"
+)
+
+
+def _list(entries: Mapping[str, str]) -> str:
+    rows = (f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in entries.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _versions() -> dict[str, str]:
+    """Python, the system, and the packages that are loaded and may have had a part in it."""
+    found = {"Python": platform.python_version(), "system": platform.platform()}
+    for name in ("collapse-utils", "numpy", "scipy", "pandas", "scikit-learn", "torch"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def diagnose(
@@ -417,7 +477,9 @@ def diagnose(
         _remedy_verdict(row, verdicts[baseline], verdicts[row["workflow"]])
         for _, row in remedies.iterrows()
     ]
-    return Report(baseline, generations, replicates, changes, speed, remedies, curves)
+    histories = history if isinstance(history, Mapping) else {"": history}
+    calls = {name: one.call for name, one in histories.items()}
+    return Report(baseline, generations, replicates, changes, speed, remedies, curves, calls)
 
 
 def _curves(history: History | Mapping[str, History]) -> dict[tuple[str, str], Floats]:

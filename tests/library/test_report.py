@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 import sys
 import time
 
@@ -571,3 +573,35 @@ def test_a_file_that_cannot_be_run_is_named(tmp_path):
     model = CommandModel(fit=words, sample=["x", "{model}", "{n}", "{rows}"])
     with pytest.raises(RuntimeError, match=r"train' cannot be run: Permission denied"):
         model.fit(np.zeros(3), np.random.default_rng(0))
+
+
+# ---------------------------------------------------------------- the report as a file
+
+
+def test_a_saved_report_stands_alone(tmp_path):
+    real = np.random.default_rng(0).normal(size=300)
+    history = recurse(
+        Deaf, lambda n, rng: rng.normal(size=n), n_samples=[40, 30, 40], n_generations=3,
+        n_replicates=4, metrics={"y": yardstick(real)}, rng=np.random.default_rng(12),
+    )  # fmt: skip
+    histories = {"<small>": history, "other": history}
+    with pytest.raises(ValueError, match="moves alike to rounding"):
+        diagnose(histories)
+    seeds = iter(range(100))
+    history = recurse(
+        lambda: Deaf(next(seeds)), lambda n, rng: rng.normal(size=n), n_samples=[40, 30, 40],
+        n_generations=3, n_replicates=4, metrics={"y": yardstick(real)},
+        rng=np.random.default_rng(12),
+    )  # fmt: skip
+    report = diagnose({"<small>": history, "other": history})
+    report.save(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for sentence in report.sentences():
+        assert html.escape(sentence) in page
+    assert page.count("<svg") == 1 and "<dd>12</dd>" in page and "<dd>40, 30</dd>" in page
+    assert "<small>" not in page and "&lt;small&gt;" in page
+    assert f"<dd>{np.__version__}</dd>" in page
+    links = re.findall(r"""(?:href|src)\s*=\s*["'](?!#)|url\((?!#)|@import|<script""", page)
+    assert not links  # nothing is fetched
+    with pytest.raises(OSError, match="nowhere"):
+        report.save(tmp_path / "nowhere" / "report.html")
