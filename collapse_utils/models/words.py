@@ -28,11 +28,6 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def probabilities(p: ArrayLike, name: str = "p") -> Array:
-    """Return `p` as an array that sums to one, or say what is wrong with it."""
-    return _checks.probabilities(name, p)
-
-
 @checked(n_symbols=whole(1), exponent=number(0))
 def zipf(n_symbols: int, exponent: float = 1.0) -> Array:
     """Probabilities proportional to rank^-exponent for ranks 1..n_symbols, shape (K,)."""
