@@ -12,7 +12,7 @@ from rounding import assert_within, bound
 from scipy import stats
 from scipy.special import softmax
 
-from collapse_utils import compat, data
+from collapse_utils import compat, text
 from collapse_utils import watermark as wm
 from collapse_utils.models.writing import Decoding, write
 
@@ -39,7 +39,7 @@ def network():
 @pytest.fixture(scope="module")
 def human():
     """The language reference as word numbers, in blocks of 64; rare words share a number."""
-    words = " ".join(data.text()).lower().split()
+    words = " ".join(text.paragraphs()).lower().split()
     kinds, numbers = np.unique(words, return_inverse=True)
     rank = np.empty(len(kinds), dtype=np.int64)
     rank[np.argsort(-np.bincount(numbers), kind="stable")] = np.arange(len(kinds))
