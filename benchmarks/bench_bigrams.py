@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from collapse_utils import data
+from collapse_utils import text
 from collapse_utils.models import bigrams
 
 REQUIRED = 450  # times as fast as the algorithm of NLTK; least: 711
@@ -22,7 +22,7 @@ REQUIRED = 450  # times as fast as the algorithm of NLTK; least: 711
 
 @pytest.fixture(scope="module")
 def sentences():
-    return data.sentences(data.text())
+    return text.sentences(text.paragraphs())
 
 
 class Plain:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks, compat, data
+from .. import _checks, compat, text
 from .._checks import checked, number, whole
 from .writing import Decoding, block_rows, write
 
@@ -53,7 +53,7 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     path = Path(name).expanduser() if isinstance(name, str) and name else None
     if name == "embedded":
-        return data.held_out(data.text(), _TEST_SHARE)
+        return text.held_out(text.paragraphs(), _TEST_SHARE)
     if name == "wikitext-2":
         parts = _wikitext()
     elif path is not None and path.is_dir():
@@ -61,7 +61,7 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     elif path is not None and path.is_file():
         lines = _lines(path)
         _require_words(lines, f"corpus {name!r}")
-        parts = data.held_out(lines, _TEST_SHARE)
+        parts = text.held_out(lines, _TEST_SHARE)
     else:
         raise ValueError(
             'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
@@ -260,9 +260,9 @@ def _embedded(recipe: Recipe) -> Path:
     import transformers
 
     human, _ = corpus()
-    pretraining = data.text("docstrings")
+    pretraining = text.paragraphs("docstrings")
     versions = [package.__version__ for package in (torch, transformers, tokenizers)]
-    content = [asdict(recipe), data.fingerprint(human), data.fingerprint(pretraining), versions]
+    content = [asdict(recipe), text.fingerprint(human), text.fingerprint(pretraining), versions]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("COLLAPSE_CACHE_DIR") or "~/.cache/collapse").expanduser()
     folder = cache.absolute() / f"opt-{key}"
@@ -355,7 +355,6 @@ def _pretrain(X: NDArray[np.int64], recipe: Recipe) -> PreTrainedModel:
     """AdamW with a short warm-up and a linear decay over random blocks."""
     rng, at = np.random.default_rng(recipe.seed), np.arange(recipe.steps)
     chosen = (X[rng.integers(len(X), size=recipe.batch)] for _ in range(recipe.steps))
-
     rates = np.minimum((at + 1) / recipe.warm_up, 1 - at / recipe.steps) * recipe.rate
     return _optimise(untrained(recipe), chosen, rates, "pre-training")
 
@@ -511,7 +510,6 @@ class LanguageModel:
         passes = math.ceil(steps * batch / len(X))
         order = np.concatenate([rng.permutation(len(X)) for _ in range(passes)])
         chosen = (X[order[i * batch : (i + 1) * batch]] for i in range(steps))
-
         cosine = (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
         rates = self.rate * (1 / 20 + (1 - 1 / 20) * cosine)
         network = copy.deepcopy(self.base)

@@ -325,14 +325,7 @@ def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float):
 def start_from(
     X: ArrayLike, n_components: int, rng: np.random.Generator, *, reg_covar: float = 1e-6
 ) -> Params:
-    """Starting points from data by k-means, as scikit-learn's ``GaussianMixture`` makes them.
-
-    Parameters
-    ----------
-    X : array, shape (R, n, d)
-    n_components : int
-        K, at most n.
-    """
+    """Starting points by k-means from X, shape (R, n, d), as in scikit-learn."""
     X = np.asarray(X, dtype=float)
     k = _checks.integer("n_components", n_components, 1, X.shape[1])
     centre = X.mean(axis=1)
@@ -406,8 +399,18 @@ def _seeds(X: Array, k: int, rng: np.random.Generator) -> Array:
 class Written(Rows):
     """Rows with the mixtures that wrote them, and the generator for what a fit does by chance."""
 
-    law: Params
+    law: Params | None
     rng: np.random.Generator
+
+    def __getitem__(self, rows: slice) -> Written:
+        return Written(self.X[:, rows], self.law, self.rng)
+
+    def __add__(self, other: Rows) -> Written:
+        return Written(np.concatenate([self.X, other.X], axis=1), None, self.rng)
+
+    def choose(self, n: int, rng: np.random.Generator) -> Written:
+        """See :class:`collapse_utils.lineages.Rows`."""
+        return Written(Rows(self.X).choose(n, rng).X, self.law, self.rng)
 
 
 @checked(n_components=whole(1), start=one_of(*STARTS), **_SETTINGS)
@@ -420,8 +423,8 @@ class EM:
     n_components : int
         K of the fits.
     start : {"parent", "kmeans"}
-        Where a fit starts: from the mixture that wrote its data (from k-means where that has
-        another K, or the data are mixed), or from k-means every time.
+        Where a fit starts: from the mixture that wrote its data (from k-means if there is no one
+        such mixture, or it has another K), or from k-means every time.
     n_steps, tol, reg_covar
         As in :func:`em`.
     """
@@ -434,7 +437,7 @@ class EM:
 
     @property
     def least(self) -> int:
-        """Fewest rows that a fit needs."""
+        """See :class:`collapse_utils.lineages.Normal`."""
         return self.n_components
 
     def truth(self, law: Params, n_lineages: int) -> Params:
@@ -449,9 +452,9 @@ class EM:
 
     def fit(self, sample: Written) -> Params:
         """See :class:`collapse_utils.lineages.Family`."""
-        parent = sample.law
-        if self.start == "kmeans" or parent.weights.shape[1] != self.n_components:
-            parent = start_from(sample.X, self.n_components, sample.rng, reg_covar=self.reg_covar)
+        parent, k = sample.law, self.n_components
+        if self.start == "kmeans" or parent is None or parent.weights.shape[1] != k:
+            parent = start_from(sample.X, k, sample.rng, reg_covar=self.reg_covar)
         settings = self.n_steps, self.tol, self.reg_covar
         return _em(sample.X, parent, *settings, likelihood=False)[0]
 
@@ -461,12 +464,8 @@ def simulate(
 ) -> Params:
     """Mixtures refitted generation after generation under Replace: a history of R chains.
 
-    Parameters
-    ----------
-    truth, n_samples, n_generations, n_replicates, rng
-        As for :func:`collapse_utils.lineages.generations`.
-    settings
-        Of :class:`EM`; `n_components` defaults to that of the truth.
+    Arguments of :func:`collapse_utils.lineages.generations`, and settings of :class:`EM`;
+    `n_components` defaults to that of the truth.
     """
     family = EM(**{"n_components": truth.weights.shape[1], **settings})
     sizes = {"n_samples": n_samples, "n_generations": n_generations}
@@ -481,9 +480,7 @@ class Mixture(BaseEstimator):
 
     Parameters
     ----------
-    n_components : int
-        K.
-    n_steps, tol, reg_covar
+    n_components, n_steps, tol, reg_covar
         As in :func:`em`, which starts from k-means.
 
     Attributes

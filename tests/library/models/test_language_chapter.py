@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_utils import data
+from collapse_utils import text
 from collapse_utils.models import language
 
 psutil = pytest.importorskip("psutil")
@@ -30,7 +30,7 @@ SMALL = {
 def folder(tmp_path_factory):
     """A checkpoint with its tokenizer, saved as anybody's, and a corpus, on disk."""
     root = tmp_path_factory.mktemp("local")
-    human = data.text()[:300]
+    human = text.paragraphs()[:300]
     recipe = language.Recipe(vocabulary=400, hidden=16, layers=1, heads=2, context=32)
     language._tokenizer(human, 400).save_pretrained(root / "model")
     language.untrained(recipe).save_pretrained(root / "model")
@@ -76,7 +76,7 @@ def test_a_killed_chapter_continues_to_the_same_numbers_on_local_folders(folder,
     expected = results(tmp_path / "whole.ipynb")
     assert {"F1", "F2", "F3", "F4b", "F7", "ppl-replace"} <= set(expected)
     train, test = language.corpus(str(folder / "text"))
-    assert data.fingerprint([*train, "\0", *test]) in str(
+    assert text.fingerprint([*train, "\0", *test]) in str(
         expected["corpus-hash"]
     )  # the folder was read
 

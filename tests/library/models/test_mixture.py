@@ -10,7 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from collapse_utils import recurse
+from collapse_utils import Accumulate, Mix, recurse
+from collapse_utils.lineages import Normal, generations
 from collapse_utils.models.mixture import (
     EM,
     Mixture,
@@ -207,6 +208,18 @@ def test_recursion_conserves_total_variance():
     for values, law in ((within, v0 * keep), (drift, v0 * (1 - keep))):
         se = values.std(ddof=1) / np.sqrt(replicates)
         assert abs(values.mean() - law) < stats.norm.isf(5e-6) * se  # false alarm 1e-5 each
+
+
+@pytest.mark.parametrize("workflow", [Accumulate(), Mix(alpha=0.7, gamma=0.3)])
+def test_any_workflow_has_the_law_of_one_gaussian_in_the_engine(workflow):
+    """K = 1 in one dimension is the Gaussian that the engine refits by moments or by rows."""
+    size = {"n_samples": 40, "n_generations": 6, "n_replicates": 400}
+    truth = Params.of([1.0], [[0.0]], [[1.0]])
+    *_, fits = generations(EM(1, n_steps=1), truth, workflow, rng=np.random.default_rng(0), **size)
+    family = Normal(ddof=0, rows=True)
+    *_, (_, var) = generations(family, (0.0, 1.0), workflow, rng=np.random.default_rng(1), **size)
+    assert stats.ks_2samp(fits.covs.ravel(), var).pvalue > 1e-5
+    assert stats.ttest_ind(np.log(fits.covs.ravel()), np.log(var)).pvalue > 1e-5
 
 
 def test_model_in_the_loop_has_the_law_of_simulate():
