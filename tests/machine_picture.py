@@ -1,6 +1,6 @@
-"""The still picture of the collapse machine, drawn by the machine: `python tests/machine_picture.py`.
+"""The still picture of the collapse machine, drawn by the machine itself.
 
-It stands on paper, and where there is no JavaScript. A test compares it with the machine.
+`PYTHONPATH=. python tests/machine_picture.py` writes it. It stands on paper, and where there is no JavaScript. A test compares it with the machine.
 """
 
 from pathlib import Path
