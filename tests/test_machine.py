@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import machine_picture
@@ -16,7 +17,7 @@ from intervals import assert_mean
 from scipy import stats
 
 from collapse_book.errors import BadInput
-from collapse_book.extension import bundle
+from collapse_book.extension import add_machine, bundle
 from collapse_book.notebooks import chapter_parameters
 from collapse_book.parameters import validate
 from collapse_book.pdf import HOST, chromium, find_chromium, show_folder
@@ -456,6 +457,16 @@ def test_weight_and_picture(machine, site):
     assert machine_picture.draw(machine) == machine_picture.PICTURE.read_text(encoding="utf-8")
 
 
+def test_press_writes_it_beside_the_pages(site, tmp_path):
+    builder = SimpleNamespace(format="html")
+    app = SimpleNamespace(srcdir=PROJECT.book, outdir=tmp_path, builder=builder)
+    add_machine(app, None)
+    for kind in ("js", "css"):
+        name = f"machine/machine.{kind}"
+        assert (tmp_path / name).read_bytes() == (site / name).read_bytes()
+    assert "/*" not in (tmp_path / "machine" / "machine.js").read_text()
+
+
 def test_page_is_quiet_and_works_from_a_folder(browser, site):
     page, found = opened(browser, site)
     assert page.locator("canvas").count() == 3
@@ -597,8 +608,8 @@ FRAME = 8.0
 
 
 def test_frames_are_short(browser, site):
-    """Processor time with 200 lineages: of the whole task that holds a frame (script, style, layout,
-    paint, commit) in a typical frame, and of the script, which is ours, in nineteen of twenty."""
+    """Processor time with 200 lineages: of the whole task that holds a frame (script, style,
+    layout, paint, commit) in a typical frame, and of its script in nineteen of twenty."""
     view = {"width": 1280, "height": 900}
     page, _ = opened(browser, site, "machine.html#lineages=200&generations=100", viewport=view)
     client = page.context.new_cdp_session(page)
