@@ -1,14 +1,19 @@
-"""The still picture of the collapse machine, drawn by the machine: `python tests/machine_picture.py`.
+"""The still picture of the collapse machine, drawn by the machine itself.
 
-It stands on paper, and where there is no JavaScript. A test compares it with the machine.
+`PYTHONPATH=. python tests/machine_picture.py` writes it. It stands on paper, and where there is no
+JavaScript. A test compares it with the machine.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from playwright.sync_api import Page
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collapse_book.extension import bundle
 from collapse_book.pdf import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 BOOK = Path(__file__).parents[1] / "book"
 PICTURE = BOOK / "_static" / "machine.svg"
