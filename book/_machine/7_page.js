@@ -268,7 +268,9 @@
           this.drawn = generation;
         },
         () => this.history.over(over, this.palette, generation, this.shown),
-        ...[0, 1, 2, 3].slice(this.small ? 3 : 0).map((k) => () => this.write(k)),
+        () => {
+          for (let k = this.small ? 3 : 0; k < 4; k++) this.write(k);
+        },
       ];
     }
 
