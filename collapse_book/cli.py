@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from collapse_book.files import try_to_write, write_atomic
-from collapse_book.gate import check_book, check_notebook, fix_notebook
+from collapse_book.gate import check_book, check_notebook, check_pages, fix_notebook
 from collapse_book.messages import BadInput, BuildFailed, counted, say
 from collapse_book.notebooks import chapter_parameters, read_notebook, title, validate
 from collapse_book.project import Project
@@ -227,7 +227,7 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
         if fix and fix_notebook(project, chapter):
             say(f"repaired {project.relative(project.notebook(chapter))}")
     problems = [line for name in names for line in check_notebook(project, name)]
-    problems += check_scenarios(project)
+    problems += check_pages(project) + check_scenarios(project)
     problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
     if not problems:
         book = press.book_runs(project)

@@ -6,6 +6,8 @@ import ast
 import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from collapse_book.closure import imports, parsed
@@ -57,6 +59,8 @@ NOT_PROSE = re.compile(r"^\s*[|#].*$", re.MULTILINE)
 NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
 #: Where every sentence that begins a paragraph or an item is a statement, not an illustration.
 STATING = re.compile(r"^#+ .*(Takeaways|findings|Monday)", re.IGNORECASE)
+ASKING = re.compile("Exercise|What if")
+HEADING = re.compile(r"^#+ .*$", re.MULTILINE)
 MONDAY = re.compile(r"[-* ]*\*\*[^*]*Monday")
 ITEM = re.compile(r"([-*]|\d+\.)\s")
 BLOCKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)|\n(?=#)")
@@ -229,11 +233,32 @@ def _repeated_names(notebook: Notebook) -> Iterator[Problem]:
 
 def check_notebook(project: Project, chapter: str) -> list[str]:
     """What is wrong with one notebook file, before anything is executed."""
-    notebook = read_notebook(project.notebook(chapter))
-    return _lines(chapter, notebook, _problems_in_git(chapter, notebook))
+    notebook, claims = read_notebook(project.notebook(chapter)), known_claims(project)
+    return _lines(chapter, notebook, _problems_in_git(chapter, notebook, claims))
 
 
-def _problems_in_git(chapter: str, notebook: Notebook) -> Iterator[Problem]:
+def check_pages(project: Project) -> list[str]:
+    """Statements of the pages in ``book/`` that name no claim behind them."""
+    return [
+        f"{project.relative(path)}: {message}"
+        for path in sorted(project.book.glob("*.md"))
+        for message in unbacked_statements(path.read_text("utf-8"), known_claims(project))
+    ]
+
+
+@cache
+def known_claims(project: Project) -> set[str]:
+    """Ids of claims that the code of any chapter spells out."""
+    found: set[str] = set()
+    for chapter in project.chapters:
+        for cell in filter(is_code, read_notebook(project.notebook(chapter))["cells"]):
+            with suppress(SyntaxError):  # `check_notebook` says so
+                texts = (getattr(node, "value", None) for node in ast.walk(parsed(cell["source"])))
+                found |= {text for text in texts if isinstance(text, str) and CLAIM.fullmatch(text)}
+    return found
+
+
+def _problems_in_git(chapter: str, notebook: Notebook, claims: set[str]) -> Iterator[Problem]:
     if not NAME.fullmatch(chapter):
         yield None, "the file name must be in snake_case"
     cells, clean = notebook["cells"], tidied(notebook)
@@ -244,10 +269,13 @@ def _problems_in_git(chapter: str, notebook: Notebook) -> Iterator[Problem]:
         first = next((number for number, (one, other) in pairs if one != other), None)
         yield first, f"is not as git keeps it ({TIDY}): run `collapse-book check --fix`"
     used: set[str] = set()
+    heading = ""
     for number, cell in enumerate(cells, start=1):
         wrong = _wrong_code(cell, used) if cell["cell_type"] == "code" else ()
         if cell["cell_type"] == "markdown":
-            wrong = typed_values(cell["source"])
+            text = f"{heading}\n\n{cell['source']}"  # the section may have begun in another cell
+            heading = (HEADING.findall(CODE_FENCE.sub("", text)) or [""])[-1]
+            wrong = [*typed_values(cell["source"]), *unbacked_statements(text, claims)]
         yield from ((number, message) for message in wrong)
     try:
         parameters = parameters_of(notebook)
@@ -286,16 +314,18 @@ def typed_values(text: str) -> Iterator[str]:
 def unbacked_statements(text: str, claims: Collection[str]) -> Iterator[str]:
     """Takeaways, findings, advice for Monday and rules in bold of a page that name no claim.
 
-    Bold of less than five words is a term or a label. `check_notebook` does not ask for it yet.
+    Bold of less than five words is a term or a label; questions, exercises and what-ifs state
+    nothing.
     """
     heading = ""
     for block in BLOCKS.split(CODE_FENCE.sub("", text)):
         block = block.strip()
         if block.startswith("#"):
             heading = block.splitlines()[0]
-        rules = [bold for bold in BOLD.findall(block) if len(bold.split()) >= 5]
+        bolds = [bold for bold in BOLD.findall(block) if not bold.endswith("?")]
+        rules = [bold for bold in bolds if len(bold.split()) >= 5]
         states = (STATING.match(heading) and ITEM.match(block)) or MONDAY.match(block)
-        ruled = rules and "Exercise" not in heading and not block.startswith(("#", "|"))
+        ruled = rules and not ASKING.search(heading) and not block.startswith(("#", "|"))
         if (states or ruled) and not set(CLAIM.findall(block)) & set(claims):
             yield f"states {one_line((rules or [block])[0])[:60]!r} and names no claim behind it"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_book.gate import check_notebook
+from collapse_book.gate import check_notebook, check_pages
 from collapse_book.notebooks import chapter_parameters, read_notebook
 from collapse_book.project import Project
 from collapse_book.scenarios import check_scenarios, named_scenario, scenario_names
@@ -17,6 +17,10 @@ PROJECT = Project(Path(__file__).resolve().parents[1])
 @pytest.mark.parametrize("chapter", PROJECT.chapters)
 def test_notebook_is_clean(chapter):
     assert check_notebook(PROJECT, chapter) == []
+
+
+def test_statements_of_the_pages_have_claims_behind_them():
+    assert check_pages(PROJECT) == []
 
 
 def test_table_of_contents_names_what_exists():

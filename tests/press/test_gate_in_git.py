@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from miniature import Author
 
-from collapse_book.gate import check_notebook, fix_notebook, unbacked_statements
+from collapse_book.gate import check_notebook, check_pages, fix_notebook, unbacked_statements
 from collapse_book.messages import BadInput
 from collapse_book.notebooks import chapter_parameters
 
@@ -158,6 +158,8 @@ def test_what_is_no_notebook_is_one_line(author: Author, content, message):
         ("It is so: **every row counts once and for all** (B2).", 0),
         ("This is a **term of art**.", 0),
         ("## Exercises\n\n**3. Find out how much it is.** Try.", 0),
+        ("It is so: **does every row count once and for all?**", 0),
+        ("## What if?\n\n**Every row counts once and for all.** Then less is lost.", 0),
         ("| **every row counts once and for all** | x |", 0),
         ("```\n**every row counts once and for all**\n```", 0),
     ],
@@ -166,6 +168,19 @@ def test_statement_without_a_claim_is_found(text, found):
     messages = list(unbacked_statements(text, {"A1a", "B2"}))
     assert len(messages) == found
     assert all(message.startswith("states '") for message in messages)
+
+
+def test_statements_of_a_chapter_and_of_a_page_need_a_claim_of_any_chapter(author: Author):
+    author.chapter("other", 'ledger.check("B2", "It falls.")')
+    author.chapter("gaussian", "md:## Takeaways", "md:- It falls (B2).\n- It rises (C3).")
+    author.write("book/index.md", "# Front\n\n**What is kept is never lost again** (B2).\n")
+    author.write("book/more.md", "# More\n\n**What is kept is never lost again** (C3).\n")
+    (line,) = findings(author)
+    assert line.startswith(
+        "gaussian, cell 6 (- It falls (B2).): states '- It rises (C3).' and names"
+    )
+    (line,) = check_pages(author.project)
+    assert line.startswith("book/more.md: states 'What is kept is never lost again' and names no")
 
 
 def test_fix_makes_an_executed_notebook_clean(author: Author):
