@@ -30,7 +30,7 @@ serve: $(VENV)/.installed ## after make book: show the site to this machine only
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(or $(PORT),8000)
 
 audit: $(VENV)/.browser ## after make book: every page in Chromium: requests, errors, accessibility
-	$(BIN)/python -m pytest tests/audit_site.py $(ARGS)
+	$(BIN)/python -m pytest tests/audit_site.py tests/test_machine.py $(ARGS)
 
 pdf: $(VENV)/.browser ## after make book: print the site to one PDF with Chromium, and link it
 	$(BIN)/collapse-book pdf
