@@ -65,7 +65,7 @@ def results(path):
             meta = output.get("metadata", {})
             if "collapse" in meta:
                 found |= {c["id"]: c for c in meta["collapse"].get("claims", [])}
-            elif "scrapbook" in meta:
+            if "scrapbook" in meta:
                 found[meta["scrapbook"]["name"]] = output["data"]
     return found
 
