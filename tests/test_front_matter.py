@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 import collapse_utils
 from collapse_book.cli import app
@@ -75,6 +76,15 @@ def test_citation_has_the_version_and_licences_of_the_package():
     assert "Redistribution and use" in (ROOT / "LICENSE-CODE").read_text(encoding="utf-8")
     text = (ROOT / "LICENSE-TEXT").read_text(encoding="utf-8")
     assert all(f"Section {n} -- " in text for n in range(1, 9)), "LICENSE-TEXT is not complete"
+
+
+def test_every_reference_is_read_and_cited():
+    known = set(parse_file(ROOT / "book/references.bib").entries)
+    pages = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/**/*.ipynb")]
+    pages += ROOT.glob("collapse_book/templates/*")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    cited = set(re.findall(r"[\w-]+", " ".join(re.findall(r"\{cite:\w+\}`([^`]+)`", text))))
+    assert known == cited
 
 
 def test_bibliography_has_unique_keys_and_prints_no_remarks():
