@@ -13,7 +13,6 @@ from typing import Any
 import machine_picture
 import numpy as np
 import pytest
-from collapse_book.errors import BadInput
 from collapse_book.parameters import validate
 from collapse_utils.functional import two_gaussians
 from collapse_utils.models.zipf import zipf
@@ -21,6 +20,7 @@ from intervals import assert_mean
 from scipy import stats
 
 from collapse_book.extension import add_machine, bundle
+from collapse_book.messages import BadInput
 from collapse_book.notebooks import chapter_parameters
 from collapse_book.pdf import HOST, chromium, find_chromium, show_folder
 from collapse_book.project import Project
