@@ -13,18 +13,17 @@ from typing import Any
 import machine_picture
 import numpy as np
 import pytest
-from collapse_book.parameters import validate
-from collapse_utils.functional import two_gaussians
-from collapse_utils.models.zipf import zipf
 from intervals import assert_mean
 from scipy import stats
 
 from collapse_book.extension import add_machine, bundle
 from collapse_book.messages import BadInput
-from collapse_book.notebooks import chapter_parameters
+from collapse_book.notebooks import chapter_parameters, validate
 from collapse_book.pdf import HOST, chromium, find_chromium, show_folder
 from collapse_book.project import Project
 from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Mix, Replace, kinship
+from collapse_utils.models.density import two_gaussians
+from collapse_utils.models.words import zipf
 
 pytest.importorskip("playwright", reason="the extra `audit` is not installed")
 try:

@@ -242,8 +242,7 @@
   function wordsProgram(c, define) {
     const cold = c.temperature !== 1;
     return {
-      imports: ["from collapse_utils.models.words import Categorical",
-                ...(c.world === "zipf" ? ["from collapse_utils.models.zipf import zipf"] : [])],
+      imports: ["from collapse_utils.models.words import Categorical" + (c.world === "zipf" ? ", zipf" : "")],
       define: [
         ...define,
         "H = 1 - p @ p", "", "",
