@@ -175,7 +175,7 @@
         `after 60 the variance is expected to be ${percent(last(law))} of the true one.`,
     },
     histogram: {
-      name: "Bins that empty", chapter: "double_edged",
+      name: "Bins that empty", chapter: "too_expressive",
       set: { world: "histogram", size: 60, bin: 0.3, generations: 60 },
       says: (law) =>
         `The bins of a histogram are words: an empty one stays empty. After 60 generations of 60 rows ` +
