@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_statements_of_the_pages_have_claims_behind_them():
 def test_table_of_contents_names_what_exists():
     assert PROJECT.unwritten == []
     assert PROJECT.chapters == PROJECT.published
+
+
+def test_machine_leads_to_chapters_that_exist():
+    settings = (PROJECT.root / "book/_machine/5_settings.js").read_text()
+    named = re.findall(r'chapter: "(\w+)"', settings)
+    assert named and set(named) <= set(PROJECT.chapters)
 
 
 def test_scenarios_are_valid_and_smoke_is_complete():
