@@ -28,11 +28,6 @@ def identity(thing: Any, name: str) -> str:
     """Digest of all that `thing` can do: code, constants, closures, arrays, attributes.
 
     Code of an installed package counts as its version. Equal in another process.
-
-    Raises
-    ------
-    ValueError
-        If a part of it can neither be taken apart nor pickled; the message says where.
     """
     digest = hashlib.sha256()
     _Reader(digest).read(thing, name)
@@ -186,13 +181,7 @@ def _version(module: str | None) -> str | None:
 
 
 def load(path: Path, run: dict[str, str], sizes: list[int]) -> Any:
-    """The state that `save` wrote; None if there is no file.
-
-    Raises
-    ------
-    ValueError
-        If the file is no checkpoint, or that of a run with another identity or other sizes.
-    """
+    """The state that `save` wrote; None if there is no file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -53,16 +53,12 @@ Floats = NDArray[np.float64]
 class Point:
     """One place at which a claim compares.
 
-    Attributes
-    ----------
-    at : str
-        The place, such as "n = 10"; empty where there is only one.
-    value, se : float
-        The measurement and its standard error, 0 for a computation without chance.
-    law, law_error, rival : float
-        What is expected, its known error, and what it must be told apart from.
-    noticed : float
-        The smallest deviation from the law that the claim notices with probability `POWER`.
+    - `at`: The place, such as "n = 10"; empty where there is only one.
+    - `value`, `se`: The measurement and its standard error, 0 for a computation without chance.
+    - `law`, `law_error`, `rival`: What is expected, its known error, and what it must be told apart
+      from.
+    - `noticed`: The smallest deviation from the law that the claim notices with probability
+      `POWER`.
     """
 
     at: str
@@ -78,24 +74,17 @@ class Point:
 class Claim:
     """One claim with its verdict.
 
-    Attributes
-    ----------
-    id, statement, source : str
-        Unique in the book, such as "A1"; what is claimed, and who says so.
-    status : str
-        theorem, published, derived (in this book) or exploratory.
-    expect : str or None
-        Verdict that the build insists on; None leaves it open.
-    side : str
-        Whether the law is a value ("both") or a bound ("above", "below").
-    test : str
-        Where the standard error or the p-values come from.
-    points : int
-        Number of points that were compared.
-    expected, measured, rival : str
-        As shown: law and measurement at the most strained point, and what the rival stands for.
-    strained, deciding : Point
-        The point at which the law is most strained, and the one that excludes the rival best.
+    - `id`, `statement`, `source`: Unique in the book, such as "A1"; what is claimed, and who says
+      so.
+    - `status`: theorem, published, derived (in this book) or exploratory.
+    - `expect` (str or None): Verdict that the build insists on; None leaves it open.
+    - `side`: Whether the law is a value ("both") or a bound ("above", "below").
+    - `test`: Where the standard error or the p-values come from.
+    - `points`: Number of points that were compared.
+    - `expected`, `measured`, `rival`: As shown: law and measurement at the most strained point, and
+      what the rival stands for.
+    - `strained`, `deciding` (Point): The point at which the law is most strained, and the one that
+      excludes the rival best.
     """
 
     id: str
@@ -145,15 +134,10 @@ def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) ->
     The output is that of myst-nb's own ``glue`` (so the role ``{glue:text}`` finds it). Beside the
     text it keeps the number itself, for tables that compare runs.
 
-    Parameters
-    ----------
-    name : str
-        Key, unique in its notebook.
-    value : number or str
-    form : str
-        How the sentence shows it, as for `str.format`: ``"{:.2f}"``, ``"{:.0f} %"``.
-    se : float
-        Standard error of the number: it is then shown as `plus_minus` does.
+    - `name`: Key, unique in its notebook.
+    - `value` (number or str)
+    - `form`: How the sentence shows it, as for `str.format`: ``"{:.2f}"``, ``"{:.0f} %"``.
+    - `se`: Standard error of the number: it is then shown as `plus_minus` does.
     """
     from IPython.display import display
 
@@ -208,30 +192,22 @@ class Ledger:
         Numbers broadcast to one value per point. The law must hold at all points, the rival must
         fail at one.
 
-        Parameters
-        ----------
-        id, statement, source, status, expect, test
-            See :class:`Claim`.
-        law : array
-        rival : tuple of (array, str)
-            What the law must be told apart from, and what that stands for.
-        runs : array, shape (points, replicates) or (replicates,)
-            Replicates of what is measured, of which the mean is compared; rows may differ in
-            length. Gives `measured`, `se` and `df`.
-        measured, se, df : array
-            In place of `runs`, for what is no mean of replicates. ``se = 0`` is for computations
-            without chance, where `law_error` bounds the numerical error.
-        law_error : array
-            Known error of a law that is itself an approximation; it widens the expectation.
-        side : {"both", "above", "below"}
-            The truth equals the law, exceeds it or stays below it. A bound is tested on one side,
-            and may be its own rival: then it has to be exceeded.
-        at : dict of name -> values, or sequence of str
-            Where the points are: ``{"n": [1, 10]}`` is shown as "n = 1", "n = 10".
-
-        Returns
-        -------
-        Claim
+        - `id, statement, source, status, expect, test`: See :class:`Claim`.
+        - `law` (array)
+        - `rival` (tuple of (array, str)): What the law must be told apart from, and what that
+          stands for.
+        - `runs` (array, shape (points, replicates) or (replicates,)): Replicates of what is
+          measured, of which the mean is compared; rows may differ in length. Gives `measured`, `se`
+          and `df`.
+        - `measured`, `se`, `df` (array): In place of `runs`, for what is no mean of replicates.
+          ``se = 0`` is for computations without chance, where `law_error` bounds the numerical
+          error.
+        - `law_error` (array): Known error of a law that is itself an approximation; it widens the
+          expectation.
+        - `side` ({"both", "above", "below"}): The truth equals the law, exceeds it or stays below
+          it. A bound is tested on one side, and may be its own rival: then it has to be exceeded.
+        - `at` (dict of name -> values, or sequence of str): Where the points are: ``{"n": [1,
+          10]}`` is shown as "n = 1", "n = 10".
         """
         if (runs is None) == (measured is None) or (measured is None) != (se is None):
             raise ValueError(f"claim {id} must have either runs, or measured and se")
@@ -299,16 +275,8 @@ class Ledger:
     ) -> Claim:
         """Test a claim about a direction on paired differences: a one-sided paired t-test.
 
-        Parameters
-        ----------
-        differences : array, shape (n,)
-            One difference per pair (replicate, seed).
-        greater : bool
-            The claimed sign: positive, or negative.
-
-        Returns
-        -------
-        Claim
+        - `differences` (array, shape (n,)): One difference per pair (replicate, seed).
+        - `greater`: The claimed sign: positive, or negative.
         """
         d = np.asarray(differences, dtype=float)
         if d.ndim != 1:
@@ -343,16 +311,9 @@ class Ledger:
         and law. What is noticed is a bound: D is at least the deviation at one place, where the
         share of the sample has a standard error of at most ``1 / (2 sqrt(n))``.
 
-        Parameters
-        ----------
-        sample : array, shape (n,)
-            Independent draws from a continuous distribution.
-        law : tuple of (distribution function, name)
-        rival : tuple of (distribution function or sample, name)
-
-        Returns
-        -------
-        Claim
+        - `sample` (array, shape (n,)): Independent draws from a continuous distribution.
+        - `law` (tuple of (distribution function, name))
+        - `rival` (tuple of (distribution function or sample, name))
         """
         x = _sorted(id, "sample", sample)
         (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)

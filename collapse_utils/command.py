@@ -22,21 +22,11 @@ class CommandModel:
     Rows travel as CSV files without a header, 17 digits a number. What the fitting command
     writes to ``{model}``, of any format, is kept in memory and given to the sampling command.
 
-    Parameters
-    ----------
-    fit : sequence of str
-        Command and arguments, with the placeholders ``{data}`` (CSV to read), ``{model}`` (file
-        to write) and, if you like, ``{seed}``.
-    sample : sequence of str
-        The same with ``{model}`` (file to read), ``{n}``, ``{rows}`` (CSV to write) and
-        ``{seed}``.
-    timeout : float, optional
-        Seconds that one call may take.
-
-    Raises
-    ------
-    ValueError
-        If a placeholder that is needed is missing.
+    - `fit` (sequence of str): Command and arguments, with the placeholders ``{data}`` (CSV to
+      read), ``{model}`` (file to write) and, if you like, ``{seed}``.
+    - `sample` (sequence of str): The same with ``{model}`` (file to read), ``{n}``, ``{rows}`` (CSV
+      to write) and ``{seed}``.
+    - `timeout`: Seconds that one call may take.
 
     Examples
     --------
@@ -65,13 +55,7 @@ class CommandModel:
         self._shape: tuple[int, ...] = ()
 
     def fit(self, X: ArrayLike, rng: np.random.Generator) -> CommandModel:
-        """Write rows of shape (n,) or (n, d), call the command, keep the model file.
-
-        Raises
-        ------
-        RuntimeError
-            If the command fails or writes no model.
-        """
+        """Write rows of shape (n,) or (n, d), call the command, keep the model file."""
         X = np.asarray(X, dtype=float)
         if X.ndim not in (1, 2) or len(X) == 0:
             raise ValueError(f"X must have shape (n,) or (n, d), got {X.shape}")
@@ -86,15 +70,7 @@ class CommandModel:
         return self
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Call the command and read `n` rows.
-
-        Raises
-        ------
-        RuntimeError
-            If the command fails, or does not write `n` rows of numbers like those of `fit`.
-        ValueError
-            If there is no fitted model, or `n` is below 1.
-        """
+        """Call the command and read `n` rows."""
         n = _checks.integer("n", n, 1)
         if self._model is None:
             raise ValueError("fit must come before sample")

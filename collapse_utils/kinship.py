@@ -37,18 +37,12 @@ def of(
     Words have E[H_n] = H_0 (1 - C_n); Gaussians fitted with ddof = 0 have E[mean_n^2] = C_n and
     E[v_n] = 1 - C_n, in units of the true variance.
 
-    Parameters
-    ----------
-    workflow : Workflow
-        Any that asks for rows, joins and chooses; default
-        :class:`~collapse_utils.workflows.Replace`.
-    n_samples : int, sequence, or callable ``generation -> int``
-    n_generations : int
-        G.
+    - `workflow` (Workflow): Any that asks for rows, joins and chooses; default
+      :class:`~collapse_utils.workflows.Replace`.
+    - `n_samples` (int, sequence, or callable ``generation -> int``)
+    - `n_generations`: G.
 
-    Returns
-    -------
-    ndarray, shape (G + 1,)
+    Returns ndarray, shape (G + 1,).
     """
     # Infinitely many words: real rows never agree.
     law = expected(np.zeros(1), workflow, n_samples=n_samples, n_generations=n_generations)
@@ -66,20 +60,13 @@ def moments(
 ) -> tuple[Array, Array]:
     """E[mean_n^2] and E[v_n] of a family that keeps the moments of its rows; truth: mean 0, var 1.
 
-    Parameters
-    ----------
-    workflow, n_samples, n_generations
-        As in :func:`of`.
-    write : callable
-        As in :func:`collapse_utils.lineages.generations`, affine: ``lambda mean, var: (mean,
-        0.9 * var)`` is a biased sampler and ``lambda mean, var: (mean, 1.0)`` has the noise of the
-        truth in every row, like a regression or a mean that is fitted alone.
-    ddof : int
-        0 or 1.
+    - `workflow, n_samples, n_generations`: As in :func:`of`.
+    - `write`: As in :func:`collapse_utils.lineages.generations`, affine: ``lambda mean, var: (mean,
+      0.9 * var)`` is a biased sampler and ``lambda mean, var: (mean, 1.0)`` has the noise of the
+      truth in every row, like a regression or a mean that is fitted alone.
+    - `ddof`: 0 or 1.
 
-    Returns
-    -------
-    tuple of ndarray, shape (G + 1,)
+    Returns tuple of ndarray, shape (G + 1,).
     """
     square, var = [0.0], [1.0]
     for sample in expected(
@@ -106,17 +93,12 @@ def expected(
 ) -> Iterator[Expected]:
     """Expected training sets of generations 1, ..., G.
 
-    Parameters
-    ----------
-    truth : array, shape (K,), or tuple
-        Probabilities of K words, or ``(mean, var)`` of numbers, the mean an array.
-    workflow, n_samples, n_generations
-        As in :func:`of`.
-    write : callable
-        As in :func:`collapse_utils.lineages.generations`, linear: ``lambda words: (1 - u) *
-        words.p + u * q`` is smoothing, or mutation; q an array.
-    ddof : int
-        Of the variance of numbers.
+    - `truth` (array, shape (K,), or tuple): Probabilities of K words, or ``(mean, var)`` of
+      numbers, the mean an array.
+    - `workflow, n_samples, n_generations`: As in :func:`of`.
+    - `write`: As in :func:`collapse_utils.lineages.generations`, linear: ``lambda words: (1 - u) *
+      words.p + u * q`` is smoothing, or mutation; q an array.
+    - `ddof`: Of the variance of numbers.
     """
     workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow)
     sizes = _checks.schedule(n_samples, n_generations, ddof + 1)
@@ -174,12 +156,8 @@ class _Chance:
 class Law:
     """A law that is sampled, in expectation; multiples of laws and arrays can be added.
 
-    Attributes
-    ----------
-    mean : ndarray, shape (K,)
-        E[x] of a row x: probabilities of words, or the mean of numbers.
-    both : float
-        E[x . y] of two rows drawn from it independently; words: the chance that they agree.
+    - `mean` (ndarray, shape (K,)): E[x] of a row x: probabilities of words, or the mean of numbers.
+    - `both`: E[x . y] of two rows drawn from it independently; words: the chance that they agree.
     """
 
     __array_ufunc__ = None  # so that an array on the left asks __radd__
@@ -212,14 +190,9 @@ class Law:
 class Expected(Law):
     """n rows in expectation.
 
-    Attributes
-    ----------
-    n : int, float or Share
-        Number of rows, or the sum of their weights.
-    square : float
-        E[x . x] of a row; words: 1.
-    both : float
-        E[x . y] of two rows drawn with replacement: of one fit's frequencies with themselves.
+    - `n` (int, float or Share): Number of rows, or the sum of their weights.
+    - `square`: E[x . x] of a row; words: 1.
+    - `both`: E[x . y] of two rows drawn with replacement: of one fit's frequencies with themselves.
     """
 
     def __init__(self, mean, both, akin, n: Any, square: float, drawn: bool = False):

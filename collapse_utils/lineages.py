@@ -56,27 +56,18 @@ def generations(
 ) -> Iterator[Law]:
     """Fitted laws of generations 0 (the truth), 1, ..., G: one array over lineages after another.
 
-    Parameters
-    ----------
-    family : Family
-        What is drawn and fitted: :class:`Normal`, :class:`Words`, :class:`RawRows`, ...
-    truth : float, array, or tuple of them
-        The real law; the same for all lineages.
-    workflow : Workflow
-        What each generation trains on; default :class:`~collapse_utils.workflows.Replace`.
-    n_samples : int, sequence, or callable ``generation -> int``
-        M, the size that the workflow is asked for.
-    n_generations, n_replicates : int
-        G and R.
-    rng : numpy.random.Generator
-    write : callable
-        What a model does to its own law before it is sampled, ``(*fitted law) -> law``; default
-        nothing. ``lambda mean, var: (mean, 0.9 * var)`` is a biased sampler.
+    - `family` (Family): What is drawn and fitted: :class:`Normal`, :class:`Words`,
+      :class:`RawRows`, ...
+    - `truth` (float, array, or tuple of them): The real law; the same for all lineages.
+    - `workflow` (Workflow): What each generation trains on; default
+      :class:`~collapse_utils.workflows.Replace`.
+    - `n_samples` (int, sequence, or callable ``generation -> int``): M, the size that the workflow
+      is asked for.
+    - `n_generations`, `n_replicates`: G and R.
+    - `write`: What a model does to its own law before it is sampled, ``(*fitted law) -> law``;
+      default nothing. ``lambda mean, var: (mean, 0.9 * var)`` is a biased sampler.
 
-    Yields
-    ------
-    array, or tuple of arrays
-        As `family` fits them, with the lineages along the first axis.
+    Yields array, or tuple of arrays: As `family` fits them, with the lineages along the first axis.
     """
     workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow)
     sizes = _checks.schedule(n_samples, n_generations, getattr(family, "least", 1))
@@ -184,12 +175,8 @@ class RawRows:
 
     The truth may also be a distribution as in scipy.stats, from which the real rows are drawn.
 
-    Parameters
-    ----------
-    draw : callable
-        ``(law, n, rng) -> X``.
-    fit : callable
-        ``X -> law``.
+    - `draw`: ``(law, n, rng) -> X``.
+    - `fit`: ``X -> law``.
     """
 
     @checked(draw=function, fit=function)
@@ -216,11 +203,8 @@ class RawRows:
 class Moments:
     """Number, mean and sum of squared deviations of n rows, for R lineages.
 
-    Attributes
-    ----------
-    n : int or float
-        Number of rows, or the sum of their weights.
-    mean, ss : ndarray, shape (R,)
+    - `n` (int or float): Number of rows, or the sum of their weights.
+    - `mean`, `ss` (ndarray, shape (R,))
     """
 
     n: float
@@ -283,12 +267,8 @@ class Normal:
     For normal rows the mean is normal and the sum of squares an independent chi-square with n - 1
     degrees of freedom, so the cost does not depend on n.
 
-    Parameters
-    ----------
-    ddof : int
-        The sum of squares is divided by n - ddof, 0 or 1.
-    rows : bool
-        Draw all rows, for workflows that choose among them; also the oracle of the other way.
+    - `ddof`: The sum of squares is divided by n - ddof, 0 or 1.
+    - `rows`: Draw all rows, for workflows that choose among them; also the oracle of the other way.
     """
 
     ddof: int = 1
@@ -336,17 +316,12 @@ class Normal:
 class Counts:
     """How often each symbol occurs among n rows, for R lineages; as a law, their frequencies.
 
-    Attributes
-    ----------
-    n : int, float, or ndarray of shape (R,)
-        Number of rows, or the sum of their weights.
-    of : ndarray, shape (R, W)
-        Counts.
-    n_symbols : int
-        K.
-    ids : ndarray of int, shape (R, W), or None
-        Which symbol each column counts; None: column k counts symbol k. Symbols that are dead in
-        all lineages have no column, and padding has count 0.
+    - `n` (int, float, or ndarray of shape (R,)): Number of rows, or the sum of their weights.
+    - `of` (ndarray, shape (R, W)): Counts.
+    - `n_symbols`: K.
+    - `ids` (ndarray of int, shape (R, W), or None): Which symbol each column counts; None: column k
+      counts symbol k. Symbols that are dead in all lineages have no column, and padding has count
+      0.
     """
 
     n: Any

@@ -32,21 +32,14 @@ class Model(Protocol):
 class Snapshot:
     """What a metric may look at: one lineage at one generation.
 
-    Attributes
-    ----------
-    generation, replicate : int
-        Generation 0 is the real data; replicates count from 0.
-    workflow : str
-        Name of the workflow.
-    model, first_model : Model or None
-        The fitted model of this generation and of generation 1 (None at generation 0).
-    training : ndarray
-        What the model was fitted on (the real data at generation 0).
-    origin : ndarray of int
-        Generation that wrote each training row.
-    sample : ndarray
-        ``n_eval`` rows written by the model. At generation 0: as many real rows, or the whole
-        first training set where the data are an array.
+    - `generation`, `replicate`: Generation 0 is the real data; replicates count from 0.
+    - `workflow`: Name of the workflow.
+    - `model`, `first_model` (Model or None): The fitted model of this generation and of generation
+      1 (None at generation 0).
+    - `training` (ndarray): What the model was fitted on (the real data at generation 0).
+    - `origin` (ndarray of int): Generation that wrote each training row.
+    - `sample` (ndarray): ``n_eval`` rows written by the model. At generation 0: as many real rows,
+      or the whole first training set where the data are an array.
     """
 
     generation: int
@@ -66,16 +59,10 @@ Metric = Callable[[Snapshot], float | Mapping[str, float]]
 class History:
     """Everything measured along the generations.
 
-    Attributes
-    ----------
-    frame : pandas.DataFrame
-        Tidy: one row per workflow, generation, replicate and metric.
-    samples : dict
-        ``samples[workflow, replicate][generation]`` is an array of the kept rows.
-    models : dict
-        ``models[workflow, replicate]`` is the last fitted model.
-    call : dict
-        What was asked of `recurse`, in words, for a report.
+    - `frame` (pandas.DataFrame): Tidy: one row per workflow, generation, replicate and metric.
+    - `samples` (dict): ``samples[workflow, replicate][generation]`` is an array of the kept rows.
+    - `models` (dict): ``models[workflow, replicate]`` is the last fitted model.
+    - `call` (dict): What was asked of `recurse`, in words, for a report.
     """
 
     frame: pd.DataFrame
@@ -86,22 +73,11 @@ class History:
     def array(self, metric: str, workflow: str | None = None) -> NDArray[np.float64]:
         """Values of one metric.
 
-        Parameters
-        ----------
-        metric : str
-            Name of the metric.
-        workflow : str, optional
-            Needed when several workflows were run.
+        - `metric`: Name of the metric.
+        - `workflow`: Needed when several workflows were run.
 
-        Returns
-        -------
-        ndarray, shape (G + 1, R)
-            Row g is generation g, column r is replicate r; NaN where the metric was not reported.
-
-        Raises
-        ------
-        ValueError
-            If the metric or the workflow was not recorded.
+        Returns ndarray, shape (G + 1, R): Row g is generation g, column r is replicate r; NaN where
+        the metric was not reported.
         """
         if self.frame.empty:
             raise ValueError(f"metric {metric!r} was not recorded: pass metrics to recurse")
@@ -195,50 +171,30 @@ def recurse(
     fitted afresh on the training set that the workflow composes (*learning with generational
     data*, Shumailov et al. 2024, section "What is model collapse?").
 
-    Parameters
-    ----------
-    model : object with ``fit(X)`` and ``sample(n)``, or a callable that makes one
-        An unfitted prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and
-        ``KernelDensity``, the models of this package, or your own class. ``fit`` and ``sample``
-        may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs. A
-        model with ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained
-        for all lineages at once.
-    data : array of shape (N, ...) or callable ``(n, rng) -> array``
-        The real rows, or a distribution to draw them from.
-    n_generations : int
-        Number of generations G to fit, at least 1.
-    rng : numpy.random.Generator
-        Every lineage draws from its own child generator.
-    workflow : Workflow or dict of name -> Workflow
-        What each generation trains on; default :class:`Replace`. The workflows of a dict start
-        from the same real rows, replicate by replicate.
-    n_samples : int, sequence, or callable ``generation -> int``
-        Rows for each generation (new rows, under :class:`Accumulate`). Default: all rows of
-        `data` when that is an array.
-    n_replicates : int
-        Independent repetitions R.
-    metrics : dict of name -> callable
-        Each takes a :class:`Snapshot` and returns a number or a dict of numbers.
-    n_eval : int
-        Rows drawn from each model for the metrics; default the size of generation 1.
-    keep_samples : int
-        Rows of each generation to keep in ``History.samples``.
-    progress : bool
-        Show a progress bar (standard error).
-    checkpoint : path
-        File written after every generation. Run the same call again and it continues after
-        the last generation that was finished; with a larger `n_generations` it extends the run.
-        It is a pickle: only load your own.
-
-    Returns
-    -------
-    History
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, `data` is empty, not finite or too short for the
-        workflow, or the checkpoint belongs to another run.
+    - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
+      prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
+      models of this package, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
+      Generator) or ``random_state`` (an int) for reproducible runs. A model with
+      ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
+      at once.
+    - `data` (array of shape (N, ...) or callable ``(n, rng) -> array``): The real rows, or a
+      distribution to draw them from.
+    - `n_generations`: Number of generations G to fit, at least 1.
+    - `rng`: Every lineage draws from its own child generator.
+    - `workflow` (Workflow or dict of name -> Workflow): What each generation trains on; default
+      :class:`Replace`. The workflows of a dict start from the same real rows, replicate by
+      replicate.
+    - `n_samples` (int, sequence, or callable ``generation -> int``): Rows for each generation (new
+      rows, under :class:`Accumulate`). Default: all rows of `data` when that is an array.
+    - `n_replicates`: Independent repetitions R.
+    - `metrics` (dict of name -> callable): Each takes a :class:`Snapshot` and returns a number or a
+      dict of numbers.
+    - `n_eval`: Rows drawn from each model for the metrics; default the size of generation 1.
+    - `keep_samples`: Rows of each generation to keep in ``History.samples``.
+    - `progress`: Show a progress bar (standard error).
+    - `checkpoint`: File written after every generation. Run the same call again and it continues
+      after the last generation that was finished; with a larger `n_generations` it extends the run.
+      It is a pickle: only load your own.
     """
     _checks.generator(rng)
     n_generations = _checks.integer("n_generations", n_generations, 1)

@@ -111,10 +111,7 @@ def inception_score(probabilities: ArrayLike) -> float:
     Salimans et al. (2016), section 4. It is 1 when every image gets the same verdict, and K when
     each image is assigned with certainty and all K classes are equally frequent.
 
-    Parameters
-    ----------
-    probabilities : array, shape (n, K)
-        Rows sum to one.
+    - `probabilities` (array, shape (n, K)): Rows sum to one.
     """
     p = np.asarray(probabilities, float)
     if p.ndim != 2 or p.size == 0 or not np.allclose(p.sum(1), 1, atol=1e-6):
@@ -133,20 +130,10 @@ def prdc(real: ArrayLike, fake: ArrayLike, n_neighbours: int = 5) -> dict[str, f
     fake ball (Kynkaanniemi et al. 2019, eqs. 1-3). *Density*: real balls per fake, over k;
     *coverage*: share of the real balls that hold a fake (Naeem et al. 2020, eqs. 3-4).
 
-    Parameters
-    ----------
-    real, fake : array, shapes (n, d), (m, d)
-    n_neighbours : int
-        k, below n and m.
+    - `real`, `fake` (array, shapes (n, d), (m, d))
+    - `n_neighbours`: k, below n and m.
 
-    Returns
-    -------
-    dict with keys precision, recall, density, coverage
-
-    Raises
-    ------
-    ValueError
-        If a set is not larger than k.
+    Returns dict with keys precision, recall, density, coverage.
     """
     real, fake = np.asarray(real, float), np.asarray(fake, float)
     k = _checks.integer("n_neighbours", n_neighbours, 1, min(len(real), len(fake)) - 1)
@@ -185,32 +172,15 @@ class ImageMetrics:
     - ``coverage``, ``density``, ``precision``, ``recall``: `prdc` in the same features;
     - ``pixel_variance``: total pixel variance over that of the real images.
 
-    Parameters
-    ----------
-    real : array, shape (n, pixels)
-        Real images.
-    labels : array, shape (n,)
-        Their classes.
-    rng : numpy.random.Generator
-        Settles the classifier's start and which real images serve as reference.
-    n_components : int
-        Principal components kept (fewer when the images have fewer).
-    n_neighbours : int
-        k of `prdc`.
-    n_reference : int
-        Real images used by `prdc` (all of them when there are fewer).
-    holdout : float
-        Share of the real images kept from the classifier, to measure `accuracy`.
+    - `real` (array, shape (n, pixels)): Real images.
+    - `labels` (array, shape (n,)): Their classes.
+    - `rng`: Settles the classifier's start and which real images serve as reference.
+    - `n_components`: Principal components kept (fewer when the images have fewer).
+    - `n_neighbours`: k of `prdc`.
+    - `n_reference`: Real images used by `prdc` (all of them when there are fewer).
+    - `holdout`: Share of the real images kept from the classifier, to measure `accuracy`.
 
-    Attributes
-    ----------
-    accuracy : float
-        Share of held-out real images that the classifier gets right.
-
-    Raises
-    ------
-    ValueError
-        If the images or labels do not fit together, or a parameter is out of range.
+    - `accuracy`: Share of held-out real images that the classifier gets right.
     """
 
     def __init__(

@@ -65,21 +65,10 @@ def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
     paper repainted. A drawing that would be heavy on a page keeps its words and axes sharp and
     gets its dense data as pixels.
 
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    name : str
-        Label for cross-references, such as "fig-gaussian-spread".
-    caption : str
-        Markdown that can be read without the text around it.
-    alt : str
-        What a reader who cannot see the figure needs: kind of chart, data, message.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty.
+    - `fig` (matplotlib Figure): Closed afterwards.
+    - `name`: Label for cross-references, such as "fig-gaussian-spread".
+    - `caption`: Markdown that can be read without the text around it.
+    - `alt`: What a reader who cannot see the figure needs: kind of chart, data, message.
     """
     _require(name=name, caption=caption, alt=alt)
     _display("figure", variants(fig, alt=alt), name, caption, alt)
@@ -88,17 +77,8 @@ def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
 def variants(fig: Figure, *, alt: str) -> str:
     """HTML of a figure in a light and a dark variant, for a page that is no notebook.
 
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    alt : str
-        As in :func:`show`.
-
-    Raises
-    ------
-    ValueError
-        If alt is empty.
+    - `fig` (matplotlib Figure): Closed afterwards.
+    - `alt`: As in :func:`show`.
     """
     _require(alt=alt)
     import matplotlib.pyplot as plt
@@ -133,24 +113,12 @@ def player(
     reduced-motion setting, and prints as a strip of stills. Keeps fewer frames where all of them
     would be heavy on a page.
 
-    Parameters
-    ----------
-    frames : sequence of arrays, each of shape (height, width)
-        Grey images with values in [0, 1], 1 being ink; one per generation.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per frame; default "generation 0", "generation 1", ...
-    scale : int
-        Screen pixels per image pixel.
-    start : int
-        Frame shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two frames, the shapes differ, or
-        two frames would be heavy on a page.
+    - `frames` (sequence of arrays, each of shape (height, width)): Grey images with values in [0,
+      1], 1 being ink; one per generation.
+    - `name`, `caption`, `alt`: As in :func:`show`.
+    - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
+    - `scale`: Screen pixels per image pixel.
+    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     arrays = [np.asarray(frame, dtype=float) for frame in frames]
@@ -188,25 +156,13 @@ def film(
     Slider, keyboard and reduced motion are those of :func:`player`; on paper it is a strip of
     stills. A film that would be heavy on a page keeps fewer of its frames.
 
-    Parameters
-    ----------
-    fig : matplotlib Figure
-        Closed afterwards.
-    frames : sequence of sequences of matplotlib artists
-        One sequence per frame, all of the same length: lines, patches, collections or texts.
-        The k-th artist of a frame takes the place of the k-th of the frame before.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per frame; default "generation 0", "generation 1", ...
-    start : int
-        Frame shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two frames, they hold different
-        numbers of artists or artists of another figure, or two frames would be heavy on a page.
+    - `fig` (matplotlib Figure): Closed afterwards.
+    - `frames` (sequence of sequences of matplotlib artists): One sequence per frame, all of the
+      same length: lines, patches, collections or texts. The k-th artist of a frame takes the place
+      of the k-th of the frame before.
+    - `name`, `caption`, `alt`: As in :func:`show`.
+    - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
+    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     counts = [len(frame) for frame in frames]
@@ -248,22 +204,11 @@ def reader(
     Slider, keyboard and reduced motion are those of :func:`player`; on paper four pages stand
     one below the other.
 
-    Parameters
-    ----------
-    pages : sequence of dicts of heading -> text
-        One per generation, all with the same headings.
-    name, caption, alt : str
-        As in :func:`show`.
-    labels : sequence of str
-        One per page; default "generation 0", "generation 1", ...
-    start : int
-        Page shown first.
-
-    Raises
-    ------
-    ValueError
-        If name, caption or alt is empty, there are fewer than two pages, their headings differ, or
-        two of them would be heavy on a page.
+    - `pages` (sequence of dicts of heading -> text): One per generation, all with the same
+      headings.
+    - `name`, `caption`, `alt`: As in :func:`show`.
+    - `labels` (sequence of str): One per page; default "generation 0", "generation 1", ...
+    - `start`: Page shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     headings = [list(page) for page in pages]
@@ -369,14 +314,9 @@ def _own(svg: str, name: str) -> str:
 def _split(svg: str, n_frames: int) -> tuple[str, str, list[list[str]]]:
     """Take the frames out of a drawing.
 
-    Returns
-    -------
-    drawing : str
-        What stays, with an empty slot for each moving artist.
-    definitions : str
-        Letters, markers and clips that the drawing and its frames refer to.
-    moving : list of lists of str
-        What fills the slots, frame by frame.
+    Returns drawing : str: What stays, with an empty slot for each moving artist.; definitions :
+    str: Letters, markers and clips that the drawing and its frames refer to.; moving : list of
+    lists of str: What fills the slots, frame by frame.
     """
     definitions = "".join(_DEFINITIONS.findall(svg))
     kept: list[str] = []

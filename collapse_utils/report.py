@@ -73,16 +73,10 @@ class Yardstick:
       neighbour, or closer (Naeem et al. 2020, eq. 4);
     - ``rows``: how many rows were measured.
 
-    Parameters
-    ----------
-    real : array, shape (n, ...)
-        Real rows kept from the models, at least 20.
-    rng : numpy.random.Generator
-        Chooses directions and the rows for the coverage.
-    features : callable, optional
-        Turns rows into numbers of shape (n, k): for text, images, tables with categories.
-    n_directions, n_neighbourhoods : int
-        Directions of the distance, and real rows of the coverage.
+    - `real` (array, shape (n, ...)): Real rows kept from the models, at least 20.
+    - `rng`: Chooses directions and the rows for the coverage.
+    - `features`: Turns rows into numbers of shape (n, k): for text, images, tables with categories.
+    - `n_directions`, `n_neighbourhoods`: Directions of the distance, and real rows of the coverage.
     """
 
     def __init__(
@@ -182,28 +176,21 @@ def _wasserstein(a: Floats, b: Floats) -> Floats:
 class Report:
     """What `diagnose` found; `str()` says it in sentences, `show()` as a table.
 
-    Attributes
-    ----------
-    baseline : str
-        Workflow that the others are compared with.
-    generations, replicates : int
-    changes : pandas.DataFrame
-        One row per workflow and measure: ``first_model`` (generation 1 minus generation 0, with
-        ``first_se``), ``change`` (last generation minus generation 1), ``se``, ``low``,
-        ``high``, ``verdict`` (rises, falls, no change seen) and ``since`` (the first generation
-        from which on the change is seen at every generation).
-    speed : pandas.DataFrame
-        One row per workflow: the change of the logarithm of the spread per generation
-        (``rate``, ``se``, ``low``, ``high``) and ``half_life`` in generations (of growth: the
-        time to double), NaN when the rate may be zero.
-    remedies : pandas.DataFrame
-        One row per workflow but the baseline: how much of the baseline's growth in distance is
-        ``left`` (with ``left_se``), the paired ``difference`` with ``low`` and ``high``, and the
-        ``verdict``: stops it, slows it, not told apart, makes it worse, nothing to stop.
-    curves : dict
-        ``curves[workflow, measure]``: array of shape (G + 1, R).
-    calls : dict
-        What was asked of `recurse`, by the name of the history.
+    - `baseline`: Workflow that the others are compared with.
+    - `generations`, `replicates`
+    - `changes` (pandas.DataFrame): One row per workflow and measure: ``first_model`` (generation 1
+      minus generation 0, with ``first_se``), ``change`` (last generation minus generation 1),
+      ``se``, ``low``, ``high``, ``verdict`` (rises, falls, no change seen) and ``since`` (the first
+      generation from which on the change is seen at every generation).
+    - `speed` (pandas.DataFrame): One row per workflow: the change of the logarithm of the spread
+      per generation (``rate``, ``se``, ``low``, ``high``) and ``half_life`` in generations (of
+      growth: the time to double), NaN when the rate may be zero.
+    - `remedies` (pandas.DataFrame): One row per workflow but the baseline: how much of the
+      baseline's growth in distance is ``left`` (with ``left_se``), the paired ``difference`` with
+      ``low`` and ``high``, and the ``verdict``: stops it, slows it, not told apart, makes it worse,
+      nothing to stop.
+    - `curves` (dict): ``curves[workflow, measure]``: array of shape (G + 1, R).
+    - `calls` (dict): What was asked of `recurse`, by the name of the history.
     """
 
     baseline: str
@@ -406,21 +393,14 @@ def diagnose(
 ) -> Report:
     """Say whether a model collapses, how fast, in which way, and what would stop it.
 
-    Parameters
-    ----------
-    history : History or dict of name -> History
-        Of ``recurse`` with a `Yardstick` among its metrics, at least two generations and three
-        replicates. Several histories may differ in anything, such as the sample size; one of a
-        single workflow goes by its name in the dict.
-    baseline : str
-        Workflow that the others are compared with; default the first.
-    level : float
-        Chance that the report of a model that recursion leaves alone names any change, at most.
-        Half of it goes to the first question, whether the distance grows under the baseline; the
-        other half is split evenly over all other intervals (Bonferroni).
+    - `history` (History or dict of name -> History): Of ``recurse`` with a `Yardstick` among its
+      metrics, at least two generations and three replicates. Several histories may differ in
+      anything, such as the sample size; one of a single workflow goes by its name in the dict.
+    - `baseline`: Workflow that the others are compared with; default the first.
+    - `level`: Chance that the report of a model that recursion leaves alone names any change, at
+      most. Half of it goes to the first question, whether the distance grows under the baseline;
+      the other half is split evenly over all other intervals (Bonferroni).
 
-    Notes
-    -----
     The intervals are Student's t over the replicates. They hold for the real rows and the
     settings of the run; replicates that share all of their real rows do not show how another
     data set would fare.

@@ -45,11 +45,8 @@ _BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
 def paragraphs(name: str = "reference") -> tuple[str, ...]:
     """Paragraphs of running English, each once and on one line.
 
-    Parameters
-    ----------
-    name : {"reference", "docstrings"}
-        What ``help()`` shows of the language, or the docstrings of the standard library without
-        the paragraphs of the former.
+    - `name` ({"reference", "docstrings"}): What ``help()`` shows of the language, or the docstrings
+      of the standard library without the paragraphs of the former.
     """
     _checks.choice("name", name, TEXTS)
     if name == "reference":

@@ -74,16 +74,13 @@ class TrainingSet:
 class Sources:
     """What a workflow may draw on when it composes the training set of one generation.
 
-    Attributes
-    ----------
-    generation : int
-        The one to be trained, 2 or more: generation 1 trains on real data.
-    model, fresh : callable
-        ``n ->`` n new rows of the latest model; n real rows that no generation has seen.
-    original, previous, pool
-        The real data of generation 1, the previous training set, and what was kept so far.
-    n_lineages : int or None
-        How many are composed at once, the size to pass to ``rng``; None for one.
+    - `generation`: The one to be trained, 2 or more: generation 1 trains on real data.
+    - `model`, `fresh`: ``n ->`` n new rows of the latest model; n real rows that no generation has
+      seen.
+    - `original, previous, pool`: The real data of generation 1, the previous training set, and what
+      was kept so far.
+    - `n_lineages` (int or None): How many are composed at once, the size to pass to ``rng``; None
+      for one.
     """
 
     generation: int
@@ -138,13 +135,10 @@ class AccumulateSubsample:
 class Mix:
     """Shares of new model rows, of the previous training set and of the original real data.
 
-    Parameters
-    ----------
-    alpha, beta, gamma : float
-        They sum to one; counts are rounded so that they add up to ``n_samples``.
-    redraw : bool
-        Choose the original rows anew each generation (as the language experiment of
-        Shumailov et al. does), or keep one fixed subset for ever.
+    - `alpha`, `beta`, `gamma`: They sum to one; counts are rounded so that they add up to
+      ``n_samples``.
+    - `redraw`: Choose the original rows anew each generation (as the language experiment of
+      Shumailov et al. does), or keep one fixed subset for ever.
     """
 
     alpha: float
@@ -304,12 +298,9 @@ class Verified(Through):
 
     Feng et al. (2025), Yi et al. (2026).
 
-    Parameters
-    ----------
-    verifier : callable
-        ``(rows, rng) -> mask``, shape (n,): which rows pass.
-    max_draws : int
-        Bounded effort: the model writes at most this many rows for each row that is needed.
+    - `verifier`: ``(rows, rng) -> mask``, shape (n,): which rows pass.
+    - `max_draws`: Bounded effort: the model writes at most this many rows for each row that is
+      needed.
     """
 
     verifier: Callable[[Rows, Random], Mask]
@@ -415,15 +406,11 @@ class Detected(Through):
 
     Only the training set is filtered: a later detector judges the pool anew.
 
-    Parameters
-    ----------
-    detector : callable
-        ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that it
-        takes for generated.
-    refill : {"more", "repeat", "none"}
-        What takes the place of flagged rows: more candidates until ``n_samples`` have passed (for
-        workflows that hand on a stream); rows that have passed, drawn again with replacement; or
-        nothing, so that the set is smaller (for ``Accumulate``).
+    - `detector`: ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that
+      it takes for generated.
+    - `refill` ({"more", "repeat", "none"}): What takes the place of flagged rows: more candidates
+      until ``n_samples`` have passed (for workflows that hand on a stream); rows that have passed,
+      drawn again with replacement; or nothing, so that the set is smaller (for ``Accumulate``).
     """
 
     detector: Callable[[TrainingSet, int, Random], Mask]

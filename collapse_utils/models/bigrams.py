@@ -31,18 +31,13 @@ def encode(
 ) -> tuple[NDArray[np.object_], tuple[str, ...]]:
     """Replace words by numbers.
 
-    Parameters
-    ----------
-    sentences : iterable of sequences of str
-    vocabulary : sequence of str, optional
-        Words by number, starting with the full stop. Default: the words of the sentences, the
-        frequent ones first. Words that are not in it get the number ``len(vocabulary)``.
+    - `sentences` (iterable of sequences of str)
+    - `vocabulary` (sequence of str, optional): Words by number, starting with the full stop.
+      Default: the words of the sentences, the frequent ones first. Words that are not in it get the
+      number ``len(vocabulary)``.
 
-    Returns
-    -------
-    rows : ndarray of object, shape (n,)
-        One array of int per sentence, without the end.
-    vocabulary : tuple of str
+    Returns rows : ndarray of object, shape (n,): One array of int per sentence, without the end.;
+    vocabulary : tuple of str.
     """
     sentences = list(sentences)
     if not sentences:
@@ -65,13 +60,9 @@ def encode(
 def flatten(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """All sentences as one text, each followed by :data:`END`.
 
-    Parameters
-    ----------
-    rows : sequence of arrays of int
+    - `rows` (sequence of arrays of int)
 
-    Returns
-    -------
-    ndarray of int, shape (number of words + number of sentences,)
+    Returns ndarray of int, shape (number of words + number of sentences,).
     """
     if len(rows) == 0:
         raise ValueError("rows must hold at least one sentence, got an empty text")
@@ -96,20 +87,13 @@ class Bigrams:
     Every sentence is a round trip from the end of the last sentence to its own end, so each word
     is left as often as it is entered, and expected counts of the next text equal the counts.
 
-    Parameters
-    ----------
-    rows : sequence of arrays of int
-        Sentences as word numbers, without the end.
-    n_types : int, optional
-        Number of types K, the end included; default one more than the largest number.
+    - `rows` (sequence of arrays of int): Sentences as word numbers, without the end.
+    - `n_types`: Number of types K, the end included; default one more than the largest number.
 
-    Attributes
-    ----------
-    tail, head : ndarray of int, shape (E,)
-        Each different pair once, sorted; a sentence starts at tail END and ends at head END.
-    counts : ndarray of int, shape (E,)
-        How often each pair occurs.
-    n_types : int
+    - `tail`, `head` (ndarray of int, shape (E,)): Each different pair once, sorted; a sentence
+      starts at tail END and ends at head END.
+    - `counts` (ndarray of int, shape (E,)): How often each pair occurs.
+    - `n_types`
     """
 
     def __init__(self, rows: Sequence[NDArray[np.int64]], n_types: int | None = None) -> None:
@@ -136,14 +120,9 @@ class Bigrams:
     def word_counts(self, counts: ArrayLike) -> NDArray[np.int64]:
         """Counts of the words, the end included, from counts of the pairs.
 
-        Parameters
-        ----------
-        counts : array, shape (R, E)
+        - `counts` (array, shape (R, E))
 
-        Returns
-        -------
-        ndarray, shape (R, K)
-            Of the type of `counts`.
+        Returns ndarray, shape (R, K): Of the type of `counts`.
         """
         counts = np.atleast_2d(counts)
         return np.stack([np.bincount(self.head, c, minlength=self.n_types) for c in counts]).astype(
@@ -158,13 +137,9 @@ class Bigrams:
     def entropy_rate(self, counts: ArrayLike) -> NDArray[np.float64]:
         """Entropy per word of the models fitted to texts with these counts, in nats.
 
-        Parameters
-        ----------
-        counts : array, shape (R, E)
+        - `counts` (array, shape (R, E))
 
-        Returns
-        -------
-        ndarray, shape (R,)
+        Returns ndarray, shape (R,).
         """
         counts = np.atleast_2d(np.asarray(counts, dtype=float))
         left = self._leaving(counts)
@@ -185,19 +160,11 @@ class Bigrams:
         Every text gets as many sentences as the one before. All sentences of all texts are
         written in step, one word at a time.
 
-        Parameters
-        ----------
-        counts : array of int, shape (R, E)
-            Counts of the pairs in R texts.
-        rng : numpy.random.Generator
-        temperature : float
-            Exponent ``1 / temperature`` on the frequencies of the next word.
-        max_words : int
-            A sentence is cut off after so many words.
+        - `counts` (array of int, shape (R, E)): Counts of the pairs in R texts.
+        - `temperature`: Exponent ``1 / temperature`` on the frequencies of the next word.
+        - `max_words`: A sentence is cut off after so many words.
 
-        Returns
-        -------
-        ndarray of int, shape (R, E)
+        Returns ndarray of int, shape (R, E).
         """
         counts = self._checked(counts)
         starts = counts[:, : self._first[1]].sum(axis=1)
@@ -221,19 +188,11 @@ class Bigrams:
     ) -> NDArray[np.object_]:
         """Sentences by the bigram model of one text.
 
-        Parameters
-        ----------
-        counts : array of int, shape (E,)
-            Counts of the pairs in the text.
-        n : int
-            Number of sentences.
-        rng, temperature, max_words
-            As in :meth:`rewrite`.
+        - `counts` (array of int, shape (E,)): Counts of the pairs in the text.
+        - `n`: Number of sentences.
+        - `rng, temperature, max_words`: As in :meth:`rewrite`.
 
-        Returns
-        -------
-        ndarray of object, shape (n,)
-            Word numbers of each sentence, without the end.
+        Returns ndarray of object, shape (n,): Word numbers of each sentence, without the end.
         """
         n = _checks.integer("n", n, 1)
         counts = self._checked(np.atleast_2d(counts))
@@ -256,21 +215,14 @@ class Bigrams:
         ``P(w | v) = (N(v, w) + strength P(w)) / (N(v) + strength)``, a Dirichlet prior around the
         word frequencies (MacKay and Peto 1995).
 
-        Parameters
-        ----------
-        counts : array, shape (R, E)
-            Counts of the pairs in the texts that the models are fitted to. They need not be
-            whole: scale them to one size to compare texts of different lengths, because the
-            weight of the prior does not grow with the text.
-        rows : sequence of arrays of int
-            Sentences of the text to judge; numbers from K on are unknown words.
-        strength : float
-            Weight of the word frequencies, in observations; above 0.
+        - `counts` (array, shape (R, E)): Counts of the pairs in the texts that the models are
+          fitted to. They need not be whole: scale them to one size to compare texts of different
+          lengths, because the weight of the prior does not grow with the text.
+        - `rows` (sequence of arrays of int): Sentences of the text to judge; numbers from K on are
+          unknown words.
+        - `strength`: Weight of the word frequencies, in observations; above 0.
 
-        Returns
-        -------
-        ndarray, shape (R, N)
-            In nats, in reading order, the ends of sentences included.
+        Returns ndarray, shape (R, N): In nats, in reading order, the ends of sentences included.
         """
         strength = _checks.real("strength", strength, 0, open_low=True)
         counts = np.atleast_2d(np.asarray(counts, dtype=float))
@@ -288,9 +240,7 @@ class Bigrams:
     ) -> NDArray[np.float64]:
         """Perplexity per word under the smoothed models of :meth:`log_probability`.
 
-        Returns
-        -------
-        ndarray, shape (R,)
+        Returns ndarray, shape (R,).
         """
         return np.exp(-self.log_probability(counts, rows, strength=strength).mean(axis=1))
 
@@ -345,19 +295,11 @@ class Bigrams:
 class Bigram:
     """Each word drawn given the one before; rows are sentences.
 
-    Parameters
-    ----------
-    n_types : int, optional
-        Number of types K; default one more than the largest number in the training text.
-    temperature : float
-        Sampling temperature, above 0.
-    max_words : int
-        A sentence is cut off after so many words.
+    - `n_types`: Number of types K; default one more than the largest number in the training text.
+    - `temperature`: Sampling temperature, above 0.
+    - `max_words`: A sentence is cut off after so many words.
 
-    Attributes
-    ----------
-    bigrams_ : Bigrams
-        The pairs of the training text.
+    - `bigrams_` (Bigrams): The pairs of the training text.
     """
 
     def __init__(

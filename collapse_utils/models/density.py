@@ -214,12 +214,8 @@ def leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per
     pair of rows.
 
-    Returns
-    -------
-    grid : ndarray, shape (H,)
-        Bandwidths in standard deviations of the rows, decreasing.
-    likelihood, squares : ndarray, shape (H, R)
-        For rows in units of their standard deviation.
+    Returns grid : ndarray, shape (H,): Bandwidths in standard deviations of the rows, decreasing.;
+    likelihood, squares : ndarray, shape (H, R): For rows in units of their standard deviation.
     """
     rows = _rows(rows)
     r, m = rows.shape
@@ -260,10 +256,8 @@ def leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
 class Kernels:
     """R kernel density estimates with a Gaussian kernel.
 
-    Attributes
-    ----------
-    centres : ndarray, shape (R, M)
-    bandwidth : ndarray, shape (R,)
+    - `centres` (ndarray, shape (R, M))
+    - `bandwidth` (ndarray, shape (R,))
     """
 
     centres: Array
@@ -304,14 +298,10 @@ class Kernels:
 def fit_kernels(rows: ArrayLike, rule: Rule, *, preserve: bool = False) -> Kernels:
     """Kernel density estimates of R data sets.
 
-    Parameters
-    ----------
-    rows : array, shape (R, M)
-    rule : callable
-        Takes the rows and returns R bandwidths, such as :func:`rule_of_thumb`.
-    preserve : bool
-        Shrink the estimate towards its mean, by sqrt(S / (S + h^2)), so that its variance is the
-        variance S of the rows (Silverman 1986, section 6.4).
+    - `rows` (array, shape (R, M))
+    - `rule`: Takes the rows and returns R bandwidths, such as :func:`rule_of_thumb`.
+    - `preserve`: Shrink the estimate towards its mean, by sqrt(S / (S + h^2)), so that its variance
+      is the variance S of the rows (Silverman 1986, section 6.4).
     """
     rows = _rows(rows)
     h = np.asarray(rule(rows), dtype=float)

@@ -25,17 +25,11 @@ Array = NDArray[np.float64]
 class Gaussian:
     """A Gaussian with fitted mean and covariance, in the loop's convention.
 
-    Parameters
-    ----------
-    ddof : int
-        The sum of squares is divided by ``n - ddof``: 1 is the unbiased estimator of
-        Theorem 3.1 of Shumailov et al. (2024), 0 the maximum-likelihood one of their released
-        notebook.
+    - `ddof`: The sum of squares is divided by ``n - ddof``: 1 is the unbiased estimator of Theorem
+      3.1 of Shumailov et al. (2024), 0 the maximum-likelihood one of their released notebook.
 
-    Attributes
-    ----------
-    mean_ : ndarray, shape (d,)
-    cov_ : ndarray, shape (d, d)
+    - `mean_` (ndarray, shape (d,))
+    - `cov_` (ndarray, shape (d, d))
     """
 
     def __init__(self, ddof: int = 1):
@@ -80,11 +74,8 @@ def first_passage(
     The log-variance is a random walk, so lineages are followed in blocks of generations, and one
     that has arrived is dropped.
 
-    Returns
-    -------
-    time : ndarray of int, shape (R,)
-    overshoot : ndarray, shape (R,)
-        log(level / v) at that generation, > 0.
+    Returns time : ndarray of int, shape (R,); overshoot : ndarray, shape (R,): log(level / v) at
+    that generation, > 0.
     """
     block = max(16, m // 2)  # generations at a time; a lineage that has arrived is dropped
     time = np.zeros(n_replicates, dtype=np.int64)
@@ -121,22 +112,13 @@ def bartlett(
     diagonal (Bartlett 1933), so each refit is L <- L A / sqrt(M - ddof). Eigenvalues are the
     squared singular values of L: ``eigvalsh(L L^T)`` turns negative beyond a condition of 1e16.
 
-    Parameters
-    ----------
-    dim : int
-        Dimension d; every M must exceed it.
-    n_samples : int, sequence, or callable ``generation -> int``
-    n_generations, n_replicates : int
-        G and R.
-    rng : numpy.random.Generator
-    ddof : int
-        0 or 1, see :class:`Gaussian`.
+    - `dim`: Dimension d; every M must exceed it.
+    - `n_samples` (int, sequence, or callable ``generation -> int``)
+    - `n_generations`, `n_replicates`: G and R.
+    - `ddof`: 0 or 1, see :class:`Gaussian`.
 
-    Yields
-    ------
-    mean : ndarray, shape (R, d)
-    factor : ndarray, shape (R, d, d)
-        Lower-triangular L of generation 0 (the identity), 1, ..., G.
+    Yields mean : ndarray, shape (R, d); factor : ndarray, shape (R, d, d): Lower-triangular L of
+    generation 0 (the identity), 1, ..., G.
     """
     sizes = _checks.schedule(n_samples, n_generations, low=dim + 1)
     return _bartlett(dim, sizes, n_replicates, rng, ddof)

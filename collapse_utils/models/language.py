@@ -418,19 +418,15 @@ class LanguageModel:
     Every fit takes the steps of `epochs` passes over as many blocks as there are prompts, however
     many it is given, so that conditions compare at equal training.
 
-    Parameters
-    ----------
-    network : transformers.PreTrainedModel
-        The pre-trained network. It is never changed: each fit works on a copy.
-    prompts : array of int, shape (N, L)
-        Blocks of human text, each continued by L tokens.
-    epochs, batch : int
-    rate : float
-        Highest learning rate of AdamW; a cosine takes it to a twentieth.
-    decoding : Decoding
-    first : LanguageModel, optional
-        A fitted twin. Where this one would repeat its fit or its text (same start, text, settings
-        and random numbers), it takes over the result: several conditions share generation 1.
+    - `network` (transformers.PreTrainedModel): The pre-trained network. It is never changed: each
+      fit works on a copy.
+    - `prompts` (array of int, shape (N, L)): Blocks of human text, each continued by L tokens.
+    - `epochs`, `batch`
+    - `rate`: Highest learning rate of AdamW; a cosine takes it to a twentieth.
+    - `decoding` (Decoding)
+    - `first` (LanguageModel, optional): A fitted twin. Where this one would repeat its fit or its
+      text (same start, text, settings and random numbers), it takes over the result: several
+      conditions share generation 1.
     """
 
     @checked(epochs=whole(1), batch=whole(1), rate=number(0, above=True))

@@ -36,12 +36,10 @@ _SETTINGS = {"n_steps": whole(1), "tol": number(0), "reg_covar": number(0)}
 class Params:
     """Parameters of mixtures of K Gaussians in d dimensions, for R replicates.
 
-    Attributes
-    ----------
-    weights : ndarray, shape (R, K)
-    means : ndarray, shape (R, K, d)
-    covs : ndarray, shape (R, K, d, d)
-        All with a further axis in front, of length G, where they hold a whole history.
+    - `weights` (ndarray, shape (R, K))
+    - `means` (ndarray, shape (R, K, d))
+    - `covs` (ndarray, shape (R, K, d, d)): All with a further axis in front, of length G, where
+      they hold a whole history.
     """
 
     weights: Array
@@ -129,26 +127,16 @@ def em(
 ) -> tuple[Params, Array, NDArray[np.int64]]:
     """EM steps for R data sets at once, each from its own start.
 
-    Parameters
-    ----------
-    X : array, shape (R, n, d)
-    start : Params
-        R starting points.
-    n_steps : int
-        Steps to take, or the most to take when `tol` > 0.
-    tol : float
-        Stop a replicate when its mean log-likelihood changes by less than this in a step, as
-        scikit-learn does; 0 takes all steps.
-    reg_covar : float
-        Added to the diagonal of every covariance in every step.
+    - `X` (array, shape (R, n, d))
+    - `start` (Params): R starting points.
+    - `n_steps`: Steps to take, or the most to take when `tol` > 0.
+    - `tol`: Stop a replicate when its mean log-likelihood changes by less than this in a step, as
+      scikit-learn does; 0 takes all steps.
+    - `reg_covar`: Added to the diagonal of every covariance in every step.
 
-    Returns
-    -------
-    params : Params
-    log_likelihood : ndarray, shape (R,)
-        Mean log-density per row before the last update (scikit-learn's ``lower_bound_``).
-    steps : ndarray of int, shape (R,)
-        Steps taken.
+    Returns params : Params; log_likelihood : ndarray, shape (R,): Mean log-density per row before
+    the last update (scikit-learn's ``lower_bound_``).; steps : ndarray of int, shape (R,): Steps
+    taken.
     """
     X = np.asarray(X, dtype=float)
     k, dim = start.means.shape[1:]
@@ -418,15 +406,10 @@ class Written(Rows):
 class EM:
     """Mixtures fitted by EM: a family for :func:`collapse_utils.lineages.generations`.
 
-    Parameters
-    ----------
-    n_components : int
-        K of the fits.
-    start : {"parent", "kmeans"}
-        Where a fit starts: from the mixture that wrote its data (from k-means if there is no one
-        such mixture, or it has another K), or from k-means every time.
-    n_steps, tol, reg_covar
-        As in :func:`em`.
+    - `n_components`: K of the fits.
+    - `start` ({"parent", "kmeans"}): Where a fit starts: from the mixture that wrote its data (from
+      k-means if there is no one such mixture, or it has another K), or from k-means every time.
+    - `n_steps, tol, reg_covar`: As in :func:`em`.
     """
 
     n_components: int = 2
@@ -478,15 +461,9 @@ def simulate(
 class Mixture(BaseEstimator):
     """A Gaussian mixture in the loop's convention; ``fit_many`` trains all lineages at once.
 
-    Parameters
-    ----------
-    n_components, n_steps, tol, reg_covar
-        As in :func:`em`, which starts from k-means.
+    - `n_components, n_steps, tol, reg_covar`: As in :func:`em`, which starts from k-means.
 
-    Attributes
-    ----------
-    params_ : Params
-        The fitted mixture (R = 1).
+    - `params_` (Params): The fitted mixture (R = 1).
     """
 
     @checked(n_components=whole(1), **_SETTINGS)

@@ -80,31 +80,21 @@ class VAE(ImageVAE):
     ReLU inside, sigmoid at the end. Trained by Adam on the negative evidence lower bound with one
     latent draw per image (Kingma and Welling 2014, eq. 10).
 
-    Parameters
-    ----------
-    hidden, latent : int
-        Width of the hidden layers and of the latent code.
-    likelihood : {"gaussian", "learned", "bernoulli"}
-        Noise of the decoder: Gaussian with variance `sigma2`; Gaussian with one variance learned
-        from the data (the mean squared residual, as in the sigma-VAE of Rybkin et al. 2021); or
-        Bernoulli pixels (binary cross-entropy).
-    sigma2 : float
-        Decoder variance for ``likelihood="gaussian"``.
-    sampling : {"mean", "noisy"}
-        `sample` returns the decoder's mean, as the published experiment does, or a draw from the
-        model, noise and all.
-    n_steps, batch_size : int
-        Adam steps and images per step (drawn with replacement).
-    learning_rate : float
-        Peak rate: warm-up over 5 % of the steps, then linear decay to zero.
+    - `hidden`, `latent`: Width of the hidden layers and of the latent code.
+    - `likelihood` ({"gaussian", "learned", "bernoulli"}): Noise of the decoder: Gaussian with
+      variance `sigma2`; Gaussian with one variance learned from the data (the mean squared
+      residual, as in the sigma-VAE of Rybkin et al. 2021); or Bernoulli pixels (binary
+      cross-entropy).
+    - `sigma2`: Decoder variance for ``likelihood="gaussian"``.
+    - `sampling` ({"mean", "noisy"}): `sample` returns the decoder's mean, as the published
+      experiment does, or a draw from the model, noise and all.
+    - `n_steps`, `batch_size`: Adam steps and images per step (drawn with replacement).
+    - `learning_rate`: Peak rate: warm-up over 5 % of the steps, then linear decay to zero.
 
-    Attributes
-    ----------
-    weights_ : dict of str to ndarray
-    sigma2_ : float
-        Decoder variance (NaN for Bernoulli).
-    loss_ : ndarray, shape (n_steps,)
-        Negative evidence lower bound per image, nats, on each minibatch.
+    - `weights_` (dict of str to ndarray)
+    - `sigma2_`: Decoder variance (NaN for Bernoulli).
+    - `loss_` (ndarray, shape (n_steps,)): Negative evidence lower bound per image, nats, on each
+      minibatch.
     """
 
     @checked(hidden=whole(1), learning_rate=number(0, 1, above=True), **_SETTINGS)
@@ -177,18 +167,11 @@ class PPCA(BaseEstimator):
     and Bishop 1999, with sigma2 fixed; Lucas et al. 2019 for the linear VAE). Decoder means lose
     ``sigma2`` of every variance (`faded`); noise lifts variances below it to ``sigma2``.
 
-    Parameters
-    ----------
-    sigma2 : float
-        Decoder variance.
-    sampling : {"mean", "noisy"}
-        As in `VAE`.
+    - `sigma2`: Decoder variance.
+    - `sampling` ({"mean", "noisy"}): As in `VAE`.
 
-    Attributes
-    ----------
-    mean_ : ndarray, shape (d,)
-    weights_ : ndarray, shape (d, d)
-        One column per latent dimension: as many as variables.
+    - `mean_` (ndarray, shape (d,))
+    - `weights_` (ndarray, shape (d, d)): One column per latent dimension: as many as variables.
     """
 
     @checked(sigma2=number(0), sampling=one_of(*SAMPLINGS))
@@ -229,19 +212,11 @@ def faded(
 
     Each principal axis keeps its direction and loses `sigma2`; the chapter on digits derives it.
 
-    Parameters
-    ----------
-    variances : array, shape (d,)
-        Eigenvalues of the real covariance.
-    gamma : float
-        Share of original data in every training set.
-    accumulate : bool
-        Train on everything so far, the real data included, instead.
+    - `variances` (array, shape (d,)): Eigenvalues of the real covariance.
+    - `gamma`: Share of original data in every training set.
+    - `accumulate`: Train on everything so far, the real data included, instead.
 
-    Returns
-    -------
-    ndarray, shape (n_generations + 1, d)
-        Row 0 holds the real variances.
+    Returns ndarray, shape (n_generations + 1, d): Row 0 holds the real variances.
     """
     written = [np.asarray(variances, float)]
     for _ in range(n_generations):
@@ -445,15 +420,9 @@ class ConvVAE(ImageVAE):
     code), 647,081 parameters; images in random order, pass after pass (published: 30 passes over
     60,000 images). Parameters and attributes as in `VAE`, and:
 
-    Parameters
-    ----------
-    capacity : int
-        Channels of the first convolution.
+    - `capacity`: Channels of the first convolution.
 
-    Attributes
-    ----------
-    network_ : torch.nn.ModuleDict
-        ``encode`` and ``decode`` (logits).
+    - `network_` (torch.nn.ModuleDict): ``encode`` and ``decode`` (logits).
     """
 
     @checked(capacity=whole(1), **_SETTINGS)

@@ -40,15 +40,9 @@ def zipf(n_symbols: int, exponent: float = 1.0) -> Array:
 class Categorical:
     """Frequencies of the symbols 0, 1, ..., K - 1, in the loop's convention.
 
-    Parameters
-    ----------
-    n_symbols : int
-        K; default one more than the largest symbol that ``fit`` sees.
+    - `n_symbols`: K; default one more than the largest symbol that ``fit`` sees.
 
-    Attributes
-    ----------
-    p_ : ndarray, shape (K,)
-        Fitted probabilities (maximum likelihood: the frequencies).
+    - `p_` (ndarray, shape (K,)): Fitted probabilities (maximum likelihood: the frequencies).
     """
 
     def __init__(self, n_symbols: int | None = None):
@@ -81,12 +75,8 @@ class Categorical:
 class End:
     """Total collapse of R lineages.
 
-    Attributes
-    ----------
-    time : ndarray of int, shape (R,)
-        First generation whose model knows a single symbol.
-    winner : ndarray of int, shape (R,)
-        That symbol.
+    - `time` (ndarray of int, shape (R,)): First generation whose model knows a single symbol.
+    - `winner` (ndarray of int, shape (R,)): That symbol.
     """
 
     time: Ints
@@ -124,9 +114,7 @@ def surviving_share(n_generations: int) -> Array:
 
     g_0 is infinite, g_{n+1} = 1 - exp(-g_n), about 2/n (Suresh, Thangaraj and Khandavally 2025).
 
-    Returns
-    -------
-    ndarray, shape (G + 1,)
+    Returns ndarray, shape (G + 1,).
     """
     g = np.full(n_generations + 1, np.inf)
     for n in range(1, n_generations + 1):
@@ -141,10 +129,8 @@ def ancestors(n_samples: int, n_generations: int) -> Array:
     Backwards in time the ancestors on a page pick their parents at random among M rows, like balls
     thrown into M boxes.
 
-    Returns
-    -------
-    ndarray, shape (G + 1, M + 1)
-        Row n, column a: P(A_n = a); row 0 is zero (no page), and A_1 = M.
+    Returns ndarray, shape (G + 1, M + 1): Row n, column a: P(A_n = a); row 0 is zero (no page), and
+    A_1 = M.
     """
     law = np.zeros((n_generations + 1, n_samples + 1))
     for n, row in enumerate(_ancestors(n_samples, n_generations), start=1):
@@ -175,16 +161,10 @@ def _ancestors(m: int, n_generations: int) -> Iterator[Array]:
 def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
     """P(symbol i is alive at generation n) under Replace, exactly: E[1 - (1 - p_i)^A_n].
 
-    Parameters
-    ----------
-    p : array, shape (K,)
-        Probabilities of single symbols; they need not sum to one.
-    n_samples, n_generations : int
-        M and G.
+    - `p` (array, shape (K,)): Probabilities of single symbols; they need not sum to one.
+    - `n_samples`, `n_generations`: M and G.
 
-    Returns
-    -------
-    ndarray, shape (G + 1, K)
+    Returns ndarray, shape (G + 1, K).
     """
     p = _each_probability(p)
     law = ancestors(n_samples, n_generations)
@@ -238,16 +218,10 @@ def rare_survival(count: ArrayLike, sizes: Sequence[int] | Ints) -> Array:
     Each copy at generation n has Poisson(M_{n+1}/M_n) copies at generation n + 1; with constant
     sizes the answer is 1 - exp(-count g_G).
 
-    Parameters
-    ----------
-    count : array
-        Expected number of occurrences in the first sample, small against M_1.
-    sizes : sequence of int
-        M_1, ..., M_G.
+    - `count` (array): Expected number of occurrences in the first sample, small against M_1.
+    - `sizes` (sequence of int): M_1, ..., M_G.
 
-    Returns
-    -------
-    ndarray, the shape of `count`
+    Returns ndarray, the shape of `count`.
     """
     count = np.asarray(count, dtype=float)
     if not (np.isfinite(count) & (count >= 0)).all():

@@ -37,18 +37,14 @@ _BEAMS_TOGETHER = 64 * 64
 class Decoding:
     """How the next token is chosen.
 
-    Attributes
-    ----------
-    beams : int
-        1 draws each token at random; more searches that many continuations for the likeliest
-        one, without chance (the published experiment: 5).
-    temperature : float
-        Exponent ``1 / temperature`` on the probabilities; 1 is plain (ancestral) sampling.
-    repetition_penalty : float
-        Divides the positive, multiplies the negative logits of tokens that occurred before.
-    no_repeat_ngram : int
-        Forbids to repeat an n-gram of this length; 0 forbids none.
-    watermark : WatermarkingConfig or SynthIDTextWatermarkingConfig of transformers, optional
+    - `beams`: 1 draws each token at random; more searches that many continuations for the likeliest
+      one, without chance (the published experiment: 5).
+    - `temperature`: Exponent ``1 / temperature`` on the probabilities; 1 is plain (ancestral)
+      sampling.
+    - `repetition_penalty`: Divides the positive, multiplies the negative logits of tokens that
+      occurred before.
+    - `no_repeat_ngram`: Forbids to repeat an n-gram of this length; 0 forbids none.
+    - `watermark` (WatermarkingConfig or SynthIDTextWatermarkingConfig of transformers, optional)
     """
 
     beams: int = 1
