@@ -117,7 +117,7 @@ def two_gaussians(separation: float, width: float) -> NormalMixture:
 # --------------------------------------------------------------------------- integrals
 
 
-class Estimate(NamedTuple):
+class _Estimate(NamedTuple):
     """A number computed without chance, and a bound on its numerical error."""
 
     value: float
@@ -132,7 +132,7 @@ def _edges(p: Any) -> Array:
     return np.concatenate([lower, upper])
 
 
-def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> Estimate:
+def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> _Estimate:
     """Integral of `f` over panels between increasing `edges`, 24 Gauss-Legendre nodes in each.
 
     The error is the difference from the 12-node rule plus what the two outermost panels hold
@@ -145,15 +145,15 @@ def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> Estimate:
     coarse, fine = (f(centre + half * x) * half @ w for x, w in (_COARSE, _FINE))
     rounding = np.finfo(float).eps * len(edges) * np.abs(fine).sum()
     ends = abs(fine[0]) + abs(fine[-1])
-    return Estimate(float(fine.sum()), float(np.abs(fine - coarse).sum() + ends + rounding))
+    return _Estimate(float(fine.sum()), float(np.abs(fine - coarse).sum() + ends + rounding))
 
 
-def expect(p: Any, f: Callable[[Array], Array]) -> Estimate:
+def expect(p: Any, f: Callable[[Array], Array]) -> _Estimate:
     """E_p[f(X)]."""
     return integrate(lambda x: p.pdf(x) * f(x), _edges(p))
 
 
-def kl(p: Any, q: Any) -> Estimate:
+def kl(p: Any, q: Any) -> _Estimate:
     """KL(p || q) = E_p[log p - log q]."""
     return expect(p, lambda x: p.logpdf(x) - q.logpdf(x))
 
@@ -201,14 +201,14 @@ def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Ru
     """
 
     def rule(rows: Array) -> Array:
-        grid, likelihood, squares = leave_one_out(rows, floor)
+        grid, likelihood, squares = _leave_one_out(rows, floor)
         score = likelihood if criterion == "likelihood" else -squares
         return grid[score.argmax(axis=0)] * rows.std(axis=1, ddof=1)
 
     return rule
 
 
-def leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
+def _leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     """Both leave-one-out criteria on a grid of bandwidths, for rows of shape (R, M).
 
     Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per

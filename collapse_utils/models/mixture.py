@@ -310,7 +310,7 @@ def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float):
 # --------------------------------------------------------------------------- starting points
 
 
-def start_from(
+def _start_from(
     X: ArrayLike, n_components: int, rng: np.random.Generator, *, reg_covar: float = 1e-6
 ) -> Params:
     """Starting points by k-means from X, shape (R, n, d), as in scikit-learn."""
@@ -384,21 +384,21 @@ def _seeds(X: Array, k: int, rng: np.random.Generator) -> Array:
 
 
 @dataclass
-class Written(Rows):
+class _Written(Rows):
     """Rows with the mixtures that wrote them, and the generator for what a fit does by chance."""
 
     law: Params | None
     rng: np.random.Generator
 
-    def __getitem__(self, rows: slice) -> Written:
-        return Written(self.X[:, rows], self.law, self.rng)
+    def __getitem__(self, rows: slice) -> _Written:
+        return _Written(self.X[:, rows], self.law, self.rng)
 
-    def __add__(self, other: Rows) -> Written:
-        return Written(np.concatenate([self.X, other.X], axis=1), None, self.rng)
+    def __add__(self, other: Rows) -> _Written:
+        return _Written(np.concatenate([self.X, other.X], axis=1), None, self.rng)
 
-    def choose(self, n: int, rng: np.random.Generator) -> Written:
+    def choose(self, n: int, rng: np.random.Generator) -> _Written:
         """See :class:`collapse_utils.lineages.Rows`."""
-        return Written(Rows(self.X).choose(n, rng).X, self.law, self.rng)
+        return _Written(Rows(self.X).choose(n, rng).X, self.law, self.rng)
 
 
 @checked(n_components=whole(1), start=one_of(*STARTS), **_SETTINGS)
@@ -429,15 +429,15 @@ class EM:
             raise ValueError(f"truth must be one mixture, got {len(law)}")
         return law.repeat(n_lineages)
 
-    def draw(self, law: Params, n: int, rng: np.random.Generator) -> Written:
+    def draw(self, law: Params, n: int, rng: np.random.Generator) -> _Written:
         """See :class:`collapse_utils.lineages.Family`."""
-        return Written(law.sample(n, rng), law, rng)
+        return _Written(law.sample(n, rng), law, rng)
 
-    def fit(self, sample: Written) -> Params:
+    def fit(self, sample: _Written) -> Params:
         """See :class:`collapse_utils.lineages.Family`."""
         parent, k = sample.law, self.n_components
         if self.start == "kmeans" or parent is None or parent.weights.shape[1] != k:
-            parent = start_from(sample.X, k, sample.rng, reg_covar=self.reg_covar)
+            parent = _start_from(sample.X, k, sample.rng, reg_covar=self.reg_covar)
         settings = self.n_steps, self.tol, self.reg_covar
         return _em(sample.X, parent, *settings, likelihood=False)[0]
 
@@ -492,7 +492,7 @@ class Mixture(BaseEstimator):
             X = np.stack([np.asarray(datasets[i], dtype=float) for i in members])
             if X.ndim != 3:
                 raise ValueError(f"X must have shape (n, d), got {X.shape[1:]}")
-            start = start_from(X, self.n_components, rng, reg_covar=self.reg_covar)
+            start = _start_from(X, self.n_components, rng, reg_covar=self.reg_covar)
             settings = {"n_steps": self.n_steps, "tol": self.tol, "reg_covar": self.reg_covar}
             params = em(X, start, **settings)[0]
             for at, i in enumerate(members):

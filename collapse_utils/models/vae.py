@@ -243,7 +243,7 @@ def _train(
     starts = dict(zip(map(id, unique), np.cumsum([0, *map(len, unique)]), strict=False))
     rows = torch.from_numpy(np.concatenate(unique))
     stack = _Stack(config, _start(config, data, generators))
-    descend = adam(list(stack.weights.values()))
+    descend = _adam(list(stack.weights.values()))
     losses, residuals = torch.empty(2, config.n_steps, len(data))
 
     def minibatches() -> Iterator[tuple[Any, Any]]:
@@ -368,7 +368,7 @@ class _Stack:
         return pixels * loss + divergence, residual
 
 
-def adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], None]:
+def _adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], None]:
     """Adam (Kingma and Ba 2015): a function of the rate that moves `weights` by their ``grad``.
 
     The arithmetic of ``torch.optim.Adam``, whose construction loads torch's compiler first: that
@@ -459,7 +459,7 @@ class ConvVAE(ImageVAE):
         import torch
 
         weights = list(self.network_.parameters())
-        descend = adam(weights, weight_decay=1e-5)
+        descend = _adam(weights, weight_decay=1e-5)
         losses, residuals = torch.empty(2, self.n_steps, device=images.device)
         for step, batch in zip(range(self.n_steps), self._batches(images), strict=False):
             mean, log_variance = self.network_["encode"](batch).chunk(2, dim=1)

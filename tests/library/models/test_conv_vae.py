@@ -11,7 +11,7 @@ from rounding import CALL, assert_within, bound
 
 from collapse_utils import Replace, recurse
 from collapse_utils.models import vae
-from collapse_utils.models.vae import LIKELIHOODS, ConvVAE, adam
+from collapse_utils.models.vae import LIKELIHOODS, ConvVAE, _adam
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_first_loss_is_the_negative_bound(images, likelihood, monkeypatch):
     model = small(likelihood=likelihood, n_steps=1, batch_size=64, sigma2=0.1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rates = []
-    monkeypatch.setattr(vae, "adam", lambda weights, **_: rates.append)  # weights stay
+    monkeypatch.setattr(vae, "_adam", lambda weights, **_: rates.append)  # weights stay
     model.fit(images, np.random.default_rng(1))
     x = torch.from_numpy(images)
     mean, log_variance = model.network_["encode"](x.view(-1, 1, 28, 28)).chunk(2, 1)
@@ -70,7 +70,7 @@ def test_first_loss_is_the_negative_bound(images, likelihood, monkeypatch):
 def test_adam_is_that_of_torch():
     generator = torch.Generator().manual_seed(0)
     mine, theirs = (torch.linspace(-1, 1, 12).view(3, 4).requires_grad_() for _ in range(2))
-    descend = adam([mine], weight_decay=0.1)
+    descend = _adam([mine], weight_decay=0.1)
     optimiser = torch.optim.Adam([theirs], weight_decay=0.1)
     for rate in (0.1, 0.2, 0.05, 0.01):
         mine.grad = torch.randn(3, 4, generator=generator)

@@ -157,7 +157,7 @@ def test_loop_of_a_smoother_adds_its_variance_each_time():
 def test_likelihood_chooses_what_scikit_learn_chooses():
     rng = np.random.default_rng(5)
     rows = np.stack([rng.random(40), rng.standard_t(3, 40), np.exp(rng.standard_normal(40))])
-    grid, likelihood, _ = density.leave_one_out(rows, 1e-2)
+    grid, likelihood, _ = density._leave_one_out(rows, 1e-2)
     chosen = density.cross_validated("likelihood", floor=1e-2)(rows)
     for r, row in enumerate(rows):
         sd = row.std(ddof=1)
@@ -178,7 +178,7 @@ def test_likelihood_chooses_what_scikit_learn_chooses():
 
 def test_least_squares_criterion_by_quadrature():
     rows = np.random.default_rng(6).standard_normal((2, 25))
-    grid, _, squares = density.leave_one_out(rows, 1e-2)
+    grid, _, squares = density._leave_one_out(rows, 1e-2)
     for at in (5, 15, 25):
         for r, row in enumerate(rows / rows.std(axis=1, ddof=1, keepdims=True)):
             h = grid[at]
@@ -197,9 +197,9 @@ def test_least_squares_criterion_by_quadrature():
 
 def test_blocks_of_replicates_change_nothing(monkeypatch):
     rows = np.random.default_rng(7).random((7, 20))
-    grid, likelihood, squares = density.leave_one_out(rows, 1e-3)
+    grid, likelihood, squares = density._leave_one_out(rows, 1e-3)
     monkeypatch.setattr(density, "_BLOCK", 2 * 20**2)
-    again = density.leave_one_out(rows, 1e-3)
+    again = density._leave_one_out(rows, 1e-3)
     # Sums over 20 rows and 20 pairs each, perhaps in another order; 2 / h is the size of what the
     # least-squares criterion takes from each other.
     limit = bound(2 * (2 * 20 + CALL))
@@ -233,7 +233,7 @@ def test_rows_that_all_have_a_twin_are_memorised():
         (lambda: density.fit_kernels(np.zeros((2, 5)), density.rule_of_thumb()), "got .0. 0"),
         (lambda: density.fit_kernels(np.zeros(5), density.fixed(1)), r"shape .* got \(5,\)"),
         (lambda: density.fit_kernels([[0, np.nan]], density.fixed(1)), "finite"),
-        (lambda: density.leave_one_out(np.ones((1, 5)), 0.1), "rows must differ"),
+        (lambda: density._leave_one_out(np.ones((1, 5)), 0.1), "rows must differ"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):

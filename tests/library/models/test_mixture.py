@@ -16,11 +16,11 @@ from collapse_utils.models.mixture import (
     EM,
     Mixture,
     Params,
+    _start_from,
     em,
     kmeans,
     l2_distance,
     simulate,
-    start_from,
 )
 
 BLOB = Params.of([1.0], [[0.0, 0.0]], np.eye(2))
@@ -34,7 +34,7 @@ def _problem(k, dim, n_replicates=3, n=120, seed=0):
     X = np.stack(
         [centres[rng.integers(0, k, n)] + rng.normal(size=(n, dim)) for _ in range(n_replicates)]
     )
-    return X, start_from(X, k, rng)
+    return X, _start_from(X, k, rng)
 
 
 def _sklearn(X, start, n_steps, tol=0.0):
@@ -136,7 +136,7 @@ def test_kmeans_stops_where_no_row_is_nearer_to_another_mean():
 def test_fits_from_kmeans_have_the_law_of_scikit_learn():
     """One generation of the released protocol: likelihood and smaller weight on the same data."""
     X = np.random.default_rng(2).normal(size=(150, 100, 2))
-    start = start_from(X, 2, np.random.default_rng(3))
+    start = _start_from(X, 2, np.random.default_rng(3))
     fit, likelihood, _ = em(X, start, n_steps=2000, tol=1e-5)
     models = [GaussianMixture(2, tol=1e-5, max_iter=2000, random_state=i) for i in range(150)]
     with warnings.catch_warnings():
@@ -305,7 +305,7 @@ def test_rows_of_a_sample_are_independent():
         (lambda: Params.of([1.0], [[0.0]], [[-1.0]]), "positive definite"),
         (lambda: Mixture(0), "n_components must be an integer >= 1, got 0"),
         (lambda: EM(2, start="guess"), "start must be one of parent, kmeans"),
-        (lambda: start_from(np.zeros((1, 3, 2)), 4, np.random.default_rng(0)), "n_components"),
+        (lambda: _start_from(np.zeros((1, 3, 2)), 4, np.random.default_rng(0)), "n_components"),
         (
             lambda: simulate(
                 PAIR, n_samples=1, n_generations=2, n_replicates=1, rng=np.random.default_rng(0)
