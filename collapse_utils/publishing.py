@@ -314,9 +314,8 @@ def _own(svg: str, name: str) -> str:
 def _split(svg: str, n_frames: int) -> tuple[str, str, list[list[str]]]:
     """Take the frames out of a drawing.
 
-    Returns drawing : str: What stays, with an empty slot for each moving artist.; definitions :
-    str: Letters, markers and clips that the drawing and its frames refer to.; moving : list of
-    lists of str: What fills the slots, frame by frame.
+    Returns what stays, with an empty slot for each moving artist; the letters, markers and clips
+    that the drawing and its frames refer to; and what fills the slots, frame by frame.
     """
     definitions = "".join(_DEFINITIONS.findall(svg))
     kept: list[str] = []

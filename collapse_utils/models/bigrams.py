@@ -36,8 +36,7 @@ def encode(
       Default: the words of the sentences, the frequent ones first. Words that are not in it get the
       number ``len(vocabulary)``.
 
-    Returns rows : ndarray of object, shape (n,): One array of int per sentence, without the end.;
-    vocabulary : tuple of str.
+    Returns one array of int per sentence, without the end, and the vocabulary.
     """
     sentences = list(sentences)
     if not sentences:

@@ -214,8 +214,8 @@ def _leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per
     pair of rows.
 
-    Returns grid : ndarray, shape (H,): Bandwidths in standard deviations of the rows, decreasing.;
-    likelihood, squares : ndarray, shape (H, R): For rows in units of their standard deviation.
+    Returns H decreasing bandwidths, in standard deviations of the rows, and both scores for rows
+    in these units, shape (H, R).
     """
     rows = _rows(rows)
     r, m = rows.shape

@@ -74,8 +74,7 @@ def first_passage(
     The log-variance is a random walk, so lineages are followed in blocks of generations, and one
     that has arrived is dropped.
 
-    Returns time : ndarray of int, shape (R,); overshoot : ndarray, shape (R,): log(level / v) at
-    that generation, > 0.
+    Returns the generation, shape (R,), and the overshoot log(level / v) > 0 there, shape (R,).
     """
     block = max(16, m // 2)  # generations at a time; a lineage that has arrived is dropped
     time = np.zeros(n_replicates, dtype=np.int64)

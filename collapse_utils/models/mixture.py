@@ -134,9 +134,8 @@ def em(
       scikit-learn does; 0 takes all steps.
     - `reg_covar`: Added to the diagonal of every covariance in every step.
 
-    Returns params : Params; log_likelihood : ndarray, shape (R,): Mean log-density per row before
-    the last update (scikit-learn's ``lower_bound_``).; steps : ndarray of int, shape (R,): Steps
-    taken.
+    Returns the parameters, the mean log-density per row before the last update (scikit-learn's
+    ``lower_bound_``), shape (R,), and the steps taken, shape (R,).
     """
     X = np.asarray(X, dtype=float)
     k, dim = start.means.shape[1:]
