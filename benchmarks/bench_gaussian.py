@@ -10,7 +10,6 @@ The last test prints time per generation x replicate, the ratios, and the goals 
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -59,20 +58,6 @@ def bartlett(dim, n_samples, n_generations, n_replicates, rng):
     plan = {"n_samples": n_samples, "n_generations": n_generations, "n_replicates": n_replicates}
     for _ in gaussian.bartlett(dim=dim, rng=rng, **plan):
         pass
-
-
-@pytest.fixture
-def clock(benchmark):
-    """Benchmark a call of (generations x replicates) steps in process time."""
-
-    def run(name, steps, function, *arguments, **keywords):
-        benchmark._timer = time.process_time
-        benchmark.pedantic(function, arguments, keywords, rounds=10, warmup_rounds=1)
-        if benchmark.stats is not None:  # absent with --benchmark-disable
-            SECONDS[name] = benchmark.stats.stats.min / steps
-            benchmark.extra_info["microseconds per generation x replicate"] = 1e6 * SECONDS[name]
-
-    return run
 
 
 def test_naive_loop(clock):

@@ -8,8 +8,6 @@ the number of symbols alive at every generation. The last test prints time per g
 replicate, the ratios, and the goal of the book.
 """
 
-import time
-
 import numpy as np
 import pytest
 
@@ -46,20 +44,6 @@ def simulate(p, workflow=None, **plan):
     """Diversity and living symbols of every generation."""
     texts = generations(Words(), p, workflow, rng=np.random.default_rng(0), **plan)
     return [(text.diversity, text.alive) for text in texts]
-
-
-@pytest.fixture
-def clock(benchmark):
-    """Benchmark a call of (generations x replicates) steps in process time."""
-
-    def run(name, steps, function, *arguments, **keywords):
-        benchmark._timer = time.process_time
-        benchmark.pedantic(function, arguments, keywords, rounds=5, warmup_rounds=1)
-        if benchmark.stats is not None:  # absent with --benchmark-disable
-            SECONDS[name] = benchmark.stats.stats.min / steps
-            benchmark.extra_info["microseconds per generation x replicate"] = 1e6 * SECONDS[name]
-
-    return run
 
 
 @pytest.mark.parametrize("world", WORLDS)

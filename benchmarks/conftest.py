@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -90,3 +91,17 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+@pytest.fixture
+def clock(benchmark, request):
+    """Benchmark a call of (generations x replicates) steps in process time, into SECONDS."""
+
+    def run(name, steps, function, *arguments, **keywords):
+        benchmark._timer = time.process_time
+        benchmark.pedantic(function, arguments, keywords, rounds=10, warmup_rounds=1)
+        if benchmark.stats is not None:  # absent with --benchmark-disable
+            request.module.SECONDS[name] = seconds = benchmark.stats.stats.min / steps
+            benchmark.extra_info["microseconds per generation x replicate"] = 1e6 * seconds
+
+    return run

@@ -26,17 +26,6 @@ def check(ledger=None, **change):
     return (ledger or Ledger()).check(arguments.pop("id", "T1"), "s", "src", **arguments)
 
 
-@pytest.fixture
-def displayed(monkeypatch):
-    """What cells would display: (data, metadata) of each output."""
-    outputs = []
-    monkeypatch.setattr(
-        "IPython.display.display",
-        lambda data, *, raw, metadata: outputs.append((data, metadata)),
-    )
-    return outputs
-
-
 def rejections_are(count, trials, rate):
     """Is this number of rejections what the stated rate gives (two-sided binomial test)?"""
     return stats.binomtest(count, trials, rate).pvalue > ALARM

@@ -9,15 +9,7 @@ from scipy import stats
 
 from collapse_utils import Accumulate, Replace, figures, mean_se, recurse
 
-
-@pytest.fixture(autouse=True)
-def theme():
-    """The book's theme, and nothing left open or changed afterwards."""
-    with mpl.rc_context():
-        figures.use_theme()
-        yield
-        assert plt.get_fignums() == []
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("theme")
 
 
 @pytest.fixture

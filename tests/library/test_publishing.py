@@ -24,25 +24,7 @@ from collapse_utils.publishing import plus_minus
 TEXTS = {"name": "fig-x", "caption": "What <is> shown.", "alt": 'A "chart" of x & y'}
 
 
-@pytest.fixture(autouse=True)
-def theme():
-    """The book's theme, and nothing left open or changed afterwards."""
-    with mpl.rc_context():
-        figures.use_theme()
-        yield
-        assert plt.get_fignums() == []
-        plt.close("all")
-
-
-@pytest.fixture
-def displayed(monkeypatch):
-    """What cells would display: (data, metadata) of each output."""
-    outputs = []
-    monkeypatch.setattr(
-        "IPython.display.display",
-        lambda data, *, raw, metadata: outputs.append((data, metadata)),
-    )
-    return outputs
+pytestmark = pytest.mark.usefixtures("theme")
 
 
 class Page(HTMLParser):
