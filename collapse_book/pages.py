@@ -51,6 +51,8 @@ from collapse_utils.claims import COLUMNS, VERDICTS, cells
 TO_READ = re.compile(r"\d+ minutes to read")
 PREREQUISITES = re.compile(r"^\|\s*\*\*Prerequisites\*\*.*$", re.MULTILINE)
 DOC = re.compile(r"\{doc\}`(?:[^`]*<)?(?:/?notebooks/)?(\w+)>?`")
+#: A cell whose figure the page shows at its head as well, before any code.
+OPENING_TAG = "opening"
 FIGCAPTION = re.compile(r"<figcaption>.*?</figcaption>", re.DOTALL)
 
 
@@ -133,15 +135,24 @@ def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
     first = result["cells"][0]
     run = rf"\g<0>, {math.ceil(record_of(merged)['seconds'])} s to run when this page was made"
     first["source"] = TO_READ.sub(run, first["source"], count=1)
-    for cell in result["cells"]:
+    for cell in list(result["cells"]):
         for output in cell.get("outputs", []):
             if is_figure(output):
                 data = collapse_data(output)
                 figure = {"name": data["name"], "caption": data["caption"]}
                 cell["metadata"].setdefault("mystnb", {})["figure"] = figure
                 output["data"]["text/html"] = drawing_of(output)
+                if OPENING_TAG in tags(cell):
+                    text = picture(output, f"{{numref}}`{data['name']}`, whose code is below")
+                    result["cells"].insert(1, _prose(text, "opening"))
     result["cells"].append(_prose(colophon(project, chapter, merged), "colophon"))
     return result
+
+
+def picture(output: Mapping[str, Any], source: str) -> str:
+    """A figure once more, where no number is counted, with the words that say where it is from."""
+    caption = collapse_data(output)["caption"]
+    return render("picture.md", picture=drawing_of(output), caption=caption, source=source)
 
 
 def _prose(source: str, identity: str) -> dict[str, Any]:
@@ -233,12 +244,8 @@ def front_figure(notebooks: Mapping[str, Notebook]) -> str:
     """The picture of the front page: the figure ``fig-hero`` of the chapter that draws it."""
     for chapter, notebook in notebooks.items():
         for _, _, output in outputs_of(notebook):
-            data = collapse_data(output)
-            if data.get("name") == "fig-hero":
-                caption = data["caption"]
-                return render(
-                    "front.md", picture=drawing_of(output), caption=caption, chapter=chapter
-                )
+            if collapse_data(output).get("name") == "fig-hero":
+                return picture(output, f"From {{doc}}`/notebooks/{chapter}`.")
     return ""
 
 

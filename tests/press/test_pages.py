@@ -208,6 +208,19 @@ def test_front_page_shows_the_hero_of_the_chapter_that_draws_one(notebook):
     assert "figcaption" not in text
 
 
+def test_an_opening_figure_stands_at_the_head_of_its_page_too(author: Author, notebook):
+    """Before any code, without a second number or label."""
+    drawn = figure(name="fig-spread", caption="It narrows.")
+    drawn["data"]["text/html"] += "<figcaption>It narrows.</figcaption>"
+    merged = merge(notebook, executed_copy(notebook, [drawn]))
+    assert len(page(author.project, "gaussian", merged)["cells"]) == len(merged["cells"]) + 1
+    merged["cells"][-1]["metadata"]["tags"] = ["opening"]
+    _, opening, *_ = page(author.project, "gaussian", merged)["cells"]
+    assert opening["cell_type"] == "markdown" and opening["source"].count("<img") == 1
+    assert "It narrows. ({numref}`fig-spread`, whose code is below)" in opening["source"]
+    assert "figcaption" not in opening["source"] and "name:" not in opening["source"]
+
+
 def test_map_shows_what_each_chapter_needs_as_a_drawing_and_in_words(author: Author):
     """Prerequisites are links to chapters in the row of that name; other links are none."""
     row = "| **Prerequisites** | {doc}`one` and {doc}`that <two>`, {doc}`/how_to_use` |"
