@@ -36,7 +36,8 @@ def grid_of(author: Author, text: str):
 
 def claim(name: str, measured: float, se: float = 0.1, points: int = 1) -> dict:
     """A claim as a ledger writes it."""
-    one = Ledger().check(
+    ledger = Ledger()
+    ledger.check(
         name,
         "It is one.",
         "Somebody",
@@ -45,7 +46,7 @@ def claim(name: str, measured: float, se: float = 0.1, points: int = 1) -> dict:
         measured=[measured] * points,
         se=se,
     )
-    return asdict(one)
+    return asdict(ledger.claims[0])
 
 
 def outputs(parameters: dict, claims: Sequence[dict] = ()) -> list[dict]:
