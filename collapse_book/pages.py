@@ -209,6 +209,9 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: st
         project.generated / "what_if.md": what_if,
         project.vendor / "llms.txt": render("llms.txt", book=project.config, notebooks=notebooks),
     }
+    machine = project.book / "_machine"
+    for kind in ("js", "css"):
+        files[project.vendor / "machine" / f"machine.{kind}"] = bundle(machine, kind)
     if recorded := _recorded(project, "bench"):
         files[project.generated / "speed.md"] = render("speed.md", **recorded)
     for path, text in files.items():
@@ -216,6 +219,16 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: st
     for folder in (project.staged, project.vendor / "download", project.vendor / "wheel"):
         for path in set(folder.glob("*")) - files.keys():
             path.unlink()
+
+
+def bundle(folder: Path, kind: str) -> str:
+    """The files of a kind in a folder, by name, as one that is smaller: no comments, no indents.
+
+    A classic script, because browsers load no modules from a folder. No string of them may hold a
+    block comment, nor a line break whose indent counts.
+    """
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"*.{kind}")))
+    return re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), flags=re.MULTILINE)
 
 
 def brings_library(project: Project, name: str, wheel: bytes) -> str:

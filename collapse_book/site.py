@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import json
 import posixpath
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
+from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,10 @@ from collapse_book.project import Project
 BRANCH = "main"
 CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
 DATA = re.compile(r'"data:[^"]*"')
-SCRIPT = re.compile(r"(<script\b[^>]*>).*?(?=</script)|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-ANCHOR = re.compile(r"""\s(?:id|name)="([^"]*)\"""")
-STYLE = re.compile(r"""<style[^>]*>(.*?)</style>|\sstyle=(?:"|')([^>]*)""", re.DOTALL)
 #: Files of the build folder that say what the site was built from, and the printed book.
 STAMP, PRINTED = "site.sha256", "pdf.sha256"
 WARNING = re.compile(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S")
-#: Elements that load or link to something, by any of these attributes.
-TAG = re.compile(
-    r"<(script|img|source|iframe|embed|object|audio|video|track|input|image|use|link|a)\b"
-    r"""((?:[^<>"']|"[^"]*"|'[^']*')*)>""",
-    re.IGNORECASE,
-)
-REMOTE = " loads {} from another host"
+#: Attributes by which an element loads or links to something.
 LOADS = ("src", "data", "poster", "href", "xlink:href")
 #: Relations of <link> that a browser loads by itself.
 LOADED_LINK = re.compile("stylesheet|preload|prefetch|icon|manifest|preconnect", re.IGNORECASE)
@@ -195,7 +184,7 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
         add_lite(project, lite, new)
     if pdf:
         shutil.copy(pdf, new)
-    problems = [] if preview else check_site(new, project.prefix)
+    problems = [] if preview else check_site(new)
     if problems:
         raise BuildFailed("\n".join(problems))
     place = project.build / "preview" if preview else project.html
@@ -235,67 +224,60 @@ def recover(place: Path) -> None:
             old.rename(place)
 
 
-@dataclass(frozen=True)
-class _Page:
+class _Page(HTMLParser):
     """What a page loads by itself, where its links lead, and the anchors it offers."""
 
-    loaded: list[str]
-    linked: list[str]
-    anchors: set[str]
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
+        self.anchors: set[str | None] = set()
+        self.feed(DATA.sub('"data:"', text))  # pictures are most of a page
 
-    @classmethod
-    def of(cls, text: str) -> _Page:
-        text, loaded, linked = DATA.sub('"data:"', text), [], []  # pictures are most of a page
-        for tag, content in TAG.findall(SCRIPT.sub(r"\1", text)):
-            values = {name: html.unescape(a or b) for name, a, b in ATTRIBUTE.findall(content)}
-            urls = [values[name] for name in LOADS if values.get(name)]
-            choices = values.get("srcset", "").split(",")
-            urls += [choice.split()[0] for choice in choices if choice.strip()]
-            if tag == "a":
-                linked += urls
-            elif tag != "link" or LOADED_LINK.search(values.get("rel", "")):
-                loaded += urls
-        loaded += css_urls(" ".join(a or b for a, b in STYLE.findall(text)))
-        return cls(loaded, linked, {html.unescape(anchor) for anchor in ANCHOR.findall(text)})
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value for name, value in attrs if value}
+        self.anchors |= {found.get("id"), found.get("name")}
+        urls = [found[name] for name in LOADS if name in found]
+        urls += [part.split()[0] for part in found.get("srcset", "").split(",") if part.strip()]
+        if tag == "a":
+            self.linked += urls
+        elif tag not in ("base", "link") or LOADED_LINK.search(found.get("rel", "")):
+            self.loaded += urls + css_urls(found.get("style", ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "style":
+            self.loaded += css_urls(data)
 
 
-def check_site(site: Path, prefix: str = "/") -> list[str]:
-    """Problems of a built site: requests to other hosts, and links that lead nowhere.
-
-    Links from the root, which the page for unknown addresses has, must begin with ``prefix``.
-    """
+def check_site(site: Path) -> list[str]:
+    """Problems of a built site: requests to other hosts, and links that lead nowhere."""
     problems: list[str] = []
     files = {path.relative_to(site).as_posix() for path in site.rglob("*")} | {"."}
+    ours = [name for name in sorted(files) if not name.startswith("lite/")]
     pages = {
-        name: _Page.of((site / name).read_text(encoding="utf-8"))
-        for name in sorted(files)
-        if name.endswith(".html") and not name.startswith(("_static/", "lite/"))
+        name: _Page((site / name).read_text(encoding="utf-8"))
+        for name in ours
+        if name.endswith(".html") and not name.startswith("_static/")
     }
+    loaded = {name: page.loaded for name, page in pages.items()}
+    loaded |= {n: css_urls((site / n).read_text("utf-8")) for n in ours if n.endswith(".css")}
+    for name, urls in loaded.items():
+        problems += [
+            f"{name} loads {url} from another host" for url in urls if urlsplit(url).netloc
+        ]
     for name, page in pages.items():
-        problems += [f"{name}{REMOTE.format(url)}" for url in page.loaded if is_remote(url)]
         for url in dict.fromkeys([*page.loaded, *page.linked]):
             parts = urlsplit(url)
             if parts.scheme or parts.netloc:
                 continue
-            inside = parts.path.removeprefix(prefix)
-            folder = "" if inside != parts.path else posixpath.dirname(name)
-            target = posixpath.normpath(posixpath.join(folder, unquote(inside)))
-            target = target if parts.path else name
+            path = posixpath.join(posixpath.dirname(name), unquote(parts.path))
+            target = posixpath.normpath(path) if parts.path else name
             known = pages[target].anchors if target in pages else {parts.fragment}
             if target not in files or (parts.fragment and unquote(parts.fragment) not in known):
                 problems.append(f"{name} links to {url}, which is not there")
-    for name in sorted(files):
-        if name.endswith(".css"):
-            urls = css_urls((site / name).read_text(encoding="utf-8"))
-            problems += [f"{name}{REMOTE.format(url)}" for url in urls if is_remote(url)]
     return problems
 
 
 def css_urls(text: str) -> list[str]:
     """URLs that a style sheet loads."""
     return [found["url"] or found["import"] for found in CSS_URL.finditer(text)]
-
-
-def is_remote(url: str) -> bool:
-    """Whether a URL leads to another host."""
-    return bool(urlsplit(url).netloc)

@@ -105,17 +105,6 @@ def test_missing_mathjax_file_is_bad_input(author: Author):
         vendor_mathjax(author.project)
 
 
-def test_links_from_the_root_must_begin_with_the_path_of_the_site(tmp_path):
-    (tmp_path / "index.html").write_text('<p id="top">')
-    (tmp_path / "404.html").write_text(
-        '<a href="/book/index.html#top"></a><a href="/index.html"></a><a href="/book/gone.html">'
-    )
-    assert check_site(tmp_path, "/book/") == [
-        "404.html links to /index.html, which is not there",
-        "404.html links to /book/gone.html, which is not there",
-    ]
-
-
 def test_quotes_comments_and_code_are_no_links(tmp_path):
     (tmp_path / "index.html").write_text(
         "<img alt='a > b' src='a&amp;b.png'><!-- <img src='gone.png'> -->"
@@ -160,10 +149,9 @@ def test_repository_of_ci_counts_only_on_github(author: Author, monkeypatch):
 
 
 def test_address_must_be_one(author: Author, monkeypatch):
-    assert author.project.address is None and author.project.prefix == "/"
+    assert author.project.address is None
     monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/book")
     assert author.project.address == "https://example.org/book/"
-    assert author.project.prefix == "/book/"
     for wrong in ("example.org/book", "file:///book", "https://example.org/?page=1"):
         monkeypatch.setenv("BOOK_ADDRESS", wrong)
         with pytest.raises(BadInput, match="is not the address of a site"):
