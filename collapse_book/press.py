@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,20 +101,8 @@ class Runs:
         keys = {chapter: self.store.keys(chapter) for chapter in chapters}
         return {name for name in names if self.key(name) in keys[self.runs[name].chapter]}
 
-    def execute(
-        self,
-        names: Sequence[str],
-        options: Options,
-        look: Callable[[Notebook], None] = lambda notebook: None,
-    ) -> dict[str, str]:
+    def execute(self, names: Sequence[str], options: Options) -> dict[str, str]:
         """Execute the runs that changed, and store each as soon as it has finished.
-
-        Parameters
-        ----------
-        names : sequence of str
-        options : Options
-        look : callable
-            Is given each notebook after it is stored; what it raises ends all.
 
         Returns
         -------
@@ -152,7 +140,6 @@ class Runs:
                 self.store.remove(self._failed(name))
                 if self.is_default(name):
                     remember_seconds(self.project, self.runs[name].chapter, took)
-                look(outcome.notebook)
         return {name: failures[name] for name in names if name in failures}
 
     def _changed(self, name: str) -> str | None:
