@@ -11,7 +11,7 @@ import click
 
 from collapse_book.files import try_to_write, write_atomic
 from collapse_book.gate import check_book, check_notebook, check_pages, fix_notebook
-from collapse_book.messages import BadInput, BuildFailed, counted, say
+from collapse_book.messages import BadInput, BuildFailed, counted, one_line, say
 from collapse_book.notebooks import chapter_parameters, read_notebook, title, validate
 from collapse_book.project import Project
 from collapse_book.scenarios import (
@@ -321,14 +321,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app.main(args=arguments, prog_name="collapse-book", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        code = _fail(" ".join(error.format_message().splitlines()), 2)
-    except BadInput as error:
-        code = _fail(" ".join(str(error).splitlines()), 2)
+        error.show()
+        code = error.exit_code
     except BuildFailed as error:
         code = _fail(str(error), 1)
+    except click.ClickException as error:
+        code = _fail(one_line(error.format_message()), 2)
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted; notebooks that had finished are kept", 130)
     except OSError as error:
