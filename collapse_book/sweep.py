@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from collapse_book import gate
 from collapse_book.cache import Store
 from collapse_book.execute import Options
-from collapse_book.gate import claims_of, collapse_data, glue_key, glued_text, outputs_of
 from collapse_book.messages import BadInput, BuildFailed, counted, say
 from collapse_book.notebooks import Notebook, chapter_parameters
 from collapse_book.press import Run, Runs
@@ -114,11 +114,11 @@ def result_rows(notebook: Notebook) -> list[dict[str, Any]]:
     Claims and glued numbers carry their numbers in full precision; ``text`` is what the page
     shows. A glued text that is no number has none.
     """
-    rows = [_claim_row(claim) for claim in claims_of(notebook)]
-    for _, _, output in outputs_of(notebook):
-        if (key := glue_key(output)) is not None:
-            number = {name: collapse_data(output).get(name) for name in ("value", "se")}
-            rows.append({"kind": "number", "name": key, "text": glued_text(output), **number})
+    rows = [_claim_row(claim) for claim in gate.claims_of(notebook)]
+    for _, _, output in gate.outputs_of(notebook):
+        if (key := gate.glue_key(output)) is not None:
+            number = {name: gate.collapse_data(output).get(name) for name in ("value", "se")}
+            rows.append({"kind": "number", "name": key, "text": gate.glued_text(output), **number})
     return rows
 
 

@@ -508,7 +508,7 @@ def test_points_that_take_too_long_are_one_line_each(walk: Author):
         "collapse-book: walk with seed=2, cell 5",
     ]
     assert all("(import time): took longer than 1 s (notebook as far as" in line for line in lines)
-    assert "no figure: there is no claim and no number" in done.stdout
+    assert "no figure: there is no number" in done.stdout
 
 
 def test_ctrl_c_keeps_finished_points_and_the_sweep_goes_on(walk: Author, tmp_path):
