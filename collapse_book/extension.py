@@ -63,35 +63,27 @@ class FirstUses(SphinxTransform):
         common = {word.lower() for word in self.config.glossary_common}
         names = sorted(terms.keys() - common, key=len, reverse=True)
         pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names))})s?(?![\w-])", re.I)
-        for text in list(self.document.findall(nodes.Text)):
-            if self._is_prose(text):
-                self._link(text, pattern, terms, used)
+        for text in filter(self._is_prose, list(self.document.findall(nodes.Text))):
+            pieces, end = [], 0
+            for found in pattern.finditer(text):
+                if (term := terms[found[1].lower()]) in used:
+                    continue
+                used.add(term)
+                words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
+                to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True}
+                link = addnodes.pending_xref("", words, **to, refwarn=True, refdoc=self.env.docname)
+                pieces += [nodes.Text(text[end : found.start()]), link]
+                end = found.end()
+            if pieces:
+                text.parent.replace(text, [*pieces, nodes.Text(text[end:])])
 
     def _is_prose(self, text: nodes.Text) -> bool:
-        above, node = [], text.parent
-        while node is not None:
+        node, above = text, []
+        while node := node.parent:
             above.append(node)
-            node = node.parent
         silent = any(isinstance(node, self._SILENT) for node in above)
         silent |= any(SILENT_CLASSES & set(node.get("classes", ())) for node in above)
         return not silent and any(isinstance(node, nodes.paragraph) for node in above)
-
-    def _link(
-        self, text: nodes.Text, pattern: re.Pattern[str], terms: dict[str, str], used: set[Any]
-    ) -> None:
-        source, pieces, end = text.astext(), [], 0
-        for found in pattern.finditer(source):
-            term = terms[found[1].lower()]
-            if term in used:
-                continue
-            used.add(term)
-            words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
-            to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True}
-            link = addnodes.pending_xref("", words, **to, refwarn=True, refdoc=self.env.docname)
-            pieces += [nodes.Text(source[end : found.start()]), link]
-            end = found.end()
-        if pieces:
-            text.parent.replace(text, [*pieces, nodes.Text(source[end:])])
 
 
 @cache

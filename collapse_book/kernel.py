@@ -68,7 +68,6 @@ def execute_notebook(
     notebook: Notebook,
     parameters: Mapping[str, Any],
     timeout: float | None = None,
-    python: str = sys.executable,
 ) -> tuple[Notebook, str | None]:
     """Execute a notebook in an empty temporary folder; several threads may do so at once.
 
@@ -83,8 +82,6 @@ def execute_notebook(
         Values for papermill to inject; already checked.
     timeout : float, optional
         Seconds that one cell may take.
-    python : str
-        Interpreter of the kernel; it needs ipykernel.
 
     Returns
     -------
@@ -94,7 +91,7 @@ def execute_notebook(
         One line that says what went wrong.
     """
     for attempt in range(1, STARTS + 1):
-        run = _Attempt(notebook, parameters, patience(attempt), timeout, python)
+        run = _Attempt(notebook, parameters, patience(attempt), timeout)
         if not run.kernel_lost:
             break
     return run.executed(), run.error
@@ -118,7 +115,6 @@ class _Attempt:
         parameters: Mapping[str, Any],
         patience: int,
         timeout: float | None,
-        python: str,
     ) -> None:
         self.started, self.clock = datetime.now(UTC), time.perf_counter()
         self.parameters, self.patience, self.timeout = dict(parameters), patience, timeout
@@ -128,7 +124,7 @@ class _Attempt:
             self.nb = parameterize_notebook(self.nb, self.parameters, language="python")
         place = None if len(tempfile.gettempdir()) < LONGEST_FOLDER else "/tmp"
         with tempfile.TemporaryDirectory(prefix="book-", dir=place) as folder:
-            manager = _manager(Path(folder), python)
+            manager = _manager(Path(folder))
             try:
                 self._run(manager)
             except Exception as error:
@@ -205,7 +201,7 @@ class _Attempt:
         return result
 
 
-def _manager(folder: Path, python: str) -> type[AsyncKernelManager]:
+def _manager(folder: Path) -> type[AsyncKernelManager]:
     """A kernel manager that keeps everything of its kernel in one private folder.
 
     The sockets are files there, so no port is open and nobody else can reach them; the IPython
@@ -225,7 +221,7 @@ def _manager(folder: Path, python: str) -> type[AsyncKernelManager]:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            launch = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
             return KernelSpec(argv=[*launch, *KERNEL_OPTIONS], language="python")
 
         async def start_kernel(self, **options: Any) -> None:

@@ -72,6 +72,7 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {
     "cell": lambda text: str(text).replace("|", "\\|"),
     "claim_cells": cells,
+    "claims": gate.claims_of,
     "counted": counted,
     "literal": repr,
     "parameters": nb.parameters_of,
@@ -254,9 +255,7 @@ def chapter_map(project: Project, notebooks: Mapping[str, nb.Notebook]) -> str:
 
 def ledger_page(notebooks: Mapping[str, nb.Notebook]) -> str:
     """Every claim of the book in one table, each linked to its chapter; what could have lost."""
-    claims = [
-        (chapter, claim) for chapter, done in notebooks.items() for claim in gate.claims_of(done)
-    ]
+    claims = [(name, claim) for name, run in notebooks.items() for claim in gate.claims_of(run)]
     shares = [
         point["noticed"] / abs(point["rival"] - point["law"])
         for _, claim in claims
@@ -275,22 +274,13 @@ def ledger_page(notebooks: Mapping[str, nb.Notebook]) -> str:
 
 def status_page(project: Project, notebooks: Mapping[str, nb.Notebook]) -> str:
     """What was executed when, how long it took, with which parameters and with what result."""
-    kernels = _recorded(project, "kernels")
-    if kernels:  # one row a chapter: the run with its defaults, if there is one
-        runs = sorted(kernels["runs"], key=lambda run: run["parameters"] == "defaults")
-        found = {run["chapter"]: run for run in runs}
-        kernels["runs"] = [found[chapter] for chapter in notebooks if chapter in found]
-    verdicts = {
-        name: [c["verdict"] for c in gate.claims_of(done)] for name, done in notebooks.items()
-    }
     return render(
         "status.md",
         notebooks=notebooks,
         kinds=VERDICTS,
-        verdicts=verdicts,
         revision=revision(project),
         missing=[chapter for chapter in project.published if chapter not in notebooks],
-        kernels=kernels,
+        kernels=_recorded(project, "kernels"),
         colab=_recorded(project, "colab"),
     )
 
