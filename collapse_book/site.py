@@ -1,21 +1,18 @@
-"""Sphinx, strictly; then a look at what it wrote; then the swap into place."""
+"""Sphinx, strictly, in a folder of its own; then the swap into place."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import posixpath
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -27,15 +24,9 @@ from collapse_book.project import Project
 
 #: The branch that readers are invited to edit; the workflows publish it.
 BRANCH = "main"
-CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
-DATA = re.compile(r'"data:[^"]*"')
 #: Files of the build folder that say what the site was built from, and the printed book.
 STAMP, PRINTED = "site.sha256", "pdf.sha256"
 WARNING = re.compile(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S")
-#: Attributes by which an element loads or links to something.
-LOADS = ("src", "data", "poster", "href", "xlink:href")
-#: Relations of <link> that a browser loads by itself.
-LOADED_LINK = re.compile("stylesheet|preload|prefetch|icon|manifest|preconnect", re.IGNORECASE)
 
 
 def vendor_mathjax(project: Project) -> None:
@@ -137,7 +128,7 @@ def pdf_path(project: Project) -> Path:
 
 
 def build_site(project: Project, *, missing: Mapping[str, str] | None = None) -> Path:
-    """Build the site strictly, check it, and put it in place of the previous one.
+    """Build the site strictly, and put it in place of the previous one.
 
     Sphinx works in a folder of its own, which it keeps, so that the next build reads what changed.
     The previous site stays whole until the new one is. A build that failed, that is published or
@@ -157,8 +148,7 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
     Raises
     ------
     BuildFailed
-        If Sphinx warns, a page would load something from another host, or a link to a file of
-        the site is broken.
+        If Sphinx warns.
     """
     preview = missing is not None
     work, log = project.build / "sphinx", project.build / "site.log"
@@ -184,9 +174,6 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
         add_lite(project, lite, new)
     if pdf:
         shutil.copy(pdf, new)
-    problems = [] if preview else check_site(new)
-    if problems:
-        raise BuildFailed("\n".join(problems))
     place = project.build / "preview" if preview else project.html
     swap(new, place)
     if not preview:
@@ -222,62 +209,3 @@ def recover(place: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(place)
-
-
-class _Page(HTMLParser):
-    """What a page loads by itself, where its links lead, and the anchors it offers."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.linked: list[str] = []
-        self.anchors: set[str | None] = set()
-        self.feed(DATA.sub('"data:"', text))  # pictures are most of a page
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value for name, value in attrs if value}
-        self.anchors |= {found.get("id"), found.get("name")}
-        urls = [found[name] for name in LOADS if name in found]
-        urls += [part.split()[0] for part in found.get("srcset", "").split(",") if part.strip()]
-        if tag == "a":
-            self.linked += urls
-        elif tag not in ("base", "link") or LOADED_LINK.search(found.get("rel", "")):
-            self.loaded += urls + css_urls(found.get("style", ""))
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "style":
-            self.loaded += css_urls(data)
-
-
-def check_site(site: Path) -> list[str]:
-    """Problems of a built site: requests to other hosts, and links that lead nowhere."""
-    problems: list[str] = []
-    files = {path.relative_to(site).as_posix() for path in site.rglob("*")} | {"."}
-    ours = [name for name in sorted(files) if not name.startswith("lite/")]
-    pages = {
-        name: _Page((site / name).read_text(encoding="utf-8"))
-        for name in ours
-        if name.endswith(".html") and not name.startswith("_static/")
-    }
-    loaded = {name: page.loaded for name, page in pages.items()}
-    loaded |= {n: css_urls((site / n).read_text("utf-8")) for n in ours if n.endswith(".css")}
-    for name, urls in loaded.items():
-        problems += [
-            f"{name} loads {url} from another host" for url in urls if urlsplit(url).netloc
-        ]
-    for name, page in pages.items():
-        for url in dict.fromkeys([*page.loaded, *page.linked]):
-            parts = urlsplit(url)
-            if parts.scheme or parts.netloc:
-                continue
-            path = posixpath.join(posixpath.dirname(name), unquote(parts.path))
-            target = posixpath.normpath(path) if parts.path else name
-            known = pages[target].anchors if target in pages else {parts.fragment}
-            if target not in files or (parts.fragment and unquote(parts.fragment) not in known):
-                problems.append(f"{name} links to {url}, which is not there")
-    return problems
-
-
-def css_urls(text: str) -> list[str]:
-    """URLs that a style sheet loads."""
-    return [found["url"] or found["import"] for found in CSS_URL.finditer(text)]
