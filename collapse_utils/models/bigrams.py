@@ -135,9 +135,9 @@ class Bigram:
             parts.append(new.reshape(len(some), -1))
         return np.concatenate(parts)
 
+    @checked(n=whole(1))
     def sample(self, n: int, rng: Random, counts: ArrayLike | None = None) -> NDArray[np.object_]:
         """Write `n` sentences, after the text itself or one with other counts (E,) of its pairs."""
-        n = _checks.integer("n", n, 1)
         counts = self._checked(np.atleast_2d(self.counts_ if counts is None else counts))
         steps = self._walk(counts, np.array([n]), rng)
         lengths = np.bincount(np.concatenate([sentence for sentence, _ in steps]), minlength=n)

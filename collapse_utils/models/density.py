@@ -37,7 +37,7 @@ _BLOCK = 2**16  # distances per block of replicates, so that they stay in cache
 class NormalMixture:
     """A mixture of normal distributions, with the methods of scipy's frozen distributions.
 
-    Means and standard deviations of K normals, and their weights (default: equal).
+    Means and standard deviations of K normals, and their weights, by default equal.
     """
 
     means: ArrayLike
@@ -164,13 +164,11 @@ def project(p: Any) -> NormalMixture:
     floor=number(0, _TOP, above=True, below=True),
 )
 def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Rule:
-    """Bandwidth chosen by leaving one row out: the best of a grid, in steps of 2^(1/4).
+    """Bandwidth chosen by leaving one row out (Silverman 1986, sections 3.4.3 and 3.4.4).
 
     "likelihood" maximises the mean of log f_-i(x_i), f_-i being the estimate without row i;
-    "least squares" minimises the integral of f^2 minus twice the mean of f_-i(x_i)
-    (Silverman 1986, sections 3.4.3 and 3.4.4). The grid runs from `floor` to 4 standard
-    deviations of the rows; with enough tied rows there is no optimum but zero, and the choice is
-    the floor.
+    "least squares" minimises the integral of f^2 minus twice the mean of f_-i(x_i). The grid runs
+    from `floor` to 4 standard deviations of the rows, in steps of 2^(1/4).
     """
 
     def rule(rows: Array) -> Array:
@@ -184,11 +182,9 @@ def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Ru
 def _leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     """Both leave-one-out criteria on a grid of bandwidths, for rows of shape (R, M).
 
-    Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per
-    pair of rows.
+    Halving h^2 squares every kernel exp(-d^2 / 2 h^2): most of the grid costs one product per pair.
 
-    Returns H decreasing bandwidths, in standard deviations of the rows, and both scores for rows
-    in these units, shape (H, R).
+    Returns H decreasing bandwidths, in standard deviations, and both scores, shape (H, R).
     """
     rows = _rows(rows)
     r, m = rows.shape

@@ -3,8 +3,7 @@
 A Gaussian's log-density is linear in the features ``(1, x, x x^T)``, and an EM update needs only
 the responsibility-weighted sums of the same features. So both halves of a step are one batched
 matrix product over replicates. The steps are those of scikit-learn's ``GaussianMixture``, from
-k-means to the floors, and agree with it to rounding error, which in a log-density grows with the
-square of the spread of the data in units of a component's standard deviation.
+k-means to the floors, and agree with it to rounding error.
 """
 
 from __future__ import annotations
