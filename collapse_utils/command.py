@@ -103,10 +103,10 @@ class CommandModel:
         types = dict(zip(self._kind.columns, self._kind.dtypes, strict=True))
         dates = [name for name, dtype in types.items() if dtype.kind == "M"]
         words = {name: str for name, dtype in types.items() if _is_text(dtype)}
-        # Only an empty field is a missing value: "NA" and "None" are words.
+        # Only an empty field is missing: "NA" and "None" are words. Python's engine never rounds.
         return pd.read_csv(
             rows, dtype=words, parse_dates=dates, keep_default_na=False, na_values=[""],
-            float_precision="round_trip",
+            engine="python",
         )  # fmt: skip
 
     def _call(self, command: Sequence[str], **values: object) -> None:

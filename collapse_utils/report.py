@@ -29,7 +29,7 @@ from scipy.spatial.distance import cdist
 
 from . import _checks, tables
 from ._checks import checked, rng, whole
-from .loop import History
+from .loop import History, Snapshot
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
 
@@ -130,9 +130,10 @@ class Yardstick:
         self._chosen = chosen
         self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
 
-    def __call__(self, snapshot: object) -> dict[str, float]:
+    def __call__(self, snapshot: Snapshot | tables.Rows) -> dict[str, float]:
         """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
-        given = getattr(snapshot, "sample", snapshot)
+        own = isinstance(snapshot, Snapshot)
+        given = snapshot.sample if own else tables.rows(snapshot, "generated")
         rows = self._standardised(self._numbers(given, "generated"))
         nearest = cdist(self._chosen, rows).min(1)
         survey = self._features.survey(given) if isinstance(self._features, tables.Features) else {}
@@ -270,7 +271,8 @@ class Report:
 
     def _lost(self) -> Iterator[str]:
         """What died, by name, where a change is seen."""
-        for measure, words in OF_TABLES.items():
+        titles = ("Categories that died", "Pairs of categories that died", "Missing values")
+        for measure, title in zip(OF_TABLES, titles, strict=True):
             if (self.baseline, measure) not in self.curves:
                 continue
             if self._verdict(self.baseline, measure) == "no change seen":
@@ -285,7 +287,7 @@ class Report:
             ]
             more = f", and {len(found) - 5} more" * (len(found) > 5)
             named = "), ".join(said) + ")" if said else "give recurse keep_samples= for their names"
-            yield f"Of the {words}, by name: {named}{more}."
+            yield f"{title}: {named}{more}."
 
     def _pace(self) -> str:
         speed = self.speed[self.speed["workflow"] == self.baseline].iloc[0]

@@ -203,13 +203,13 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
 class Features:
     """Numbers for rows of a table, or for strings, learned from real rows.
 
-    Each column becomes a group of coordinates, and all groups weigh the same:
+    Each column becomes a group of coordinates (a text two), and all groups weigh the same:
 
     - numbers and dates: normal scores of their ranks among the real rows (van der Waerden 1952),
       so that units and long tails do not matter; what lies outside counts as just outside;
     - categories: an indicator of each, as in factorial analysis of mixed data (Pages 2004);
-    - texts (strings of which most differ): how often the commonest characters and pairs of them
-      come, length, words, and distinct words;
+    - texts (strings of which most differ): the rates of the commonest characters and pairs of
+      them; and the length, the words, and the distinct words;
     - missing values: an indicator for each column that has them.
 
     `weights` are the factors of coordinates that have been scaled to a standard deviation of one.
@@ -217,7 +217,6 @@ class Features:
 
     def __init__(self, real: Rows) -> None:
         from sklearn.feature_extraction.text import CountVectorizer
-        from sklearn.preprocessing import OneHotEncoder
 
         table = _frame(real)
         self.roles = {name: _role(table[name]) for name in table}
@@ -226,24 +225,19 @@ class Features:
         for name, role in self.roles.items():
             if role == "number":
                 self.known[name] = np.sort(_numbers(table[name]))
-            elif role == "text":
+            elif role == "category":  # the commonest first
+                self.known[name] = _labels(table[name]).value_counts().index
+            else:
                 texts = _texts(table[name])
                 pairs = CountVectorizer(
                     analyzer="char", ngram_range=(1, 2), lowercase=False, max_features=MOST
                 )
                 self.known[name] = pairs.fit(texts), np.sort(_sizes(texts), axis=0)
-            else:
-                self.known[name] = OneHotEncoder(
-                    handle_unknown="infrequent_if_exist", max_categories=MOST, sparse_output=False
-                ).fit(_labels(table[[name]]))
-        self.categories = [name for name, role in self.roles.items() if role == "category"]
-        if self.categories:
-            every = OneHotEncoder(handle_unknown="ignore", dtype=np.float32)
-            self.every = every.fit(_labels(table[self.categories]))
-            self.real = self.together(table)
+        self.levels = {n: self.known[n] for n, role in self.roles.items() if role == "category"}
+        self.real = self.together(table) > 0
         parts = self._parts(table)
-        sizes = np.repeat([part.shape[1] for part in parts], [part.shape[1] for part in parts])
-        self.weights = 1 / np.sqrt(sizes)
+        vary = [max(1, np.count_nonzero(np.ptp(part, axis=0))) for part in parts]
+        self.weights = np.repeat(1 / np.sqrt(vary), [part.shape[1] for part in parts])
 
     def __call__(self, rows: Rows) -> NDArray[np.float64]:
         """Coordinates of rows, shape (n, k)."""
@@ -254,7 +248,8 @@ class Features:
         for name, role in self.roles.items():
             column, known = table[name], self.known[name]
             if role == "category":
-                parts.append(known.transform(_labels(table[[name]])))
+                codes, n = known.get_indexer(_labels(column)), min(len(known), MOST)
+                parts.append(np.eye(n + 1)[np.where(codes < n, codes, n)])  # the rest: last
                 continue
             present = column.notna().to_numpy()
             if role == "number":
@@ -264,25 +259,32 @@ class Features:
                 pairs, sizes = known
                 texts = _texts(column)
                 measures = _sizes(texts)
-                scores = [_scores(*both) for both in zip(measures.T, sizes.T, strict=True)]
-                counts = pairs.transform(texts).toarray() / np.maximum(measures[:, :1], 1)
-                part = np.column_stack([*scores, counts])
+                parts.append(pairs.transform(texts).toarray() / np.maximum(measures[:, :1], 1))
+                both = zip(measures.T, sizes.T, strict=True)
+                part = np.column_stack([_scores(*one) for one in both])
             parts.append(np.column_stack([part, ~present]) if name in self.holes else part)
         others = [name for name, role in self.roles.items() if name not in self.holes]
         return [*parts, table[others].isna().mean(axis=1).to_numpy()[:, None]] if others else parts
 
     def together(self, rows: Rows) -> NDArray[np.float32]:
         """In how many rows two categories stand, shape (k, k); in the diagonal, each of them."""
-        marks = self.every.transform(_labels(_frame(rows)[self.categories]))
+        from scipy.sparse import csr_array
+
+        table, places, n = _frame(rows), [np.empty((2, 0), dtype=int)], 0
+        for name, levels in self.levels.items():
+            codes = levels.get_indexer(_labels(table[name]))
+            places.append(np.stack([np.flatnonzero(codes >= 0), n + codes[codes >= 0]]))
+            n += len(levels)
+        at = np.concatenate(places, axis=1)
+        marks = csr_array((np.ones(at.shape[1], np.float32), at), shape=(len(table), n))
         return (marks.T @ marks).toarray()
 
     def survey(self, rows: Rows) -> dict[str, float]:
         """Shares of the real categories and pairs of them that rows have, and of missing values."""
         found = {}
-        if self.categories:
-            both, one = np.triu(self.real, 1) > 0, np.diag(self.real) > 0
-            together = self.together(rows) > 0
-            found["categories"] = float(np.diag(together)[one].mean())
+        if self.levels:
+            together, both = self.together(rows) > 0, np.triu(self.real, 1)
+            found["categories"] = float(np.diag(together).mean())
             if both.any():
                 found["pairs"] = float(together[both].mean())
         if self.holes:
@@ -291,8 +293,7 @@ class Features:
 
     def names(self) -> list[str]:
         """Names of the categories, in the order of `together`."""
-        pairs = zip(self.categories, self.every.categories_, strict=True)
-        return [f"{name}={'missing' if one is None else one}" for name, all in pairs for one in all]
+        return [f"{name}={level}" for name, levels in self.levels.items() for level in levels]
 
 
 def _frame(rows: Rows) -> pd.DataFrame:
@@ -348,13 +349,9 @@ def _scores(values: NDArray, real: NDArray) -> NDArray[np.float64]:
     return ndtri((ranks + 0.5) / (len(real) + 1))
 
 
-def _labels(table: pd.DataFrame) -> NDArray:
-    """Names of categories, shape (n, columns); None where they are missing."""
-    labels = np.empty(table.shape, dtype=object)  # full of None
-    for place, name in enumerate(table):
-        present = table[name].notna().to_numpy()
-        labels[present, place] = [str(one) for one in table[name][present]]
-    return labels
+def _labels(column: pd.Series) -> pd.Series:
+    """Names of categories."""
+    return column.astype(object).where(column.notna(), "(missing)").map(str)
 
 
 LOSSES = ["kind", "name", "first", "last", "lost"]
@@ -373,7 +370,7 @@ def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
     shares = [[line[g].isna().mean() for line in lineages] for g in (1, -1)]
     first, last = (pd.DataFrame(one).mean() for one in shares)
     found = [("missing", f"{name}", first[name], last[name], np.nan) for name in features.holes]
-    if features.categories:
+    if features.levels:
         first = last = lost = 0
         for line in lineages:
             one, other = (features.together(line[g]) for g in (1, -1))

@@ -102,7 +102,7 @@ def test_bad_real_rows_are_refused(real, message):
 @pytest.mark.parametrize(
     ("fake", "message"),
     [
-        (np.full((30, 2), np.inf), "generated rows must be two or more and finite.*infinity"),
+        (np.full((30, 2), np.inf), "generated must be finite, got NaN or infinity"),
         (rows(30, 3), "rows must have 2 numbers, got 3"),
         (rows(1), "generated rows must be two or more"),
     ],
@@ -390,7 +390,7 @@ def test_program_that_fails_says_why(program, message):
 
 @pytest.mark.parametrize(
     ("program", "message"),
-    [("pass", "wrote no rows"), ("open(sys.argv[-1], 'w').write('a,b')", "could not convert string 'a'")],
+    [("pass", "wrote no rows"), ("open(sys.argv[-1], 'w').write('a,b')", "not convert string 'a'")],
 )
 def test_rows_that_are_none_are_refused(program, message):
     write = "import sys; open(sys.argv[1], 'w').close()"
