@@ -16,22 +16,21 @@ import io
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial.distance import cdist
 
 from . import _checks, tables
-from ._checks import checked, rng, whole
-from .loop import History, Snapshot
+from .loop import History
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
+from .yardstick import LOSSES, losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,128 +67,6 @@ KINDS = {
 }
 COPIES = 1e-10  # relative difference below which the replicates of a run are one
 LEVEL = 0.05  # chance of a false alarm in a whole report, at most
-
-
-@checked(rng=rng, n_directions=whole(1), n_neighbourhoods=whole(10))
-class Yardstick:
-    """Measures of generated rows against real rows that no model has seen; a metric for `recurse`.
-
-    Coordinates are first centred and scaled by the real rows. With the rows of one generation,
-
-    - ``distance``: mean over directions of the Wasserstein-1 distance between the projections of
-      generated and real rows (the sliced distance of Bonneel et al. 2015, section 3, with p = 1);
-    - ``spread``: root mean square distance from the own centre; 1 for the real rows;
-    - ``tails``: mean distance of the farthest 5 % of the rows from the own centre, in units of
-      the own spread; 1 for the real rows. Scale has no part in it;
-    - ``centre``: distance between the centres, per root coordinate, in real standard deviations;
-    - ``coverage``: share of real rows with a generated row as close as their fifth real
-      neighbour, or closer (Naeem et al. 2020, eq. 4);
-    - ``rows``: how many rows were measured;
-    - of tables: ``categories`` and ``pairs``, the shares of the real categories, and of the real
-      pairs of categories of two columns, that some generated row has; ``missing``, the share of
-      missing values.
-
-    - `real` (array, shape (n, ...), table or strings): Real rows kept from the models, at least 20.
-    - `rng`: Chooses directions and the rows for the coverage.
-    - `features`: Turns rows into numbers of shape (n, k); default of tables and strings:
-      :class:`collapse_utils.tables.Features`.
-    - `n_directions`, `n_neighbourhoods`: Directions of the distance, and real rows of the coverage.
-    """
-
-    def __init__(
-        self,
-        real: tables.Rows,
-        rng: np.random.Generator,
-        *,
-        features: Callable[[tables.Rows], ArrayLike] | None = None,
-        n_directions: int = 32,
-        n_neighbourhoods: int = 300,
-    ) -> None:
-        real = tables.rows(real, "real")
-        if real.ndim == 0 or len(real) < 20:
-            n_rows = len(real) if real.ndim else 0
-            raise ValueError(f"real must hold at least 20 rows, got {n_rows}")
-        own = features is None and (tables.is_table(real) or tables.are_texts(real))
-        self._features = tables.Features(real) if own else features
-        rows = self._numbers(real, "real")
-        self._mean, sd = rows.mean(0), rows.std(0)
-        # The spread that rounding gives to a column that is constant is no scale.
-        varies = (np.ptp(rows, 0) > 0) & (sd > 8 * np.finfo(float).eps * np.abs(rows).max(0))
-        if not varies.any():
-            raise ValueError("real must hold rows that differ, got one row many times")
-        self._mean = np.where(varies, self._mean, rows[0])
-        self._scale = np.where(varies, sd, 1.0) / getattr(self._features, "weights", 1.0)
-        rows = self._standardised(rows)
-        d = rows.shape[1]
-        directions = rng.standard_normal((d, n_directions)) if d > 1 else np.ones((1, 1))
-        self._directions = directions / np.linalg.norm(directions, axis=0)
-        self._projected = rows @ self._directions
-        self._spread = _spread(rows)
-        self._tails = _tails(rows)
-        chosen = rows[rng.permutation(len(rows))[:n_neighbourhoods]]
-        self._chosen = chosen
-        self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
-
-    def __call__(self, snapshot: Snapshot | tables.Rows) -> dict[str, float]:
-        """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
-        own = isinstance(snapshot, Snapshot)
-        given = snapshot.sample if own else tables.rows(snapshot, "generated")
-        rows = self._standardised(self._numbers(given, "generated"))
-        nearest = cdist(self._chosen, rows).min(1)
-        survey = self._features.survey(given) if isinstance(self._features, tables.Features) else {}
-        return survey | {
-            "distance": float(_wasserstein(rows @ self._directions, self._projected).mean()),
-            "spread": _spread(rows) / self._spread,
-            "tails": _tails(rows) / self._tails,
-            "centre": float(np.linalg.norm(rows.mean(0)) / math.sqrt(rows.shape[1])),
-            "coverage": float(np.mean(nearest <= self._reach)),
-            "rows": float(len(rows)),
-        }
-
-    def _numbers(self, rows: tables.Rows, name: str) -> Floats:
-        if self._features is not None:
-            rows = self._features(rows)
-        rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
-        if rows.dtype.kind not in "fiub" or rows.ndim == 0:
-            raise ValueError(
-                f"{name} rows must be numbers, got {rows.dtype}: give features(rows) -> numbers"
-            )
-        rows = rows.reshape(len(rows), -1).astype(float)
-        if len(rows) < 2 or rows.shape[1] == 0 or not np.isfinite(rows).all():
-            raise ValueError(
-                f"{name} rows must be two or more and finite, got shape {rows.shape}"
-                + ("" if np.isfinite(rows).all() else " with NaN or infinity")
-            )
-        return rows
-
-    def _standardised(self, rows: Floats) -> Floats:
-        if rows.shape[1] != len(self._mean):
-            raise ValueError(f"rows must have {len(self._mean)} numbers, got {rows.shape[1]}")
-        return (rows - self._mean) / self._scale
-
-
-def _spread(rows: Floats) -> float:
-    """Root mean square distance from the centre; zero where only rounding is left."""
-    spread = float(np.sqrt(rows.var(0).sum()))
-    return spread if spread > 8 * np.finfo(float).eps * np.abs(rows).max() else 0.0
-
-
-def _tails(rows: Floats) -> float:
-    """Mean distance of the farthest 5 % from the centre, over the root mean square distance."""
-    spread = _spread(rows)
-    if spread == 0:
-        return 0.0
-    radii = np.sort(np.linalg.norm(rows - rows.mean(0), axis=1)) / spread
-    return float(radii[-math.ceil(len(rows) / 20) :].mean())
-
-
-def _wasserstein(a: Floats, b: Floats) -> Floats:
-    """Wasserstein-1 distance of each column of `a` from that of `b`: area between the CDFs."""
-    values = np.concatenate([a, b])
-    order = np.argsort(values, axis=0)
-    steps = np.concatenate([np.full(len(a), 1 / len(a)), np.full(len(b), -1 / len(b))])
-    gap = np.abs(np.cumsum(steps[order], axis=0)[:-1])
-    return (gap * np.diff(np.take_along_axis(values, order, 0), axis=0)).sum(0)
 
 
 @dataclass(frozen=True)
@@ -524,11 +401,11 @@ def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
 
 
 def _losses(label: str, history: History) -> pd.DataFrame:
-    found = [pd.DataFrame(columns=["workflow", *tables.LOSSES])]
+    found = [pd.DataFrame(columns=["workflow", *LOSSES])]
     for name, shown in _shown(label, history).items():
         lines = [kept for (one, _), kept in history.samples.items() if one == name and kept]
         if lines and tables.is_table(lines[0][0]):
-            found.append(tables.losses(lines).assign(workflow=shown))
+            found.append(losses(lines).assign(workflow=shown))
     return pd.concat(found)
 
 

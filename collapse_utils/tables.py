@@ -1,12 +1,11 @@
 """Rows of any kind: arrays, and tables that keep their columns, types and missing values.
 
-A table is a pandas ``DataFrame``; frames of other libraries come in by the dataframe interchange
-protocol. `Features` turns tables and strings into numbers, so that they can be measured.
+A table is a pandas ``DataFrame``; frames of other libraries come in by their ``to_pandas()`` or the
+dataframe interchange protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +16,16 @@ if TYPE_CHECKING:
 
 Rows = Any  # an array of shape (n, ...), or a DataFrame of n rows
 
-MOST = 30  # levels of a category, and n-grams of a text, that are coordinates of their own
-
 
 def is_table(rows: object) -> bool:
     """Whether rows are a DataFrame."""
     return hasattr(rows, "iloc") and hasattr(rows, "columns")
 
 
-def are_texts(rows: object) -> bool:
-    """Whether rows are an array of strings."""
-    if is_table(rows) or rows.dtype.kind in "UT":
-        return not is_table(rows)
-    return rows.dtype.kind == "O" and all(isinstance(one, str) for one in rows.flat)
+def is_frame(rows: object) -> bool:
+    """Whether rows are a frame of any library that pandas can take over."""
+    ways = ("iloc", "to_pandas", "__dataframe__")
+    return hasattr(rows, "columns") and any(hasattr(rows, way) for way in ways)
 
 
 def take(rows: Rows, which: slice | NDArray) -> Rows:
@@ -50,7 +46,7 @@ def rows(values: Any, name: str) -> Rows:
     """An array or a table that owns its memory, or one line about what is wrong with it."""
     import pandas as pd
 
-    if hasattr(values, "__dataframe__"):
+    if is_frame(values):
         table = _own(values)
         if not table.columns.is_unique or not len(table.columns):
             raise ValueError(
@@ -85,7 +81,8 @@ def _own(values: Any) -> pd.DataFrame:
     import pandas as pd
 
     if not is_table(values):
-        values = pd.api.interchange.from_dataframe(values)
+        own = getattr(values, "to_pandas", None)
+        values = own() if own else pd.api.interchange.from_dataframe(values)
     table, index = values.copy(), pd.RangeIndex(len(values))
     if not table.index.equals(index):
         table.index = index
@@ -143,7 +140,7 @@ class Kind:
 
     def _table(self, values: Any, name: str) -> pd.DataFrame:
         """A table with the columns of data, in their order."""
-        if hasattr(values, "__dataframe__"):
+        if is_frame(values):
             values = values if is_table(values) else _own(values)
         else:  # an array, for models that know no tables
             import pandas as pd
@@ -198,188 +195,3 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
         f"{name} must return {dtype} in column {column.name!r}, as in data, got {column.dtype} "
         f"such as {wrong.iloc[0]!r}"
     )
-
-
-class Features:
-    """Numbers for rows of a table, or for strings, learned from real rows.
-
-    Each column becomes a group of coordinates (a text two), and all groups weigh the same:
-
-    - numbers and dates: normal scores of their ranks among the real rows (van der Waerden 1952),
-      so that units and long tails do not matter; what lies outside counts as just outside;
-    - categories: an indicator of each, as in factorial analysis of mixed data (Pages 2004);
-    - texts (strings of which most differ): the rates of the commonest characters and pairs of
-      them; and the length, the words, and the distinct words;
-    - missing values: an indicator for each column that has them.
-
-    `weights` are the factors of coordinates that have been scaled to a standard deviation of one.
-    """
-
-    def __init__(self, real: Rows) -> None:
-        from sklearn.feature_extraction.text import CountVectorizer
-
-        table = _frame(real)
-        self.roles = {name: _role(table[name]) for name in table}
-        self.holes = [name for name in table if table[name].isna().any()]
-        self.known: dict[Any, Any] = {}
-        for name, role in self.roles.items():
-            if role == "number":
-                self.known[name] = np.sort(_numbers(table[name]))
-            elif role == "category":  # the commonest first
-                self.known[name] = _labels(table[name]).value_counts().index
-            else:
-                texts = _texts(table[name])
-                pairs = CountVectorizer(
-                    analyzer="char", ngram_range=(1, 2), lowercase=False, max_features=MOST
-                )
-                self.known[name] = pairs.fit(texts), np.sort(_sizes(texts), axis=0)
-        self.levels = {n: self.known[n] for n, role in self.roles.items() if role == "category"}
-        self.real = self.together(table) > 0
-        parts = self._parts(table)
-        vary = [max(1, np.count_nonzero(np.ptp(part, axis=0))) for part in parts]
-        self.weights = np.repeat(1 / np.sqrt(vary), [part.shape[1] for part in parts])
-
-    def __call__(self, rows: Rows) -> NDArray[np.float64]:
-        """Coordinates of rows, shape (n, k)."""
-        return np.hstack(self._parts(_frame(rows)))
-
-    def _parts(self, table: pd.DataFrame) -> list[NDArray]:
-        parts = []
-        for name, role in self.roles.items():
-            column, known = table[name], self.known[name]
-            if role == "category":
-                codes, n = known.get_indexer(_labels(column)), min(len(known), MOST)
-                parts.append(np.eye(n + 1)[np.where(codes < n, codes, n)])  # the rest: last
-                continue
-            present = column.notna().to_numpy()
-            if role == "number":
-                part = np.zeros((len(table), 1))
-                part[present, 0] = _scores(_numbers(column), known)
-            else:
-                pairs, sizes = known
-                texts = _texts(column)
-                measures = _sizes(texts)
-                parts.append(pairs.transform(texts).toarray() / np.maximum(measures[:, :1], 1))
-                both = zip(measures.T, sizes.T, strict=True)
-                part = np.column_stack([_scores(*one) for one in both])
-            parts.append(np.column_stack([part, ~present]) if name in self.holes else part)
-        others = [name for name, role in self.roles.items() if name not in self.holes]
-        return [*parts, table[others].isna().mean(axis=1).to_numpy()[:, None]] if others else parts
-
-    def together(self, rows: Rows) -> NDArray[np.float32]:
-        """In how many rows two categories stand, shape (k, k); in the diagonal, each of them."""
-        from scipy.sparse import csr_array
-
-        table, places, n = _frame(rows), [np.empty((2, 0), dtype=int)], 0
-        for name, levels in self.levels.items():
-            codes = levels.get_indexer(_labels(table[name]))
-            places.append(np.stack([np.flatnonzero(codes >= 0), n + codes[codes >= 0]]))
-            n += len(levels)
-        at = np.concatenate(places, axis=1)
-        marks = csr_array((np.ones(at.shape[1], np.float32), at), shape=(len(table), n))
-        return (marks.T @ marks).toarray()
-
-    def survey(self, rows: Rows) -> dict[str, float]:
-        """Shares of the real categories and pairs of them that rows have, and of missing values."""
-        found = {}
-        if self.levels:
-            together, both = self.together(rows) > 0, np.triu(self.real, 1)
-            found["categories"] = float(np.diag(together).mean())
-            if both.any():
-                found["pairs"] = float(together[both].mean())
-        if self.holes:
-            found["missing"] = float(_frame(rows).isna().to_numpy().mean())
-        return found
-
-    def names(self) -> list[str]:
-        """Names of the categories, in the order of `together`."""
-        return [f"{name}={level}" for name, levels in self.levels.items() for level in levels]
-
-
-def _frame(rows: Rows) -> pd.DataFrame:
-    """A table as it is; an array of strings with a column for each place."""
-    import pandas as pd
-
-    if is_table(rows):
-        return rows
-    return pd.DataFrame(np.asarray(rows, dtype=object).reshape(len(rows), -1))
-
-
-def _role(column: pd.Series) -> str:
-    """How a column is measured: number, category or text."""
-    import pandas as pd
-
-    kind, present = pd.api.types, column.dropna()
-    if isinstance(column.dtype, pd.CategoricalDtype) or kind.is_bool_dtype(column.dtype):
-        return "category"
-    if column.dtype.kind in "iufmM" or isinstance(column.dtype, pd.PeriodDtype):
-        return "number"
-    if column.dtype.kind == "c" or not all(map(kind.is_scalar, present)):
-        raise ValueError(
-            f"column {column.name!r} must hold numbers, dates, categories or text, got "
-            f"{type(present.iloc[0]).__name__}: give features(rows) -> numbers"
-        )
-    return "text" if 2 * present.nunique() > len(present) else "category"
-
-
-def _numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Values that are there."""
-    present = column.dropna()
-    if column.dtype.kind not in "iuf":  # a date, a duration or a period
-        present = present.astype("int64")
-    return present.to_numpy(dtype=float)
-
-
-def _texts(column: pd.Series) -> list[str]:
-    return [str(text) for text in column.astype(object).where(column.notna(), "")]
-
-
-def _sizes(texts: list[str]) -> NDArray[np.float64]:
-    """Characters, words and distinct words of each text, shape (n, 3)."""
-    words = [text.split() for text in texts]
-    both = zip(texts, words, strict=True)
-    return np.array([[len(text), len(said), len(set(said))] for text, said in both], dtype=float)
-
-
-def _scores(values: NDArray, real: NDArray) -> NDArray[np.float64]:
-    """Normal scores of the (middle) ranks of values among real ones, which are sorted."""
-    from scipy.special import ndtri
-
-    ranks = (np.searchsorted(real, values) + np.searchsorted(real, values, side="right")) / 2
-    return ndtri((ranks + 0.5) / (len(real) + 1))
-
-
-def _labels(column: pd.Series) -> pd.Series:
-    """Names of categories."""
-    return column.astype(object).where(column.notna(), "(missing)").map(str)
-
-
-LOSSES = ["kind", "name", "first", "last", "lost"]
-
-
-def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """What the first model wrote and the last did not, from ``lineages[replicate][generation]``.
-
-    One row for each category and pair that some replicate lost, and for each column with missing
-    values: mean shares of the rows in generation 1 (``first``) and the last, and ``lost``, the
-    number of replicates.
-    """
-    import pandas as pd
-
-    features = Features(pd.concat([line[0] for line in lineages], ignore_index=True))
-    shares = [[line[g].isna().mean() for line in lineages] for g in (1, -1)]
-    first, last = (pd.DataFrame(one).mean() for one in shares)
-    found = [("missing", f"{name}", first[name], last[name], np.nan) for name in features.holes]
-    if features.levels:
-        first = last = lost = 0
-        for line in lineages:
-            one, other = (features.together(line[g]) for g in (1, -1))
-            lost = lost + ((one > 0) & (other == 0))
-            first, last = first + one / len(line[1]), last + other / len(line[-1])
-        names, n = features.names(), len(lineages)
-        for i, j in zip(*np.nonzero(np.triu(lost)), strict=True):
-            kind, name = (
-                ("categories", names[i]) if i == j else ("pairs", f"{names[i]}, {names[j]}")
-            )
-            found.append((kind, name, first[i, j] / n, last[i, j] / n, lost[i, j]))
-    return pd.DataFrame(found, columns=LOSSES).sort_values(["lost", "first"], ascending=False)

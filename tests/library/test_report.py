@@ -18,7 +18,8 @@ from scipy import stats
 from collapse_utils import Accumulate, FreshData, History, Replace, recurse
 from collapse_utils.command import CommandModel
 from collapse_utils.publishing import plus_minus
-from collapse_utils.report import MEASURES, Yardstick, diagnose
+from collapse_utils.report import MEASURES, diagnose
+from collapse_utils.yardstick import Yardstick
 
 
 def rows(n: int, d: int = 2, seed: int = 0) -> np.ndarray:
