@@ -240,7 +240,7 @@ def save(path: Path, run: dict[str, str], done: list[int], state: Any) -> None:
             pickle.dump((run, done, state), file)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"checkpoint needs a model and rows that can be pickled: {error}; a class at the "
-                "top of a module, not inside a function, can"
+                f"checkpoint needs a model and rows that can be pickled: {error}; locks, open "
+                "files and classes made inside a function cannot"
             ) from error
     part.replace(path)

@@ -198,7 +198,7 @@ def recurse(
       dict of numbers.
     - `n_eval`: Rows drawn from each model for the metrics; default the size of generation 1.
     - `keep_samples`: Rows of each generation to keep in ``History.samples``.
-    - `progress`: Show a progress bar (standard error).
+    - `progress`: Show how many fits are done and how long the rest will take (standard error).
     - `checkpoint`: File written after every generation. Run the same call again and it continues
       after the last generation that was finished; with a larger `n_generations` it extends the run.
       It is a pickle: only load your own.
@@ -253,13 +253,14 @@ def recurse(
         for line in lineages:
             line.fresh.data = data
 
-    bar = _bar(progress, done, n_generations)
+    n_lines = len(lineages)
+    tick = _ticks(progress, done * n_lines, n_generations * n_lines)
     for generation in range(done + 1, n_generations + 1):
         if generation > 1:
             for line in lineages:
                 with _placed(line, generation):
                     _compose(line, workflows[line.workflow], generation, int(sizes[generation - 1]))
-        _fit(make, lineages, fit_rng, generation)
+        _fit(make, lineages, fit_rng, generation, tick)
         for line in lineages:
             if line.first_model is None:
                 line.first_model = line.model
@@ -269,8 +270,6 @@ def recurse(
         if path is not None:
             state = (lineages, fit_rng, records, generation)
             _checkpoint.save(path, same, sizes[:generation].tolist(), state)
-        bar(generation)
-    bar(None)
     frame = pd.DataFrame(
         records, columns=["workflow", "generation", "replicate", "metric", "value"]
     )
@@ -329,6 +328,10 @@ def _default_size(n_samples: _checks.Schedule | None, data: Any) -> _checks.Sche
     return len(data)
 
 
+def _line(thing: Any) -> str:
+    return " ".join(repr(thing).split())
+
+
 def _steps(model: Any) -> list[Any]:
     """Steps of a scikit-learn pipeline that can sample: its rows go back through all but the last.
 
@@ -338,7 +341,8 @@ def _steps(model: Any) -> list[Any]:
     for step in steps[:-1]:
         if not hasattr(step, "inverse_transform"):
             raise ValueError(
-                f"model must have steps with inverse_transform before its last one, got {step!r}"
+                "model must have steps with inverse_transform before its last one, got "
+                f"{_line(step)}"
             )
     return steps if steps and hasattr(steps[-1], "sample") else []
 
@@ -360,7 +364,7 @@ def _factory(model: Any) -> Callable[[], Any]:
     if callable(model):
         return model
     raise ValueError(
-        f"model must have fit(X) and sample(n), or be a callable that makes one, got {model!r}"
+        f"model must have fit(X) and sample(n), or be a callable that makes one, got {_line(model)}"
     )
 
 
@@ -412,15 +416,19 @@ def _fit(
     lineages: list[_Lineage],
     fit_rng: np.random.Generator,
     generation: int,
+    tick: Callable[[int], object],
 ) -> None:
     """Fit a model for each lineage on rows of its own: a fit may change them."""
     prototype = make()
     if not _is_model(prototype):
-        raise ValueError(f"model() must return an object with fit and sample, got {prototype!r}")
+        raise ValueError(
+            f"model() must return an object with fit and sample, got {_line(prototype)}"
+        )
     if hasattr(prototype, "fit_many"):
         fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
         for line, one in zip(lineages, fitted, strict=True):
             line.model = one
+        tick(len(lineages))
     for line in lineages if not hasattr(prototype, "fit_many") else ():
         one = make()
         # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
@@ -434,6 +442,7 @@ def _fit(
     for line in lineages if not hasattr(prototype, "fit_many") else ():
         with _placed(line, generation):
             line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
+        tick(1)
 
 
 def _draw(line: _Lineage, n: int) -> tables.Rows:
@@ -443,7 +452,7 @@ def _draw(line: _Lineage, n: int) -> tables.Rows:
     try:
         drawn = last.sample(n, **_keywords(last.sample, line.rng))
     except NotImplementedError as error:  # KernelDensity samples with two of its kernels
-        raise ValueError(f"model cannot sample as it is set up: {last!r} {error}".strip()) from None
+        raise ValueError(f"model cannot sample as it is set up: {_line(last)} {error}") from None
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # rows and labels of a mixture
     for step in steps[-2::-1]:
         drawn = step.inverse_transform(drawn)
@@ -491,10 +500,10 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
         line.kept.append(tables.take(sample, slice(keep)).copy())
 
 
-def _bar(progress: bool, done: int, total: int) -> Callable[[int | None], None]:
+def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:
+    """What counts fits, and shows how long the rest will take."""
     if not progress:
-        return lambda _: None
+        return lambda n: None
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=total, initial=done, desc="generations")
-    return lambda generation: bar.close() if generation is None else bar.update(1)
+    return tqdm(total=total, initial=done, desc="fits").update

@@ -157,9 +157,9 @@ class Report:
             found = self.losses
             found = found[(found["workflow"] == self.baseline) & (found["kind"] == measure)]
             said = [
-                f"{one['name']} ({100 * one['first']:.2g} % of the rows in generation 1, "
-                f"{100 * one['last']:.2g} % in the last"
-                + ("" if measure == "missing" else f"; gone in {one['lost']:.0f} replicates")
+                f"{one['name']} (from {100 * one['first']:.2g} % of the rows in generation 1 to "
+                f"{100 * one['last']:.2g} %"
+                + ("" if measure == "missing" else f", gone in {one['lost']:.0f} replicates")
                 for _, one in found.head(5).iterrows()
             ]
             more = f", and {len(found) - 5} more" * (len(found) > 5)

@@ -6,6 +6,7 @@ dataframe interchange protocol.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +23,13 @@ def is_table(rows: object) -> bool:
     return hasattr(rows, "iloc") and hasattr(rows, "columns")
 
 
-def is_frame(rows: object) -> bool:
-    """Whether rows are a frame of any library that pandas can take over."""
+def _has_names(rows: object) -> bool:
+    """Whether rows are a frame of any library, or records, columns or dicts that make one."""
     ways = ("iloc", "to_pandas", "__dataframe__")
-    return hasattr(rows, "columns") and any(hasattr(rows, way) for way in ways)
+    frame = hasattr(rows, "columns") and any(hasattr(rows, way) for way in ways)
+    records = getattr(getattr(rows, "dtype", None), "names", None)
+    first = rows[0] if isinstance(rows, (list, tuple)) and rows else rows
+    return frame or bool(records) or isinstance(first, Mapping)
 
 
 def take(rows: Rows, which: slice | NDArray) -> Rows:
@@ -46,7 +50,7 @@ def rows(values: Any, name: str) -> Rows:
     """An array or a table that owns its memory, or one line about what is wrong with it."""
     import pandas as pd
 
-    if is_frame(values):
+    if _has_names(values):
         table = _own(values)
         if not table.columns.is_unique or not len(table.columns):
             raise ValueError(
@@ -55,6 +59,8 @@ def rows(values: Any, name: str) -> Rows:
         for _, column in table.items():
             _check(column, False, name)
         return table
+    if values is None:
+        raise ValueError(f"{name} must be rows, got None")
     if np.ma.is_masked(values):
         raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(values)} masked")
     if hasattr(values, "toarray"):
@@ -80,9 +86,11 @@ def rows(values: Any, name: str) -> Rows:
 def _own(values: Any) -> pd.DataFrame:
     import pandas as pd
 
-    if not is_table(values):
-        own = getattr(values, "to_pandas", None)
-        values = own() if own else pd.api.interchange.from_dataframe(values)
+    if hasattr(values, "to_pandas"):
+        values = values.to_pandas()
+    elif not is_table(values):
+        protocol = hasattr(values, "__dataframe__")
+        values = pd.api.interchange.from_dataframe(values) if protocol else pd.DataFrame(values)
     table, index = values.copy(), pd.RangeIndex(len(values))
     if not table.index.equals(index):
         table.index = index
@@ -140,18 +148,21 @@ class Kind:
 
     def _table(self, values: Any, name: str) -> pd.DataFrame:
         """A table with the columns of data, in their order."""
-        if is_frame(values):
+        if _has_names(values):
             values = values if is_table(values) else _own(values)
         else:  # an array, for models that know no tables
             import pandas as pd
 
-            array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-            if array.ndim != 2 or array.shape[1] != len(self.columns):
+            plain = isinstance(values, (list, np.ndarray))
+            array = values if plain else np.asarray(rows(values, name))
+            flat = isinstance(array, list) or array.ndim in (1, 2)
+            given = pd.DataFrame(array if flat else [])
+            if given.shape[1] != len(self.columns):
                 raise ValueError(
                     f"{name} must return a table with the columns {_words(self.columns)}, got "
-                    f"{type(values).__name__} of shape {array.shape}"
+                    f"{type(values).__name__} of {given.shape[1]} columns"
                 )
-            values = pd.DataFrame(array, columns=self.columns)
+            values = given.set_axis(self.columns, axis=1)
         if values.columns.equals(self.columns):
             return values
         absent = self.columns.difference(values.columns, sort=False)
@@ -191,7 +202,9 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
         wrong = column[~same]
     except (ValueError, TypeError):
         wrong = column[missing] if missing.any() and dtype.kind in "iub" else column
+    one = wrong.iloc[0]
+    one = one.item() if isinstance(one, np.generic) else one
     raise ValueError(
         f"{name} must return {dtype} in column {column.name!r}, as in data, got {column.dtype} "
-        f"such as {wrong.iloc[0]!r}"
+        f"such as {one!r}"
     )

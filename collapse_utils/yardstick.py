@@ -192,7 +192,13 @@ class Features:
 
     def __call__(self, rows: tables.Rows) -> Floats:
         """Coordinates of rows, shape (n, k)."""
-        return np.hstack(self._parts(_frame(rows)))
+        table = _frame(rows)
+        if set(table.columns) != set(self.roles):
+            raise ValueError(
+                f"generated rows must have the columns of real, {list(self.roles)}, got "
+                f"{list(table.columns)}"
+            )
+        return np.hstack(self._parts(table))
 
     def _parts(self, table: pd.DataFrame) -> list[NDArray]:
         parts = []

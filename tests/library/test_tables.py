@@ -187,8 +187,11 @@ def test_every_part_of_a_table_is_part_of_a_run(change):
         lambda t: t.assign(agrees=t["agrees"].astype(object), city=t["city"].astype(object)),
         lambda t: t.astype({"height": np.float32}),
         pa.Table.from_pandas,
+        lambda t: t.to_dict("records"),
+        lambda t: t.to_dict("list"),
+        lambda t: list(t.itertuples(index=False, name=None)),
     ],
-    ids=["order", "words", "whole", "objects", "short", "arrow"],
+    ids=["order", "words", "whole", "objects", "short", "arrow", "dicts", "lists", "tuples"],
 )
 def test_order_and_types_are_restored(change):
     data = mixed().assign(height=lambda t: t["height"].round())  # exact in float32
@@ -220,9 +223,10 @@ def test_order_and_types_are_restored(change):
         (lambda t: t.assign(height=np.inf), "must be finite, got infinity in column 'height'"),
         (
             lambda t: t.to_numpy()[:, :3],
-            r"a table with the columns 'height', .* ndarray of shape \(40, 3\)",
+            r"a table with the columns 'height', .* ndarray of 3 columns",
         ),
         (lambda t: "text", "must return a table with the columns .*, got str"),
+        (lambda t: None, "must be rows, got None"),
     ],
 )
 def test_other_tables_are_refused_in_one_line_with_their_place(change, message):
@@ -363,6 +367,15 @@ def test_columns_that_have_no_features_are_named(bad):
         measured(pd.DataFrame({"x": bad}), None)
 
 
+def test_rows_with_other_columns_than_the_yardstick_are_refused():
+    real = mixed()[["height", "count"]]
+    for rows in (mixed()[["height", "age"]], np.ones((30, 2))):
+        with pytest.raises(ValueError, match=r"the columns of real, \['height', 'count'\]"):
+            measured(real, rows)
+    both = real.dropna()
+    assert measured(real, both) == measured(real, both[["count", "height"]])
+
+
 def test_a_users_own_features_may_be_sparse():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -380,7 +393,7 @@ def report():
     flows = {"replace": Replace(), "real": FreshData(1.0)}
     history = recurse(
         Bootstrap(), lambda n, rng: data.sample(n, random_state=rng), workflow=flows,
-        n_generations=12, n_samples=30, n_replicates=24, keep_samples=30,
+        n_generations=12, n_samples=30, n_replicates=20, keep_samples=30,
         metrics={"y": Yardstick(mixed(600, 4)[list(data)], np.random.default_rng(2))},
         rng=np.random.default_rng(3),
     )  # fmt: skip
@@ -413,13 +426,13 @@ def test_the_figure_and_the_file_show_all_measures(report, tmp_path):
 def test_without_kept_rows_the_report_says_what_would_name_them():
     data = mixed(400)[["colour", "city", "height"]]
     history = run(
-        data=data, n_generations=10, n_samples=12, n_replicates=24, keep_samples=0,
+        data=data, n_generations=8, n_samples=12, n_replicates=16, keep_samples=0,
         metrics={"y": Yardstick(data, np.random.default_rng(2))},
     )  # fmt: skip
     assert "give recurse keep_samples= for their names" in str(diagnose(history))
 
 
-@pytest.mark.parametrize("replicates", [3, 5, 12])
+@pytest.mark.parametrize("replicates", [3, 12])
 def test_tables_of_one_law_raise_few_alarms(replicates):
     """Real tables in every generation: counts with many ties, and few replicates."""
     real = mixed(600)[["height", "colour", "city"]]
@@ -428,7 +441,7 @@ def test_tables_of_one_law_raise_few_alarms(replicates):
     pool = pd.DataFrame([measure(real.sample(30, random_state=rng)) for _ in range(300)])
     index = pd.MultiIndex.from_product([range(4), range(replicates)])
     index = index.set_names(["generation", "replicate"]).to_frame(index=False)
-    alarms, n = 0, 100
+    alarms, n = 0, 60
     for _ in range(n):
         drawn = pool.iloc[rng.integers(len(pool), size=len(index))].reset_index(drop=True)
         frame = drawn.join(index).melt(list(index), var_name="metric")
