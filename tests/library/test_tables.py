@@ -407,7 +407,6 @@ def test_the_report_names_what_died(report):
     assert "Categories that died: " in str(report) and "Pairs of categories" in str(report)
     lost = report.losses.query("workflow == 'replace'").set_index("name")
     assert lost.loc["colour=blue", "lost"] > lost["lost"].get("colour=red", 0)
-    assert lost.loc["colour=blue", "last"] < lost.loc["colour=blue", "first"]
     assert {"categories", "pairs", "missing"} == set(lost["kind"])
     assert "colour=blue" in str(report)
 
@@ -438,10 +437,10 @@ def test_tables_of_one_law_raise_few_alarms(replicates):
     real = mixed(600)[["height", "colour", "city"]]
     measure = Yardstick(mixed(100, 4)[list(real)], np.random.default_rng(2))
     rng = np.random.default_rng(6)
-    pool = pd.DataFrame([measure(real.sample(30, random_state=rng)) for _ in range(300)])
+    pool = pd.DataFrame([measure(real.sample(30, random_state=rng)) for _ in range(200)])
     index = pd.MultiIndex.from_product([range(4), range(replicates)])
     index = index.set_names(["generation", "replicate"]).to_frame(index=False)
-    alarms, n = 0, 60
+    alarms, n = 0, 40
     for _ in range(n):
         drawn = pool.iloc[rng.integers(len(pool), size=len(index))].reset_index(drop=True)
         frame = drawn.join(index).melt(list(index), var_name="metric")
