@@ -113,6 +113,7 @@ def _wikitext() -> tuple[tuple[str, ...], ...]:
             try:
                 path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
             except OSError:  # not in the cache yet
+                compat.reach_hub()
                 path = hf_hub_download(filename=name, **_HUB)
         except OSError as error:
             raise FileNotFoundError(
@@ -244,6 +245,7 @@ def base(
                 f"model.safetensors ({_first_line(error)})"
             ) from error
     try:
+        compat.reach_hub()
         return _read(name, local_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
