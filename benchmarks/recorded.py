@@ -160,7 +160,7 @@ CONDITIONS = {
 
 def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any]:
     """Network, and blocks to train on, to test on; the rest of the text is for pre-training."""
-    paragraphs, held_out = language.corpus(str(data.data_folder(root) / "wikitext-2"))
+    paragraphs, held_out = text.corpus(str(data.data_folder(root) / "wikitext-2"))
     rest, human = text.held_out(paragraphs, plan["share"])
     width, layers, heads = plan["size"]
     recipe = language.Recipe(
@@ -175,7 +175,7 @@ def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any]:
 
 def plan_language(seconds: float, root: str | None) -> Plan:
     """The largest OPT that fits, with these blocks; a shorter pre-training where none does."""
-    language.corpus(str(data.data_folder(root) / "wikitext-2"))
+    text.corpus(str(data.data_folder(root) / "wikitext-2"))
     plan = {"n_blocks": 384, "vocabulary": 2048, "share": 0.2, "n_generations": 10, "batch": 16}
     plan |= {"rate": 1e-3, "pretraining": 1000, "pretraining_rate": 2e-3, "seed": 1}
     chosen = None
