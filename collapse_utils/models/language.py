@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks, compat, text
 from .._checks import checked, number, whole
-from .writing import Decoding, block_rows, write
+from .writing import Decoding, block_rows, reach, write
 
 if TYPE_CHECKING:
     import torch
@@ -320,7 +320,7 @@ class LanguageModel:
         self.epochs, self.batch, self.rate = epochs, batch, rate
         self.decoding = Decoding() if decoding is None else decoding
         self.first = first
-        length, context = self.prompts.shape[1], network.config.max_position_embeddings
+        length, context = self.prompts.shape[1], reach(network)
         if 2 * length > context:
             raise ValueError(
                 f"block must be at most {context // 2} tokens, so that a prompt and its "
