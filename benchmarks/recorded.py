@@ -36,7 +36,7 @@ from collapse_utils.models.writing import Decoding
 
 Plan = dict[str, Any]
 EDGES = np.geomspace(1, 1e4, 33)  # of the histogram of perplexities
-#: Sizes of OPT to choose from: width, layers, heads; the last but one is OPT-125m's.
+#: Sizes of OPT to choose from: width, layers, heads; the last is that of OPT-125m.
 SIZES = ((64, 1, 4), (128, 2, 4), (192, 3, 6), (256, 4, 8), (384, 6, 8), (512, 8, 8), (768, 12, 12))
 
 
@@ -158,8 +158,11 @@ CONDITIONS = {
 }
 
 
-def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any]:
-    """Network, and blocks to train on, to test on; the rest of the text is for pre-training."""
+RATES = (1e-4, 3e-4, 1e-3)
+
+
+def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any, Any]:
+    """Network, and blocks to train on, to choose by, to test on; the rest is for pre-training."""
     paragraphs, held_out = text.corpus(str(data.data_folder(root) / "wikitext-2"))
     rest, human = text.held_out(paragraphs, plan["share"])
     width, layers, heads = plan["size"]
@@ -169,15 +172,15 @@ def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any]:
     )  # fmt: skip
     pretraining = [*text.paragraphs("docstrings"), *rest]
     network, tokenizer = language.pretrained(pretraining, human, recipe)
-    blocks = language.blocks(human, tokenizer)[: plan["n_blocks"]]
-    return network, blocks, language.blocks(held_out, tokenizer)[:512]
+    blocks, spare = np.split(language.blocks(human, tokenizer), [plan["n_blocks"]])
+    return network, blocks, spare, language.blocks(held_out, tokenizer)[:512]
 
 
 def plan_language(seconds: float, root: str | None) -> Plan:
-    """The largest OPT that fits, with these blocks; a shorter pre-training where none does."""
+    """The largest OPT that fits, or the smallest of all, and its best rate for human text."""
     text.corpus(str(data.data_folder(root) / "wikitext-2"))
     plan = {"n_blocks": 384, "vocabulary": 2048, "share": 0.2, "n_generations": 10, "batch": 16}
-    plan |= {"rate": 1e-3, "pretraining": 1000, "pretraining_rate": 2e-3, "seed": 1}
+    plan |= {"pretraining": 1000, "pretraining_rate": 2e-3, "seed": 1}
     chosen = None
     for size in SIZES:
         recipe = language.Recipe(plan["vocabulary"], *size[:2], heads=size[2])
@@ -187,16 +190,25 @@ def plan_language(seconds: float, root: str | None) -> Plan:
         model.decoding = Decoding(beams=5)
         write = timed(lambda m=model: m.write(np.random.default_rng(0))) / 48
         total = plan["pretraining"] * recipe.batch * recipe.context / 64 * train
+        # Two conditions: 15 passes, two texts, and a look at them and at the test text.
         total += plan["n_generations"] * plan["n_blocks"] * (15 * train + 2 * write)
+        total += plan["n_generations"] * 2 * (plan["n_blocks"] + 512) * train / 3
         if total > seconds and chosen is not None:
             break
         chosen = {"size": size, "estimate": round(total)}
-    return plan | chosen
+    plan |= chosen
+    network, blocks, spare, _ = _texts(root, plan)
+    losses = {}
+    for rate in RATES:
+        model = LanguageModel(network, blocks, epochs=5, batch=plan["batch"], rate=rate)
+        fitted = model.fit(blocks, np.random.default_rng(plan["seed"])).network
+        losses[rate] = block_losses(fitted, spare).mean()
+    return plan | {"rate": min(losses, key=losses.get)}
 
 
 def run_language(plan: Plan, folder: Path, root: str | None) -> tuple[Plan, float]:
     """Perplexity of human text, and what the first model says of each generation's text."""
-    network, blocks, test = _texts(root, plan)
+    network, blocks, _, test = _texts(root, plan)
     found: dict[str, Any] = {"zero_shot": block_losses(network, test).mean()}
     found |= {"weights": sum(p.numel() for p in network.parameters()), "n_test": len(test)}
     seconds = 0.0

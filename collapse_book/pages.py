@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -314,7 +315,8 @@ def judged(numbers: Mapping[str, Any]) -> str:
 
     conditions, shown = ("nothing kept", "10 % kept"), (1, 2, 3, 4, 6, 10)
     inner = numbers["edges"]  # the first and the last bin are open
-    edges = [inner[0] ** 2 / inner[1], *inner, inner[-1] ** 2 / inner[-2]]
+    centres = [(low * high) ** 0.5 for low, high in pairwise(inner)]
+    centres = [inner[0], *centres, inner[-1]]
     axis = {"xscale": "log", "xlabel": "perplexity under the first model"}
     figures.use_theme()
     fig, axes = figures.panels(*conditions, sharey=True, ylabel="share of blocks", **axis)
@@ -322,8 +324,8 @@ def judged(numbers: Mapping[str, Any]) -> str:
         found = numbers[condition]
         for generation, colour in zip(shown, figures.generation_colours(len(shown)), strict=True):
             shares = [row[generation - 1] for row in found["judged"]]
-            ax.stairs(shares, edges, color=colour, label=f"generation {generation}")
-        ax.stairs(found["human"], edges, label="human test text", **figures.THEORY)
+            ax.plot(centres, shares, color=colour, label=f"generation {generation}")
+        ax.plot(centres, found["human"], label="human test text", **figures.THEORY)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return variants(fig, alt="Two histograms: generated blocks by their perplexity, by generation.")
 

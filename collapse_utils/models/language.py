@@ -237,7 +237,7 @@ def _pretrain(X: NDArray[np.int64], recipe: Recipe) -> PreTrainedModel:
 def _optimise(network: PreTrainedModel, batches: Iterable[NDArray], rates: NDArray, what: str):
     """A step of AdamW for each batch of blocks, at these rates; gradients clipped to norm 1."""
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn.functional import cross_entropy, pad
 
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     reduced = torch.autocast(network.device.type, torch.bfloat16, _is_reduced(network.device))
@@ -245,9 +245,11 @@ def _optimise(network: PreTrainedModel, batches: Iterable[NDArray], rates: NDArr
     for step, (batch, rate) in enumerate(zip(batches, rates.tolist(), strict=True), 1):
         optimizer.param_groups[0]["lr"] = rate
         rows = torch.from_numpy(batch).to(network.device)
+        # The last token predicts none; to leave its logits out would copy all others.
+        following = pad(rows[:, 1:], (0, 1), value=-100)
         with reduced:
-            logits = network(rows, use_cache=False).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+            logits = network(rows, use_cache=False).logits
+        loss = cross_entropy(logits.flatten(0, 1).float(), following.flatten())
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
