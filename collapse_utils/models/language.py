@@ -221,14 +221,12 @@ def base(
 
     `name` is ``"embedded"``, a folder with a checkpoint, or a name on the Hugging Face hub such as
     ``"facebook/opt-125m"``: only safetensors weights are read and no code of a checkpoint is ever
-    run. The embedded network needs no download. It is pre-trained once, by the `recipe`, on the
-    docstrings of the standard library, and then read from a cache (``COLLAPSE_CACHE_DIR``, else
-    ``~/.cache/collapse``), under a hash of the recipe, the text, and the versions of torch,
-    transformers and tokenizers. The network comes in single precision, in evaluation mode, on the
-    GPU if there is one.
+    run. The embedded network needs no download: it is `pretrained` by the recipe on the docstrings
+    of the standard library. The network comes in single precision, in evaluation mode, on the GPU
+    if there is one.
     """
     if name == "embedded":
-        return _read(str(_embedded(recipe or Recipe())), local_only=True)
+        return pretrained(text.paragraphs("docstrings"), corpus()[0], recipe or Recipe())
     is_folder = isinstance(name, str) and name != "" and Path(name).is_dir()
     if not is_folder and not (isinstance(name, str) and _HUB_NAME.fullmatch(name)):
         raise ValueError(
@@ -252,36 +250,39 @@ def base(
         ) from error
 
 
-def _embedded(recipe: Recipe) -> Path:
-    """Folder of the embedded network, which is pre-trained now if it is not in the cache."""
+def pretrained(
+    pretraining: Sequence[str], human: Sequence[str], recipe: Recipe
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Network pre-trained by the recipe on some paragraphs, and a tokenizer made for all of them.
+
+    Trained once, then read from a cache (``COLLAPSE_CACHE_DIR``, else ``~/.cache/collapse``), under
+    a hash of the recipe, the text, and the versions of torch, transformers and tokenizers.
+    """
     _ready()
     import tokenizers
     import torch
     import transformers
 
-    human, _ = corpus()
-    pretraining = text.paragraphs("docstrings")
     versions = [package.__version__ for package in (torch, transformers, tokenizers)]
     content = [asdict(recipe), text.fingerprint(human), text.fingerprint(pretraining), versions]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("COLLAPSE_CACHE_DIR") or "~/.cache/collapse").expanduser()
     folder = cache.absolute() / f"opt-{key}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
-        tokenizer.save_pretrained(part)
-        _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
         try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # unless another process was quicker
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+            tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
+            tokenizer.save_pretrained(part)
+            _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # unless another process was quicker
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return _read(str(folder), local_only=True)
 
 
 def _ready() -> None:
