@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := book
-.PHONY: book test chapter serve audit pdf lite linkcheck bench kernels seconds lint clean help
+.PHONY: book test chapter serve audit pdf lite linkcheck bench recorded kernels seconds lint clean help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,9 @@ linkcheck: $(VENV)/.installed ## after make book: ask every external link (needs
 bench: $(VENV)/.installed ## time the simulators; ARGS=--record keeps the tables for the book
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -rP --benchmark-disable-gc $(ARGS)
+
+recorded: $(VENV)/.installed ## repeat the recorded runs on real data; RUN=digits MINUTES=40 DATA=folder
+	$(BIN)/python benchmarks/recorded.py $(RUN) --minutes $(or $(MINUTES),40) $(if $(DATA),--data "$(DATA)")
 
 kernels: $(VENV)/.installed ## chapters with the numerical kernels of older processors: does a verdict change?
 	$(BIN)/python benchmarks/kernels.py $(ARGS)

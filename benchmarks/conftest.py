@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import platform
 import re
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from machine import described
 
 FILE = Path(__file__).resolve().parents[1] / "recorded" / "bench.json"
 #: What only a reader of the source needs to know.
 LAST = re.compile(r"The last test prints[^.]*\.")
-VERSIONS = ("numpy", "scipy", "scikit-learn", "torch", "transformers")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,26 +67,9 @@ class Recorder:
     def pytest_sessionfinish(self) -> None:
         if not self.files:
             return
-        record = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {
-                "platform": f"{platform.system()} {platform.machine()}",
-                "processor": _processor(),
-                "cores": os.cpu_count(),
-            },
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in VERSIONS},
-            "files": dict(sorted(self.files.items())),
-        }
+        record = described() | {"files": dict(sorted(self.files.items()))}
         FILE.parent.mkdir(exist_ok=True)
         FILE.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 @pytest.fixture

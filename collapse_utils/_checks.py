@@ -193,3 +193,8 @@ def schedule(n_samples: Schedule, n_generations: int, low: int = 1) -> NDArray[n
         return np.full(n_generations, integer("n_samples", n_samples, low), dtype=np.int64)
     checked = [integer(f"n_samples[{g}]", s, low) for g, s in enumerate(sizes, start=1)]
     return np.array(checked, dtype=np.int64)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of a library's message, to be part of one clear line."""
+    return str(error).strip().split("\n")[0][:160]

@@ -108,7 +108,7 @@ def stored(name: str) -> list[Path]:
         part = f"{_FILES[name]}-*-ubyte*"
         return [path for place in _places(data_folder()) for path in sorted(place.glob(part))]
     if name == "wikitext-2":
-        from .models.language import wikitext_files
+        from .text import wikitext_files
 
         return wikitext_files()
     return []

@@ -9,7 +9,6 @@ size; the next generation starts from the pre-trained network again and is fine-
 from __future__ import annotations
 
 import copy
-import gzip
 import hashlib
 import json
 import math
@@ -18,7 +17,6 @@ import re
 import shutil
 import tempfile
 import warnings
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,47 +27,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _checks, compat, text
 from .._checks import checked, number, whole
-from .writing import Decoding, block_rows, write
+from .writing import Decoding, block_rows, reach, write
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_TEST_SHARE = 0.2
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # Tokens that are read at once. Their logits take 2 MB in the network made here, which a processor
 # keeps near by, and 0.2 GB in OPT-125m.
 _TOGETHER = 1024
-
-
-def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Paragraphs of human text, a part to train on and a part to test on.
-
-    `name` is ``"embedded"`` (Python's language reference), ``"wikitext-2"`` (the raw version, from
-    the Hugging Face hub or its cache), a text file, of which a fifth of the paragraphs is kept for
-    testing, or a folder that holds ``train``, ``test`` and perhaps ``valid`` or ``validation``
-    (trained on if there is no ``train``). Files are ``.txt`` in UTF-8, a paragraph a line, or
-    ``.jsonl`` with a field ``text``, and may be packed with gzip.
-    """
-    path = Path(name).expanduser() if isinstance(name, str) and name else None
-    if name == "embedded":
-        return text.held_out(text.paragraphs(), _TEST_SHARE)
-    if name == "wikitext-2":
-        parts = _wikitext()
-    elif path is not None and path.is_dir():
-        parts = _folder(path)
-    elif path is not None and path.is_file():
-        lines = _lines(path)
-        _require_words(lines, f"corpus {name!r}")
-        parts = text.held_out(lines, _TEST_SHARE)
-    else:
-        raise ValueError(
-            'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
-            f"got {name!r}"
-        )
-    for part, what in zip(parts, ("training", "test"), strict=True):
-        _require_words(part, f"the {what} part of corpus {name!r}")
-    return parts
 
 
 def blocks(
@@ -89,101 +56,6 @@ def blocks(
             f"the corpus must fill at least one block of {length} tokens, got {len(tokens)} tokens"
         )
     return tokens[: n * length].reshape(n, length)
-
-
-_FILES = [f"wikitext-2-raw-v1/{part}-00000-of-00001.parquet" for part in ("train", "test")]
-_HUB = {"repo_id": "Salesforce/wikitext", "repo_type": "dataset"}
-
-
-def wikitext_files() -> list[Path]:
-    """Files of WikiText-2 in the cache of the Hugging Face hub, as far as they are there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(filename=name, **_HUB) for name in _FILES]
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
-def _wikitext() -> tuple[tuple[str, ...], ...]:
-    from huggingface_hub import hf_hub_download
-    from pandas import read_parquet
-
-    parts = []
-    for name in _FILES:
-        try:
-            try:
-                path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
-            except OSError:  # not in the cache yet
-                compat.reach_hub()
-                path = hf_hub_download(filename=name, **_HUB)
-        except OSError as error:
-            raise FileNotFoundError(
-                'corpus "wikitext-2" is not in the cache and could not be downloaded '
-                f'({_first_line(error)}); without a network choose corpus="embedded" or a local '
-                "folder"
-            ) from error
-        lines = read_parquet(path)["text"]
-        parts.append(tuple(line.strip() for line in lines if line.strip()))
-    return tuple(parts)
-
-
-def _folder(path: Path) -> tuple[tuple[str, ...], ...]:
-    found: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        part = file.name.split(".")[0].lower().replace("validation", "valid")
-        if part in ("train", "valid", "test") and file.name.endswith(_KINDS):
-            if part in found:
-                raise ValueError(
-                    f"corpus {str(path)!r} must hold one file of each part, got "
-                    f"{found[part].name} and {file.name}"
-                )
-            found[part] = file
-    train = found.get("train", found.get("valid"))
-    if train is None or "test" not in found:
-        raise ValueError(
-            f"corpus {str(path)!r} must hold test.txt and train.txt or valid.txt (or .jsonl, or "
-            f"packed as .gz), found {', '.join(found) or 'none of them'}"
-        )
-    return _lines(train), _lines(found["test"])
-
-
-_KINDS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
-_FEW, _LONG = 20, 100  # a file of fewer lines is cut into paragraphs of so many words
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    """Paragraphs of a file of UTF-8: its lines, or the field ``text`` of each line of JSON."""
-    content = path.read_bytes()
-    try:
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path} must be text in UTF-8, and is not in line {line}") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is no gzip file, or damaged ({error})") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if ".jsonl" in path.suffixes:
-        lines = [_field(path, number, line) for number, line in enumerate(lines, 1)]
-    elif len(lines) < _FEW:
-        words = text.split()
-        lines = [" ".join(words[i : i + _LONG]) for i in range(0, len(words), _LONG)]
-    return tuple(lines)
-
-
-def _field(path: Path, number: int, line: str) -> str:
-    try:
-        said = json.loads(line)["text"]
-    except (ValueError, TypeError, KeyError):
-        said = None
-    if not isinstance(said, str):
-        raise ValueError(f'{path} must have {{"text": "..."}} in each line, not in line {number}')
-    return " ".join(said.split())
-
-
-def _require_words(paragraphs: Sequence[str], what: str) -> None:
-    if not any(character.isalnum() for p in paragraphs for character in p):
-        raise ValueError(f"{what} must hold text, got {len(paragraphs)} lines without a word")
 
 
 @checked(
@@ -222,14 +94,12 @@ def base(
 
     `name` is ``"embedded"``, a folder with a checkpoint, or a name on the Hugging Face hub such as
     ``"facebook/opt-125m"``: only safetensors weights are read and no code of a checkpoint is ever
-    run. The embedded network needs no download. It is pre-trained once, by the `recipe`, on the
-    docstrings of the standard library, and then read from a cache (``COLLAPSE_CACHE_DIR``, else
-    ``~/.cache/collapse``), under a hash of the recipe, the text, and the versions of torch,
-    transformers and tokenizers. The network comes in single precision, in evaluation mode, on the
-    GPU if there is one.
+    run. The embedded network needs no download: it is `pretrained` by the recipe on the docstrings
+    of the standard library. The network comes in single precision, in evaluation mode, on the GPU
+    if there is one.
     """
     if name == "embedded":
-        return _read(str(_embedded(recipe or Recipe())), local_only=True)
+        return pretrained(text.paragraphs("docstrings"), text.corpus()[0], recipe or Recipe())
     is_folder = isinstance(name, str) and name != "" and Path(name).is_dir()
     if not is_folder and not (isinstance(name, str) and _HUB_NAME.fullmatch(name)):
         raise ValueError(
@@ -242,7 +112,7 @@ def base(
         if is_folder:
             raise FileNotFoundError(
                 f"model {name!r} is not a folder with config.json, a tokenizer and "
-                f"model.safetensors ({_first_line(error)})"
+                f"model.safetensors ({_checks.first_line(error)})"
             ) from error
     try:
         compat.reach_hub()
@@ -250,40 +120,44 @@ def base(
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"model {name!r} is not in the cache and could not be downloaded as safetensors "
-            f'({_first_line(error)}); without a network choose model="embedded" or a local folder'
+            f"({_checks.first_line(error)}); without a network choose "
+            'model="embedded" or a local folder'
         ) from error
 
 
-def _embedded(recipe: Recipe) -> Path:
-    """Folder of the embedded network, which is pre-trained now if it is not in the cache."""
+def pretrained(
+    pretraining: Sequence[str], human: Sequence[str], recipe: Recipe
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Network pre-trained by the recipe on some paragraphs, and a tokenizer made for all of them.
+
+    Trained once, then read from a cache (``COLLAPSE_CACHE_DIR``, else ``~/.cache/collapse``), under
+    a hash of the recipe, the text, and the versions of torch, transformers and tokenizers.
+    """
     _ready()
     import tokenizers
     import torch
     import transformers
 
-    human, _ = corpus()
-    pretraining = text.paragraphs("docstrings")
     versions = [package.__version__ for package in (torch, transformers, tokenizers)]
     content = [asdict(recipe), text.fingerprint(human), text.fingerprint(pretraining), versions]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("COLLAPSE_CACHE_DIR") or "~/.cache/collapse").expanduser()
     folder = cache.absolute() / f"opt-{key}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
-        tokenizer.save_pretrained(part)
-        _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
         try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # unless another process was quicker
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+            tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
+            tokenizer.save_pretrained(part)
+            _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # unless another process was quicker
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return _read(str(folder), local_only=True)
 
 
 def _ready() -> None:
@@ -364,7 +238,7 @@ def _pretrain(X: NDArray[np.int64], recipe: Recipe) -> PreTrainedModel:
 def _optimise(network: PreTrainedModel, batches: Iterable[NDArray], rates: NDArray, what: str):
     """A step of AdamW for each batch of blocks, at these rates; gradients clipped to norm 1."""
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn.functional import cross_entropy, pad
 
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     reduced = torch.autocast(network.device.type, torch.bfloat16, _is_reduced(network.device))
@@ -372,9 +246,11 @@ def _optimise(network: PreTrainedModel, batches: Iterable[NDArray], rates: NDArr
     for step, (batch, rate) in enumerate(zip(batches, rates.tolist(), strict=True), 1):
         optimizer.param_groups[0]["lr"] = rate
         rows = torch.from_numpy(batch).to(network.device)
+        # The last token predicts none; to leave its logits out would copy all others.
+        following = pad(rows[:, 1:], (0, 1), value=-100)
         with reduced:
-            logits = network(rows, use_cache=False).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+            logits = network(rows, use_cache=False).logits
+        loss = cross_entropy(logits.flatten(0, 1).float(), following.flatten())
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -447,7 +323,7 @@ class LanguageModel:
         self.epochs, self.batch, self.rate = epochs, batch, rate
         self.decoding = Decoding() if decoding is None else decoding
         self.first = first
-        length, context = self.prompts.shape[1], network.config.max_position_embeddings
+        length, context = self.prompts.shape[1], reach(network)
         if 2 * length > context:
             raise ValueError(
                 f"block must be at most {context // 2} tokens, so that a prompt and its "
@@ -547,8 +423,3 @@ def _hash(*arrays: NDArray) -> str:
     for one in arrays:
         digest.update(np.ascontiguousarray(one).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _first_line(error: BaseException) -> str:
-    """First line of a library's message, to be part of one clear line."""
-    return str(error).strip().split("\n")[0][:160]

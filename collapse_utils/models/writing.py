@@ -95,7 +95,7 @@ def write(
 
     prompts = block_rows("prompts", prompts)
     length = _checks.integer("length", prompts.shape[1] if length is None else length, 1)
-    context = network.config.max_position_embeddings
+    context = reach(network)
     if prompts.shape[1] + length > context:
         raise ValueError(
             f"length must be at most {context - prompts.shape[1]} after prompts of "
@@ -117,6 +117,11 @@ def write(
                 new = _draw(network, ids, chance[rows].to(ids.device), decoding)
             parts.append(new.cpu().numpy())
     return np.concatenate(parts)
+
+
+def reach(network: PreTrainedModel) -> float:
+    """Tokens that the network can see at once; infinite where nothing limits them."""
+    return getattr(network.config, "max_position_embeddings", None) or math.inf
 
 
 def block_rows(name: str, X: NDArray, length: int | None = None) -> NDArray[np.int64]:
@@ -276,6 +281,6 @@ def _generate(network, ids: torch.Tensor, length: int, decoding: Decoding, rng):
             max_new_tokens=length,
             min_new_tokens=length,
             logits_processor=decoding.filters(network),
-            pad_token_id=network.config.pad_token_id,
+            pad_token_id=network.config.pad_token_id or 0,  # all texts have one length
         )
     return found[:, ids.shape[1] :]

@@ -1,5 +1,8 @@
 """The text that every Python carries: prose only, each paragraph once, on one side."""
 
+import gzip
+import json
+
 import pytest
 
 from collapse_utils import text
@@ -116,3 +119,110 @@ def test_share_out_of_range(share):
 def test_share_that_leaves_nothing():
     with pytest.raises(ValueError, match=r"leaves .* out of 1"):
         text.held_out(["One paragraph."], 0.5)
+
+
+# ------------------------------------------------------------------ text of one's own
+
+
+def test_embedded_corpus_keeps_its_parts_apart():
+    train, test = text.corpus()
+    assert len(train) > 3 * len(test) > 100
+    assert not set(train) & set(test)
+
+
+def test_a_folder_without_train_trains_on_validation(tmp_path):
+    (tmp_path / "valid.txt").write_text("to train on\n")
+    (tmp_path / "test.txt").write_text("to test on\n")
+    assert text.corpus(str(tmp_path)) == (("to train on",), ("to test on",))
+
+
+def test_a_file_is_split(tmp_path):
+    (tmp_path / "book.txt").write_text("\n".join(f"line number {i}" for i in range(100)))
+    train, test = text.corpus(str(tmp_path / "book.txt"))
+    assert len(train) + len(test) == 100
+    assert len(test) > 5
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "must hold test.txt and train.txt"),
+        ({"train.txt": "a", "test.txt": " \n\n"}, "the test part of corpus"),
+        ({"train.txt": "", "test.txt": "a"}, "the training part of corpus"),
+    ],
+)
+def test_empty_corpus_is_refused(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        text.corpus(str(tmp_path))
+
+
+def test_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ValueError, match="must hold text"):
+        text.corpus(str(tmp_path / "empty.txt"))
+
+
+@pytest.mark.parametrize("name", ["wikitext-3", "", None])
+def test_unknown_corpus_is_refused(name):
+    with pytest.raises(ValueError, match="corpus must be"):
+        text.corpus(name)
+
+
+# ------------------------------------------------------------------ files as people have them
+
+HUMAN = [f"This is sentence number {i} of a text." for i in range(60)]
+
+
+def corpus_of(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    return text.corpus(str(tmp_path / name))
+
+
+def test_a_mark_of_byte_order_is_no_text(tmp_path):
+    train, test = corpus_of(tmp_path, "a.txt", "\n".join(HUMAN).encode("utf-8-sig"))
+    assert sorted([*train, *test]) == sorted(HUMAN)
+
+
+def test_lines_of_json_are_read(tmp_path):
+    lines = "\n".join(json.dumps({"id": i, "text": text}) for i, text in enumerate(HUMAN))
+    for name, content in (
+        ("a.jsonl", lines.encode()),
+        ("a.jsonl.gz", gzip.compress(lines.encode())),
+    ):
+        train, test = corpus_of(tmp_path, name, content)
+        assert sorted([*train, *test]) == sorted(HUMAN)
+
+
+def test_a_corpus_on_one_line_is_cut_into_paragraphs(tmp_path):
+    words = [f"w{i}" for i in range(20_000)]
+    train, test = corpus_of(tmp_path, "text8", " ".join(words).encode())
+    assert sorted(" ".join([*train, *test]).split()) == sorted(words)
+    assert {len(p.split()) for p in (*train, *test)} == {100}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"plain\ncaf\xe9", "must be text in UTF-8, .* line 2"),
+        ("a.txt", "\n".join(HUMAN).encode("utf-16"), "must be text in UTF-8, .* line 1"),
+        ("a.txt.gz", b"<html>moved</html>", "is no gzip file, or damaged"),
+        ("a.txt.gz", gzip.compress(b"hello world")[:-6], "is no gzip file, or damaged"),
+        ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', r'must have .* in each line, not in line 2'),
+        ("a.jsonl", b'{"text": "a"}\nplain', "not in line 2"),
+        ("a.jsonl", b'{"text": null}', "not in line 1"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_text_are_refused_by_name(tmp_path, name, content, message):
+    with pytest.raises(ValueError, match=rf"{name} .*{message}|{name} {message}") as error:
+        corpus_of(tmp_path, name, content)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("train.en.txt", "train.fr.txt"), ("train.txt", "train.txt.gz")])
+def test_two_files_of_one_part_are_refused(tmp_path, names):
+    for name in (*names, "test.txt"):
+        (tmp_path / name).write_bytes(gzip.compress(b"a b") if name.endswith("gz") else b"a b")
+    with pytest.raises(ValueError, match="one file of each part, got {} and {}".format(*names)):
+        text.corpus(str(tmp_path))

@@ -2,7 +2,6 @@
 
 import copy
 import gzip
-import json
 import math
 import os
 import pickle
@@ -13,7 +12,7 @@ import pytest
 from rounding import assert_within, bound
 from small_network import DEPTH, swayed
 
-from collapse_utils import Accumulate, Replace, recurse
+from collapse_utils import Accumulate, Replace, recurse, text
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel, block_losses
 from collapse_utils.models.writing import Decoding
@@ -38,19 +37,13 @@ def folder(base, tmp_path):
     network, tokenizer = base
     network.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    text = tmp_path / "text"
-    text.mkdir()
-    human = language.corpus()[0]
-    with gzip.open(text / "train.txt.gz", "wt", encoding="utf-8") as file:
+    place = tmp_path / "text"
+    place.mkdir()
+    human = text.corpus()[0]
+    with gzip.open(place / "train.txt.gz", "wt", encoding="utf-8") as file:
         file.write("\n\n".join(human[:40]))
-    (text / "test.txt").write_text("\n".join(human[40:60]), encoding="utf-8")
+    (place / "test.txt").write_text("\n".join(human[40:60]), encoding="utf-8")
     return tmp_path
-
-
-def test_embedded_corpus_keeps_its_parts_apart():
-    train, test = language.corpus()
-    assert len(train) > 3 * len(test) > 100
-    assert not set(train) & set(test)
 
 
 def test_blocks_hold_the_text_in_order(base):
@@ -84,7 +77,7 @@ def test_a_failed_pretraining_leaves_nothing_behind(monkeypatch, tmp_path):
 
 def test_pretraining_lowers_the_loss(base):
     _, tokenizer = base
-    X = language.blocks(language.corpus()[0][:200], tokenizer, TINY.context)
+    X = language.blocks(text.corpus()[0][:200], tokenizer, TINY.context)
     losses = {
         steps: block_losses(
             language._pretrain(X, language.Recipe(**vars(TINY) | {"steps": steps})), X
@@ -98,50 +91,10 @@ def test_pretraining_lowers_the_loss(base):
 def test_local_folders_serve_as_model_and_corpus(folder, base):
     network, tokenizer = language.base(str(folder / "model"))
     assert torch.equal(network.lm_head.weight, base[0].lm_head.weight)
-    train, test = language.corpus(str(folder / "text"))
-    human = language.corpus()[0]
+    train, test = text.corpus(str(folder / "text"))
+    human = text.corpus()[0]
     assert train + test == human[:60] and len(test) == 20
     assert tokenizer.decode(language.blocks(train, tokenizer, 16)[0]) in "\n".join(human[:2])
-
-
-def test_a_folder_without_train_trains_on_validation(tmp_path):
-    (tmp_path / "valid.txt").write_text("to train on\n")
-    (tmp_path / "test.txt").write_text("to test on\n")
-    assert language.corpus(str(tmp_path)) == (("to train on",), ("to test on",))
-
-
-def test_a_file_is_split(tmp_path):
-    (tmp_path / "book.txt").write_text("\n".join(f"line number {i}" for i in range(100)))
-    train, test = language.corpus(str(tmp_path / "book.txt"))
-    assert len(train) + len(test) == 100
-    assert len(test) > 5
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({}, "must hold test.txt and train.txt"),
-        ({"train.txt": "a", "test.txt": " \n\n"}, "the test part of corpus"),
-        ({"train.txt": "", "test.txt": "a"}, "the training part of corpus"),
-    ],
-)
-def test_empty_corpus_is_refused(tmp_path, files, message):
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        language.corpus(str(tmp_path))
-
-
-def test_empty_file_is_refused(tmp_path):
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(ValueError, match="must hold text"):
-        language.corpus(str(tmp_path / "empty.txt"))
-
-
-@pytest.mark.parametrize("name", ["wikitext-3", "", None])
-def test_unknown_corpus_is_refused(name):
-    with pytest.raises(ValueError, match="corpus must be"):
-        language.corpus(name)
 
 
 def test_too_little_text_for_a_block_is_refused(base):
@@ -167,7 +120,7 @@ def offline(monkeypatch, tmp_path):
 def test_no_network_is_one_line_that_names_the_way_out(offline):
     for read in (
         lambda: language.base("nobody/no-such-model"),
-        lambda: language.corpus("wikitext-2"),
+        lambda: text.corpus("wikitext-2"),
     ):
         with pytest.raises(
             FileNotFoundError, match=r'without a network choose .*"embedded"'
@@ -329,7 +282,7 @@ def test_block_losses_are_those_of_the_network(network, prompts, monkeypatch):
 def lineage(base, decoding=None, first=None, n_generations=3, workflow=None, **changed):
     """A few generations of the tiny network, on the first blocks of the language reference."""
     network, tokenizer = base
-    own = language.blocks(language.corpus()[0][:60], tokenizer, 16)[:12]
+    own = language.blocks(text.corpus()[0][:60], tokenizer, 16)[:12]
 
     def read(snapshot):
         return {} if snapshot.model is None else block_losses(snapshot.model.network, own).mean()
@@ -362,61 +315,3 @@ def test_conditions_share_one_fit_and_one_text(base, monkeypatch):
     assert len(trained) == 1 + 2 + 1  # another text by the same network
     assert beams.array("loss")[1] == runs[0].array("loss")[1]
     assert not np.array_equal(beams.samples["all", 0][1], texts[0][1])
-
-
-# ------------------------------------------------------------------ files as people have them
-
-HUMAN = [f"This is sentence number {i} of a text." for i in range(60)]
-
-
-def corpus_of(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    return language.corpus(str(tmp_path / name))
-
-
-def test_a_mark_of_byte_order_is_no_text(tmp_path):
-    train, test = corpus_of(tmp_path, "a.txt", "\n".join(HUMAN).encode("utf-8-sig"))
-    assert sorted([*train, *test]) == sorted(HUMAN)
-
-
-def test_lines_of_json_are_read(tmp_path):
-    lines = "\n".join(json.dumps({"id": i, "text": text}) for i, text in enumerate(HUMAN))
-    for name, content in (
-        ("a.jsonl", lines.encode()),
-        ("a.jsonl.gz", gzip.compress(lines.encode())),
-    ):
-        train, test = corpus_of(tmp_path, name, content)
-        assert sorted([*train, *test]) == sorted(HUMAN)
-
-
-def test_a_corpus_on_one_line_is_cut_into_paragraphs(tmp_path):
-    words = [f"w{i}" for i in range(20_000)]
-    train, test = corpus_of(tmp_path, "text8", " ".join(words).encode())
-    assert sorted(" ".join([*train, *test]).split()) == sorted(words)
-    assert {len(p.split()) for p in (*train, *test)} == {100}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.txt", b"plain\ncaf\xe9", "must be text in UTF-8, .* line 2"),
-        ("a.txt", "\n".join(HUMAN).encode("utf-16"), "must be text in UTF-8, .* line 1"),
-        ("a.txt.gz", b"<html>moved</html>", "is no gzip file, or damaged"),
-        ("a.txt.gz", gzip.compress(b"hello world")[:-6], "is no gzip file, or damaged"),
-        ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', r'must have .* in each line, not in line 2'),
-        ("a.jsonl", b'{"text": "a"}\nplain', "not in line 2"),
-        ("a.jsonl", b'{"text": null}', "not in line 1"),
-    ],
-)  # fmt: skip
-def test_files_that_are_no_text_are_refused_by_name(tmp_path, name, content, message):
-    with pytest.raises(ValueError, match=rf"{name} .*{message}|{name} {message}") as error:
-        corpus_of(tmp_path, name, content)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("names", [("train.en.txt", "train.fr.txt"), ("train.txt", "train.txt.gz")])
-def test_two_files_of_one_part_are_refused(tmp_path, names):
-    for name in (*names, "test.txt"):
-        (tmp_path / name).write_bytes(gzip.compress(b"a b") if name.endswith("gz") else b"a b")
-    with pytest.raises(ValueError, match="one file of each part, got {} and {}".format(*names)):
-        language.corpus(str(tmp_path))

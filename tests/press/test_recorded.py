@@ -1,0 +1,90 @@
+"""Runs that a build does not repeat: they go on where they were cut off, and their page."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from miniature import Author
+
+from collapse_book.pages import recorded_page
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "recorded.py"
+pytest.importorskip("torch")
+
+
+def command(place: Path, *arguments: str) -> dict:
+    """How to call the script on the miniature book in `place`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return {"args": [sys.executable, str(SCRIPT), *arguments], "cwd": place, "env": environment}
+
+
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        **command(place, *arguments), text=True, capture_output=True, check=False, timeout=300
+    )
+
+
+def planned(author: Author, generations: int) -> None:
+    """As if a run of a minute had settled its plan."""
+    plan = {"n_samples": 60, "n_generations": generations, "n_replicates": 2, "tol": 1e-3}
+    saved = {"minutes": 1.0, "commit": "commit abc", "plan": plan | {"seed": 3}}
+    author.write("_build/recorded/mixtures/plan.json", json.dumps(saved))
+
+
+def numbers(author: Author) -> dict:
+    record = json.loads((author.root / "recorded" / "mixtures.json").read_text())
+    assert record["seconds"] >= 0 and record["commit"] == "commit abc"
+    assert not (author.root / "_build" / "recorded" / "mixtures").exists()
+    return record["numbers"]
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(author: Author):
+    author.chapter("gaussian")
+    planned(author, 150)
+    whole = run(author.root, "mixtures", "--minutes", "1")
+    assert whole.returncode == 0, whole.stderr
+    expected = numbers(author)
+    assert expected["generations"] == [1, 50, 100, 150]
+
+    planned(author, 150)
+    checkpoint = author.root / "_build" / "recorded" / "mixtures" / "run.checkpoint"
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(**command(author.root, "mixtures", "--minutes", "1"), **silent) as killed:
+        end = time.monotonic() + 300
+        while not checkpoint.exists():
+            assert killed.poll() is None and time.monotonic() < end
+            time.sleep(0.002)
+        killed.send_signal(signal.SIGKILL)
+    assert checkpoint.exists(), "it was killed too late to show anything"
+    resumed = run(author.root, "mixtures", "--minutes", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "| 150/150 " in resumed.stderr and "| 0/150 " not in resumed.stderr
+    assert numbers(author) == expected
+
+
+def test_missing_data_are_one_line_before_anything_is_timed(author: Author):
+    author.chapter("gaussian")
+    for name, message in (("digits", "mnist10k is not in"), ("language", "corpus must be")):
+        refused = run(author.root, name, "--data", "/nowhere")
+        assert refused.returncode != 0
+        assert message in refused.stderr and refused.stderr.count("\n") == 1
+        assert not (author.root / "recorded").exists()
+
+
+def test_page_shows_what_was_recorded_and_says_that_it_was(author: Author):
+    author.chapter("gaussian")
+    assert "Recorded run* of" not in recorded_page(author.project)
+    for file in ("digits", "language", "mixtures"):
+        path = ROOT / "recorded" / f"{file}.json"
+        author.write(f"recorded/{file}.json", path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        text = recorded_page(author.project)
+        assert f"*Recorded run* of {record['date'][:10]}, {record['commit']}" in text
+    assert text.count("*Recorded run*") == 4 - 1
+    assert text.count("<img") == 2  # the histogram, light and dark
