@@ -57,7 +57,7 @@ KEYS = np.random.default_rng(0).integers(1, 2**61, 4)  # an n-gram as one number
 
 
 def measures(judge, unseen, rng):
-    """The yardstick of the report, in numbers that say something of a block, and four of the text."""
+    """The yardstick of the report, in numbers that say something of a block, and of the text."""
 
     def numbers(X):
         different = [len(np.unique(block)) / len(block) for block in X]

@@ -101,7 +101,7 @@ WORKFLOWS = [
 ]
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=repr)
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda w: type(w).__name__)
 def test_every_workflow_keeps_the_types(workflow):
     data, seen = mixed(), []
 
