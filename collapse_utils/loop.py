@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checkpoint, _checks, tables
+from . import _checkpoint, _checks, _tables
 from .workflows import Replace, Sources, TrainingSet, Workflow
 
 
@@ -113,7 +113,7 @@ class _Lineage:
 class _RealData:
     """Real rows that are handed out once: from an array or table, or from a law for ever."""
 
-    kind: tables.Kind | None = None
+    kind: _tables.Kind | None = None
 
     def __init__(self, data: Any, rng: np.random.Generator):
         self.data = data
@@ -121,7 +121,7 @@ class _RealData:
         self._order = None if callable(data) else rng.permutation(len(data))
         self._used = 0
 
-    def __call__(self, n: int) -> tables.Rows:
+    def __call__(self, n: int) -> _tables.Rows:
         if self._order is None:
             return self.draw(n, self._rng)
         if self._used + n > len(self.data):
@@ -132,18 +132,18 @@ class _RealData:
             )
         rows = self._order[self._used : self._used + n]
         self._used += n
-        self.kind = self.kind or tables.Kind(self.data, whole=True)
-        return tables.take(self.data, rows)
+        self.kind = self.kind or _tables.Kind(self.data, whole=True)
+        return _tables.take(self.data, rows)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tables.Rows:
+    def draw(self, n: int, rng: np.random.Generator) -> _tables.Rows:
         """Rows of a law; the first say of which kind all others are."""
         drawn = self.data(n, rng)
         if self.kind is not None:
             return self.kind(drawn, n, "data(n, rng)")
-        rows = tables.rows(drawn, "data(n, rng)")
+        rows = _tables.rows(drawn, "data(n, rng)")
         if rows.ndim == 0 or len(rows) != n:
             raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
-        self.kind = tables.Kind(rows, whole=False)
+        self.kind = _tables.Kind(rows, whole=False)
         return rows
 
     def branch(self) -> _RealData:
@@ -209,7 +209,7 @@ def recurse(
     keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
-        data = tables.rows(data, "data")
+        data = _tables.rows(data, "data")
         if data.ndim == 0 or len(data) == 0:
             raise ValueError(f"data must hold at least one row, got shape {data.shape}")
     sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
@@ -285,7 +285,7 @@ def _said(thing: Any) -> str:
     """A model, a workflow or data in words."""
     if isinstance(thing, np.ndarray):
         return f"array of shape {thing.shape}, {thing.dtype}"
-    if tables.is_table(thing):
+    if _tables.is_table(thing):
         columns = ", ".join(f"{name} {dtype}" for name, dtype in thing.dtypes.items())
         return f"table of {len(thing)} rows: {columns}"
     name = getattr(thing, "__qualname__", None) or repr(thing)
@@ -445,7 +445,7 @@ def _fit(
         tick(1)
 
 
-def _draw(line: _Lineage, n: int) -> tables.Rows:
+def _draw(line: _Lineage, n: int) -> _tables.Rows:
     model = line.model
     steps = [] if hasattr(model, "sample") else _steps(model)
     last = steps[-1] if steps else model
@@ -460,8 +460,8 @@ def _draw(line: _Lineage, n: int) -> tables.Rows:
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
-    def new(source: Callable[[int], tables.Rows], n: int, writer: int) -> TrainingSet:
-        rows = source(n) if n else tables.take(line.original.X, slice(0))
+    def new(source: Callable[[int], _tables.Rows], n: int, writer: int) -> TrainingSet:
+        rows = source(n) if n else _tables.take(line.original.X, slice(0))
         return TrainingSet.of(rows, writer)
 
     sources = Sources(
@@ -497,7 +497,7 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             seen.add(key)
             records.append((line.workflow, generation, line.replicate, key, float(number)))
     if keep:
-        line.kept.append(tables.take(sample, slice(keep)).copy())
+        line.kept.append(_tables.take(sample, slice(keep)).copy())
 
 
 def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:
