@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _checkpoint, _checks, _tables
 from .workflows import Replace, Sources, TrainingSet, Workflow
@@ -23,7 +23,7 @@ from .workflows import Replace, Sources, TrainingSet, Workflow
 class Model(Protocol):
     """scikit-learn's convention for density models: ``fit(X)`` and ``sample(n)``."""
 
-    def fit(self, X: NDArray) -> Any: ...
+    def fit(self, X: _tables.Rows) -> Any: ...
 
     def sample(self, n: int) -> Any: ...
 
@@ -36,7 +36,7 @@ class Snapshot:
     - `workflow`: Name of the workflow.
     - `model`, `first_model` (Model or None): The fitted model of this generation and of generation
       1 (None at generation 0).
-    - `training` (ndarray): What the model was fitted on (the real data at generation 0).
+    - `training` (array or table): What the model was fitted on (the real data at generation 0).
     - `origin` (ndarray of int): Generation that wrote each training row.
     - `sample` (ndarray): ``n_eval`` rows written by the model. At generation 0: as many real rows,
       or the whole first training set where the data are an array.
@@ -47,9 +47,9 @@ class Snapshot:
     workflow: str
     model: Any
     first_model: Any
-    training: NDArray
+    training: _tables.Rows
     origin: NDArray[np.int64]
-    sample: NDArray
+    sample: _tables.Rows
 
 
 Metric = Callable[[Snapshot], float | Mapping[str, float]]
@@ -60,13 +60,13 @@ class History:
     """Everything measured along the generations.
 
     - `frame` (pandas.DataFrame): Tidy: one row per workflow, generation, replicate and metric.
-    - `samples` (dict): ``samples[workflow, replicate][generation]`` is an array of the kept rows.
+    - `samples` (dict): ``samples[workflow, replicate][generation]`` are the rows that were kept.
     - `models` (dict): ``models[workflow, replicate]`` is the last fitted model.
     - `call` (dict): What was asked of `recurse`, in words, for a report.
     """
 
     frame: pd.DataFrame
-    samples: dict[tuple[str, int], list[NDArray]] = field(default_factory=dict)
+    samples: dict[tuple[str, int], list[_tables.Rows]] = field(default_factory=dict)
     models: dict[tuple[str, int], Any] = field(default_factory=dict)
     call: dict[str, str] = field(default_factory=dict)
 
@@ -107,7 +107,7 @@ class _Lineage:
     fresh: _RealData
     first_model: Any = None
     model: Any = None
-    kept: list[NDArray] = field(default_factory=list)
+    kept: list[_tables.Rows] = field(default_factory=list)
 
 
 class _RealData:
@@ -159,7 +159,7 @@ class _RealData:
 
 def recurse(
     model: Model | Callable[[], Model],
-    data: ArrayLike | Callable[[int, np.random.Generator], NDArray],
+    data: _tables.Rows | Callable[[int, np.random.Generator], _tables.Rows],
     *,
     n_generations: int,
     rng: np.random.Generator,
@@ -180,12 +180,12 @@ def recurse(
 
     - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
       prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
-      models of this package, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
+      models of this package, a pipeline that ends in one, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
       Generator) or ``random_state`` (an int) for reproducible runs. A model with
       ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
       at once.
-    - `data` (array of shape (N, ...) or callable ``(n, rng) -> array``): The real rows, or a
-      distribution to draw them from.
+    - `data` (array of shape (N, ...), DataFrame, or callable ``(n, rng) -> rows``): The real rows,
+      or a distribution to draw them from. A DataFrame keeps its columns, types and missing values.
     - `n_generations`: Number of generations G to fit, at least 1.
     - `rng`: Every lineage draws from its own child generator.
     - `workflow` (Workflow or dict of name -> Workflow): What each generation trains on; default
