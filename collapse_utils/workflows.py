@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, tables
+from . import _checks, _tables
 from ._checks import checked, fraction, function, number, one_of, share, whole, workflow
 
 Mask = NDArray[np.bool_]
@@ -49,13 +49,13 @@ class TrainingSet:
         return len(self.X)
 
     def __getitem__(self, rows: slice | NDArray) -> TrainingSet:
-        return TrainingSet(tables.take(self.X, rows), self.origin[rows])
+        return TrainingSet(_tables.take(self.X, rows), self.origin[rows])
 
     def __add__(self, other: TrainingSet) -> TrainingSet:
         if not len(self) or not len(other):
             return self if len(self) else other
         origin = np.concatenate([self.origin, other.origin])
-        return TrainingSet(tables.join(self.X, other.X), origin)
+        return TrainingSet(_tables.join(self.X, other.X), origin)
 
     def choose(self, n: int, rng: Random) -> TrainingSet:
         """`n` rows drawn without replacement (all of them when `n` equals the length)."""
@@ -387,7 +387,7 @@ class Poisoned(Through):
                 honest, n_bad = source(n), round(self.fraction * n)
                 if n_bad == 0:
                     return honest
-                like = tables.Kind(honest.X, whole=False)
+                like = _tables.Kind(honest.X, whole=False)
                 bad = like(self.plant(n_bad, sources.rng), n_bad, f"plant({n_bad}, rng)")
                 return honest[: n - n_bad] + TrainingSet.of(bad, PLANTED)
 
