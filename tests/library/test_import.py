@@ -31,6 +31,10 @@ def test_the_loop_and_the_simulators_need_no_network_library_and_no_plots():
     assert not loaded & HEAVY
 
 
+def test_drawing_imports_seaborn_only_where_it_draws():
+    assert "seaborn" not in modules_after("from collapse_utils import figures")
+
+
 @pytest.mark.parametrize("name", collapse_utils.__all__)
 def test_every_public_name_resolves(name):
     value = getattr(collapse_utils, name)
