@@ -180,8 +180,9 @@ def recurse(
 
     - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
       prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
-      models of this package, a pipeline that ends in one, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
-      Generator) or ``random_state`` (an int) for reproducible runs. A model with
+      models of this package, a pipeline that ends in one, or your own class. ``fit`` and
+      ``sample`` may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs.
+      A model with
       ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
       at once.
     - `data` (array of shape (N, ...), DataFrame, or callable ``(n, rng) -> rows``): The real rows,
