@@ -147,7 +147,7 @@ def test_worlds_are_those_of_the_library(machine):
     truth = two_gaussians(4.0, 1.0)
     edges = np.arange(-20, 21) * 0.5
     bins = law("histogram({bin: 0.5})")
-    np.testing.assert_allclose(bins, np.diff(truth.cdf(edges)), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bins, -np.diff(truth.sf(edges)), rtol=0, atol=1e-12)
     words = law("english({words: 240})")
     assert abs(words.sum() - 1) < 1e-12 and (np.diff(words) <= 0).all()
     assert machine.evaluate("collapseMachine.worlds.kernel({}).truth.variance") == truth.var()
