@@ -179,11 +179,11 @@ def recurse(
     data*, Shumailov et al. 2024, section "What is model collapse?").
 
     - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
-      prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
-      models of this package, a pipeline that ends in one, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
-      Generator) or ``random_state`` (an int) for reproducible runs. A model with
-      ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
-      at once.
+      prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, a
+      pipeline that ends in one, the models of this package, or your own class. ``fit`` and
+      ``sample`` may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs.
+      A model with ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for
+      all lineages at once.
     - `data` (array of shape (N, ...), DataFrame, or callable ``(n, rng) -> rows``): The real rows,
       or a distribution to draw them from. A DataFrame keeps its columns, types and missing values.
     - `n_generations`: Number of generations G to fit, at least 1.
