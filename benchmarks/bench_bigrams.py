@@ -87,8 +87,8 @@ def timed(function, repeats=5):
 @pytest.mark.parametrize("n_replicates", [1, 10])
 def test_bigram_rewrite(benchmark, sentences, n_replicates):
     rows, _ = bigrams.encode(sentences)
-    model = bigrams.Bigrams(rows)
-    counts = np.tile(model.counts, (n_replicates, 1))
+    model = bigrams.Bigram().fit(rows)
+    counts = np.tile(model.counts_, (n_replicates, 1))
     rng = np.random.default_rng(1)
     benchmark.pedantic(model.rewrite, (counts, rng), rounds=5, warmup_rounds=1)
     best, written = timed(lambda: model.rewrite(counts, rng))

@@ -41,7 +41,7 @@ def scipy_loop(rows, n_generations):
 
 def vectorised_loop(m, n_generations, n_replicates):
     plan = {"n_samples": m, "n_generations": n_generations, "n_replicates": n_replicates}
-    family = density.smoother(density.fixed(WIDTH))
+    family = density.smoother(WIDTH)
     for _ in generations(family, stats.uniform(), **plan, rng=np.random.default_rng(0)):
         pass
 

@@ -47,7 +47,7 @@ LOOPS = {
     "Gaussian, moments": engine(Normal(), (0.0, 1.0)),
     "Gaussian, every sample": engine(Normal(rows=True), (0.0, 1.0)),
     "words, K = 1000": engine(Words(), zipf(1000)),
-    "kernels": engine(density.smoother(density.fixed(0.3)), stats.norm()),
+    "kernels": engine(density.smoother(0.3), stats.norm()),
     "mixture, 10 EM steps": lambda **size: mixture.simulate(BLOBS, **size),
 }
 SLOW = {"NumPy loop, Gaussian", "mixture, 10 EM steps"}  # the last factor would take minutes

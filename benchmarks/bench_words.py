@@ -80,7 +80,7 @@ def test_collapse_to_the_end(clock):
 
 def test_exact_laws(clock):
     clock(
-        ("exact", "symbols left, K = M = G = 1000"), 1, words.expected_alive, zipf(1000),
+        ("exact", "survival, K = M = G = 1000"), 1, words.survival, zipf(1000),
         n_samples=1000, n_generations=1000,
     )  # fmt: skip
 

@@ -16,26 +16,17 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from collapse_book import notebooks as nb
 from collapse_book.closure import Library
 from collapse_book.files import files_below, locked, remove_parts, write_atomic
 from collapse_book.messages import BadInput, BuildFailed, one_line
-from collapse_book.notebooks import (
-    INSTALL_TAG,
-    Notebook,
-    Parameter,
-    dump_notebook,
-    is_code,
-    joined,
-    parameters_of,
-    tags,
-)
 from collapse_book.project import Project
 
 #: Tags that change how papermill runs a cell.
 RUN_TAGS = {"parameters", "raises-exception", "skip-execution"}
 
 
-def code_inputs(notebook: Notebook, library: Library) -> dict[str, Any]:
+def code_inputs(notebook: nb.Notebook, library: Library) -> dict[str, Any]:
     """What the outputs of a notebook depend on, whatever its parameters, by kind and name.
 
     Its code cells, the files of the library that they reach, the installed versions of the
@@ -43,9 +34,8 @@ def code_inputs(notebook: Notebook, library: Library) -> dict[str, Any]:
     refreshes a page without executing it.
     """
     cells = [
-        [cell["source"], sorted(RUN_TAGS & set(tags(cell)))]
-        for cell in notebook["cells"]
-        if is_code(cell) and INSTALL_TAG not in tags(cell)
+        [cell["source"], sorted(RUN_TAGS & set(nb.tags(cell)))]
+        for cell in nb.code_cells(notebook, without=nb.INSTALL_TAG)
     ]
     sources = [source for source, _ in cells]
     return {
@@ -59,7 +49,7 @@ def code_inputs(notebook: Notebook, library: Library) -> dict[str, Any]:
     }
 
 
-def data_inputs(declared: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, str]:
+def data_inputs(declared: Iterable[nb.Parameter], values: Mapping[str, Any]) -> dict[str, str]:
     """Hash of every file that lies behind a parameter: a path, or a data set by its name."""
     found = {}
     for parameter in declared:
@@ -89,9 +79,9 @@ def key_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def values_of(notebook: Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(notebook: nb.Notebook, given: Mapping[str, Any]) -> dict[str, Any]:
     """Value of every parameter: a default that is written out is the same run."""
-    return {p.name: given.get(p.name, p.default) for p in parameters_of(notebook)}
+    return {p.name: given.get(p.name, p.default) for p in nb.parameters_of(notebook)}
 
 
 def installed(imported: Iterable[str]) -> dict[str, str]:
@@ -178,7 +168,7 @@ class Store:
         names = [path.rsplit("/", 1)[-1] for path in paths]
         return {name.removesuffix(".ipynb") for name in names if name.endswith(".ipynb")}
 
-    def get(self, chapter: str, key: str) -> Notebook | None:
+    def get(self, chapter: str, key: str) -> nb.Notebook | None:
         """Executed notebook under this key, or None.
 
         Raises
@@ -197,13 +187,13 @@ class Store:
             if self._folder is not None and self.keep is not None:
                 os.utime(self._folder / name)  # those used last are kept
         for cell in notebook["cells"]:
-            cell["source"] = joined(cell["source"])
+            cell["source"] = nb.joined(cell["source"])
         return notebook
 
-    def put(self, chapter: str, key: str, notebook: Notebook) -> None:
+    def put(self, chapter: str, key: str, notebook: nb.Notebook) -> None:
         """Store an executed notebook, and drop those that were not used for long."""
         name = self.name(chapter, key)
-        self.write(name, dump_notebook(notebook).encode())
+        self.write(name, nb.dump_notebook(notebook).encode())
         if self.keep is not None and self._folder is not None:
             entries = (self._folder / name).parent.glob("*.ipynb")
             for old in sorted(entries, key=lambda entry: entry.stat().st_mtime)[: -self.keep]:

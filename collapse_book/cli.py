@@ -9,19 +9,12 @@ from typing import Any
 
 import click
 
+from collapse_book import scenarios
 from collapse_book.files import try_to_write, write_atomic
 from collapse_book.gate import check_book, check_notebook, check_pages, fix_notebook
-from collapse_book.messages import BadInput, BuildFailed, counted, say
+from collapse_book.messages import BadInput, BuildFailed, counted, one_line, say
 from collapse_book.notebooks import chapter_parameters, read_notebook, title, validate
 from collapse_book.project import Project
-from collapse_book.scenarios import (
-    check_scenarios,
-    named_scenario,
-    read_grid,
-    read_parameters,
-    scenario_names,
-    what_ifs,
-)
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well, 1 a notebook, the gate or Sphinx failed,
@@ -112,7 +105,7 @@ def build(project: Project, chapters: Sequence[str], scenario: str | None, **opt
       collapse-book build gaussian digits --jobs 2
       collapse-book build --scenario smoke
     """
-    chosen = None if scenario is None else named_scenario(project, scenario)
+    chosen = None if scenario is None else scenarios.named_scenario(project, scenario)
     for chapter in chapters:
         if chosen and chapter not in chosen.chapters:
             raise BadInput(f"scenario {chosen.name!r} says nothing about chapter {chapter!r}")
@@ -161,7 +154,7 @@ def run(
     """
     values: dict[str, Any] = {}
     for file in files:
-        values |= read_parameters(project, chapter, file)
+        values |= scenarios.read_parameters(project, chapter, file)
     for name, _ in given:
         if [other for other, _ in given].count(name) > 1:
             raise BadInput(f"parameter {name!r} is given twice")
@@ -203,7 +196,7 @@ def sweep(
       collapse-book sweep gaussian --grid grid.yml --out s3://bucket/gaussian \\
                     --scheduler tcp://127.0.0.1:8786
     """
-    grid = read_grid(file, chapter_parameters(project, chapter))
+    grid = scenarios.read_grid(file, chapter_parameters(project, chapter))
     from collapse_book.sweep import Options, run_sweep
 
     run_sweep(project, chapter, grid, out, Options(**options), shown)
@@ -227,7 +220,7 @@ def check(project: Project, chapters: Sequence[str], fix: bool) -> None:
         if fix and fix_notebook(project, chapter):
             say(f"repaired {project.relative(project.notebook(chapter))}")
     problems = [line for name in names for line in check_notebook(project, name)]
-    problems += check_pages(project) + check_scenarios(project)
+    problems += check_pages(project) + scenarios.check_scenarios(project)
     problems += [f"book/_toc.yml names {name}, which does not exist" for name in project.unwritten]
     if not problems:
         book = press.book_runs(project)
@@ -271,10 +264,10 @@ def list_(project: Project, chapters: Sequence[str]) -> None:
         rows = [(f"{p.name}: {p.type} = {p.default!r}", f"{p.help} ({p.allowed})") for p in known]
         section(f"Parameters of {chapter}", rows)
     if not chapters:
-        scenarios = [named_scenario(project, name) for name in scenario_names(project)]
-        rows = [(scenario.name, scenario.description) for scenario in scenarios]
+        found = [scenarios.named_scenario(project, n) for n in scenarios.scenario_names(project)]
+        rows = [(scenario.name, scenario.description) for scenario in found]
         section("Scenarios (collapse-book build --scenario NAME)", rows)
-    asked = {name: [q for q in what_ifs(project) if q.chapter == name] for name in names}
+    asked = {name: [q for q in scenarios.what_ifs(project) if q.chapter == name] for name in names}
     rows = [(q.name, f"{name}: {q.description}") for name in names for q in asked[name]]
     section("What if? (collapse-book run CHAPTER -f scenarios/what_if/NAME.yml)", rows)
     click.echo(formatter.getvalue(), nl=False)
@@ -321,14 +314,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app.main(args=arguments, prog_name="collapse-book", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        code = _fail(" ".join(error.format_message().splitlines()), 2)
-    except BadInput as error:
-        code = _fail(" ".join(str(error).splitlines()), 2)
+        error.show()
+        code = error.exit_code
     except BuildFailed as error:
         code = _fail(str(error), 1)
+    except click.ClickException as error:
+        code = _fail(one_line(error.format_message()), 2)
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted; notebooks that had finished are kept", 130)
     except OSError as error:

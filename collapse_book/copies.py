@@ -26,18 +26,10 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from collapse_book import notebooks as nb
 from collapse_book.closure import Library
 from collapse_book.files import files_below, run_logged, write_atomic
 from collapse_book.messages import BadInput, BuildFailed
-from collapse_book.notebooks import (
-    INSTALL_TAG,
-    Notebook,
-    clean_copy,
-    dump_notebook,
-    is_code,
-    read_notebook,
-    tags,
-)
 from collapse_book.project import Project
 
 #: What a chapter, and what it uses of the library, may import beside the standard library.
@@ -65,6 +57,8 @@ INSTALL = """\
 %pip install -q collapse-utils"""
 KERNELSPEC = {"display_name": "Python (Pyodide)", "language": "python", "name": "python"}
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
+#: The front page of the browser's Jupyter, and that no package index is asked.
+SETTINGS = (Path(__file__).parent / "templates" / "jupyter-lite.json.j2").read_text("utf-8")
 
 
 def library_wheel(project: Project) -> tuple[str, bytes]:
@@ -133,11 +127,11 @@ def _packed(name: str, files: dict[str, bytes]) -> tuple[str, bytes]:
     return f"{name}-py3-none-any.whl", packed.getvalue()
 
 
-def copy_with(notebook: Notebook, source: str) -> Notebook:
+def copy_with(notebook: nb.Notebook, source: str) -> nb.Notebook:
     """Copy of a notebook without outputs, with another cell in the place of its install cell."""
-    copy = clean_copy(notebook)
+    copy = nb.clean_copy(notebook)
     for cell in copy["cells"]:
-        if INSTALL_TAG in tags(cell):
+        if nb.INSTALL_TAG in nb.tags(cell):
             cell["source"] = source
             cell["metadata"] |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
     return copy
@@ -147,22 +141,22 @@ def browser_chapters(project: Project) -> list[str]:
     """Chapters of the book that can run in a browser, in reading order."""
     library = Library(project.package)
     there = {
-        n: read_notebook(project.notebook(n)) for n in project.published if n in project.chapters
+        n: nb.read_notebook(project.notebook(n)) for n in project.published if n in project.chapters
     }
     return [name for name, notebook in there.items() if not obstacles(library, notebook)]
 
 
-def obstacles(library: Library, notebook: Notebook) -> set[str]:
+def obstacles(library: Library, notebook: nb.Notebook) -> set[str]:
     """Modules that a notebook imports, itself or through the library, and a browser lacks.
 
     Every ``import`` counts, wherever it stands; a notebook without obstacles runs in a browser.
     """
-    cells = [cell for cell in notebook["cells"] if is_code(cell) and INSTALL_TAG not in tags(cell)]
+    cells = nb.code_cells(notebook, without=nb.INSTALL_TAG)
     used = library.imported([cell["source"] for cell in cells])
     return used & MISSING | used - sys.stdlib_module_names - PACKAGES
 
 
-def browser_copy(notebook: Notebook) -> Notebook:
+def browser_copy(notebook: nb.Notebook) -> nb.Notebook:
     """The notebook without outputs, for the kernel of the browser and with its install cell."""
     copy = copy_with(notebook, INSTALL)
     copy["metadata"]["kernelspec"] = dict(KERNELSPEC)
@@ -199,7 +193,7 @@ def build_lite(project: Project) -> None:
         "PipliteAddon": {"piplite_urls": [str(path) for path in wheels]},
     }
     write_atomic(work / "jupyter_lite_config.json", json.dumps(config))
-    write_atomic(work / "jupyter-lite.json", json.dumps(settings()))
+    write_atomic(work / "jupyter-lite.json", SETTINGS)
     log = project.build / "lite.log"
     if run_logged([sys.executable, "-m", "jupyterlite_core", "build"], work, log):
         raise BuildFailed(f"JupyterLite was not built: {project.relative(log)}")
@@ -219,7 +213,7 @@ def add_lite(project: Project, chapters: Sequence[str], site: Path) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     sizes = {}
     for chapter in chapters:
-        copy = dump_notebook(browser_copy(read_notebook(project.notebook(chapter))))
+        copy = nb.dump_notebook(browser_copy(nb.read_notebook(project.notebook(chapter))))
         write_atomic(site / "lite" / "files" / f"{chapter}.ipynb", copy)
         sizes[f"{chapter}.ipynb"] = len(copy.encode())
     listing = json.dumps(directory(sizes, now), indent=1)
@@ -233,26 +227,12 @@ def _wheels(project: Project) -> dict[str, bytes]:
 
 def _key(project: Project) -> str:
     """Hash of what JupyterLite is built from."""
-    whole = hashlib.sha256(json.dumps(settings(), sort_keys=True).encode())
+    whole = hashlib.sha256(SETTINGS.encode())
     for name in ("jupyterlite-core", "jupyterlite-pyodide-kernel"):
         whole.update(f"{name} {metadata.version(name)}\n".encode())
     for name, content in _wheels(project).items():
         whole.update(name.encode() + hashlib.sha256(content).digest())
     return whole.hexdigest()
-
-
-def settings() -> dict[str, Any]:
-    """Contents of ``jupyter-lite.json``: the front page, and that no package index is asked."""
-    return {
-        "jupyter-lite-schema-version": 0,
-        "jupyter-config-data": {
-            "appName": "Model Collapse",
-            "appUrl": "./tree",
-            "contentsAllJsonFile": "all.json",
-            "faviconUrl": "./tree/favicon.ico",
-            "litePluginSettings": {f"{KERNEL}:kernel": {"disablePyPIFallback": True}},
-        },
-    }
 
 
 def directory(files: Mapping[str, int], when: str) -> dict[str, Any]:

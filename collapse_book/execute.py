@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -120,20 +121,24 @@ Place = tuple[Callable[..., Future[Any]], Callable[[], int]]
 def _local(options: Options) -> Iterator[Place]:
     """Threads of this process; when it is interrupted the kernels end at once."""
     import joblib
+    import psutil
 
-    from collapse_book.kernel import Kernels
+    jobs = options.jobs or joblib.cpu_count()
+    pool, futures = ThreadPoolExecutor(jobs), []
 
-    jobs, kernels = options.jobs or joblib.cpu_count(), Kernels()
-    pool = ThreadPoolExecutor(jobs)
-
-    def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        return pool.submit(function, *arguments, kernels=kernels)
+    def submit(*call: Any) -> Future[Any]:
+        futures.append(pool.submit(*call))
+        return futures[-1]
 
     try:
         yield submit, lambda: jobs
     finally:
-        kernels.stop()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):  # one may be starting its kernel
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,6 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 from sphinx.util.index_entries import split_index_msg
 
-#: A link of a page to something of the same site: neither a host, a path from the root, nor "#x".
-RELATIVE = re.compile(r'\b(?P<key>href|src|action)="(?!/|#|[a-z][a-z0-9+.-]*:)(?P<path>[^"]+)"')
-
 SILENT_CLASSES = {"collapse-colophon", "bibtex-citation"}
 COLAB = "https://colab.research.google.com/github"
 
@@ -66,35 +63,27 @@ class FirstUses(SphinxTransform):
         common = {word.lower() for word in self.config.glossary_common}
         names = sorted(terms.keys() - common, key=len, reverse=True)
         pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names))})s?(?![\w-])", re.I)
-        for text in list(self.document.findall(nodes.Text)):
-            if self._is_prose(text):
-                self._link(text, pattern, terms, used)
+        for text in filter(self._is_prose, list(self.document.findall(nodes.Text))):
+            pieces, end = [], 0
+            for found in pattern.finditer(text):
+                if (term := terms[found[1].lower()]) in used:
+                    continue
+                used.add(term)
+                words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
+                to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True}
+                link = addnodes.pending_xref("", words, **to, refwarn=True, refdoc=self.env.docname)
+                pieces += [nodes.Text(text[end : found.start()]), link]
+                end = found.end()
+            if pieces:
+                text.parent.replace(text, [*pieces, nodes.Text(text[end:])])
 
     def _is_prose(self, text: nodes.Text) -> bool:
-        above, node = [], text.parent
-        while node is not None:
+        node, above = text, []
+        while node := node.parent:
             above.append(node)
-            node = node.parent
         silent = any(isinstance(node, self._SILENT) for node in above)
         silent |= any(SILENT_CLASSES & set(node.get("classes", ())) for node in above)
         return not silent and any(isinstance(node, nodes.paragraph) for node in above)
-
-    def _link(
-        self, text: nodes.Text, pattern: re.Pattern[str], terms: dict[str, str], used: set[Any]
-    ) -> None:
-        source, pieces, end = text.astext(), [], 0
-        for found in pattern.finditer(source):
-            term = terms[found[1].lower()]
-            if term in used:
-                continue
-            used.add(term)
-            words = nodes.inline("", found[0], classes=["xref", "std", "std-term"])
-            to = {"refdomain": "std", "reftype": "term", "reftarget": term, "refexplicit": True}
-            link = addnodes.pending_xref("", words, **to, refwarn=True, refdoc=self.env.docname)
-            pieces += [nodes.Text(source[end : found.start()]), link]
-            end = found.end()
-        if pieces:
-            text.parent.replace(text, [*pieces, nodes.Text(source[end:])])
 
 
 @cache
@@ -167,8 +156,8 @@ def _plain(value: Any) -> str:
     return f"{{{','.join(sorted(f'{key!r}:{_plain(item)}' for key, item in value.items()))}}}"
 
 
-def complete_search(app: Sphinx) -> list[Any]:
-    """Give the search back what Sphinx drops of it in a build that writes only what changed."""
+def complete(app: Sphinx) -> list[Any]:
+    """Add the 404 page, and to the search what Sphinx drops in a partial build."""
     indexer = app.builder.indexer
     indexer._index_entries = {}  # of the pages that were written now
     for page, entries in sorted(app.env.domaindata["index"]["entries"].items()):
@@ -178,12 +167,10 @@ def complete_search(app: Sphinx) -> list[Any]:
     for words in (indexer._mapping, indexer._title_mapping):
         for word in [word for word, pages in words.items() if not pages]:
             del words[word]
-    return []
+    return [("404", app.config.collapse_unknown, "page.html")]
 
 
-def name_lists(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
+def name_lists(app: Sphinx, page: str, template: str, context: dict[str, Any], _: Any) -> None:
     """Give the list of references the roles that screen readers know.
 
     docutils writes ``doc-biblioentry``, which is deprecated, and no child that a list may have.
@@ -192,9 +179,7 @@ def name_lists(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-def offer(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
+def offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Add the buttons of a chapter that run it elsewhere, and of the book as one file.
 
     Colab opens the copies on the branch that is published. "This browser" is there if the site
@@ -226,44 +211,10 @@ def _link(text: str, url: str, icon: str, tooltip: str | None = None) -> dict[st
     return {"type": "link", **said, "url": url, "icon": f"_static/images/{icon}"}
 
 
-def root_links(text: str, prefix: str) -> str:
-    """HTML whose links inside the site start at the root: right wherever it is shown."""
-    return RELATIVE.sub(lambda found: f'{found["key"]}="{prefix}{found["path"]}"', text)
-
-
-def set_prefix(app: Sphinx, config: Any) -> None:
-    """Tell the page for unknown addresses where the site begins."""
-    if "notfound_urls_prefix" in config:
-        config.notfound_urls_prefix = urlsplit(config.html_baseurl).path or "/"
-
-
-def bundle(folder: Path, kind: str) -> str:
-    """The files of a kind in a folder, by name, as one that is smaller: no comments, no indents.
-
-    No string of them may hold a block comment, nor a line break whose indent counts.
-    """
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"*.{kind}")))
-    return re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), flags=re.MULTILINE)
-
-
-def add_machine(app: Sphinx, error: Exception | None) -> None:
-    """Write the collapse machine beside the pages: one script and one style, for two of them.
-
-    A classic script, because browsers load no modules from a folder; not in ``_static``, whose
-    scripts Jupyter Book puts on every page.
-    """
-    source, place = Path(app.srcdir) / "_machine", Path(app.outdir) / "machine"
-    if error is None and app.builder.format == "html" and source.is_dir():
-        place.mkdir(exist_ok=True)
-        for kind in ("js", "css"):
-            (place / f"machine.{kind}").write_text(bundle(source, kind), encoding="utf-8")
-
-
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """Leave no picture that no page shows, and no relative link on the page for unknown addresses.
+    """Leave no picture that no page shows; links of the 404 page start at the root of the site.
 
-    That page is shown at any depth. sphinx-notfound-page moves Sphinx's own links to the root,
-    and the theme's lists bypass it.
+    That page is shown at any depth, in the place of the one that is missing.
     """
     if error is not None or app.builder.name != "html":
         return
@@ -271,12 +222,9 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     for picture in (app.outdir / "_images").glob("*.*"):
         if picture.name not in shown:
             picture.unlink()
-    page = app.outdir / "404.html"
-    if page.is_file():
-        prefix = urlsplit(app.config.html_baseurl).path or "/"
-        text = root_links(page.read_text(encoding="utf-8"), prefix)
-        text = re.sub(r'data-content_root="[^"]*"', f'data-content_root="{prefix}"', text)
-        page.write_text(text, encoding="utf-8")
+    page, root = app.outdir / "404.html", urlsplit(app.config.html_baseurl).path or "/"
+    text = page.read_text("utf-8").replace('href="#', 'href="404.html#')
+    page.write_text(re.sub("(?<=<head>)", f'<base href="{root}">', text, count=1), "utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -284,16 +232,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(HeadlessTables)
     app.add_transform(FirstUses)
     app.add_config_value("glossary_common", [], "env", types=[list])
-    html = {"repository": "", "branch": "gh-pages", "lite": [], "pdf": ""}
+    html = {"repository": "", "branch": "gh-pages", "lite": [], "pdf": "", "unknown": {}}
     for name, default in html.items():
         app.add_config_value(f"collapse_{name}", default, "html", types=[type(default)])
-    app.connect("config-inited", set_prefix)
     app.connect("env-get-outdated", outdated)
     app.connect("env-purge-doc", forget_numbers)
     app.connect("env-get-updated", stale, priority=900)  # when all numbers are given
-    app.connect("html-collect-pages", complete_search)
+    app.connect("html-collect-pages", complete)
     app.connect("html-page-context", name_lists)
     app.connect("html-page-context", offer, priority=502)  # the theme's are added at 501
-    app.connect("build-finished", add_machine)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

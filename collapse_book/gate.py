@@ -10,24 +10,10 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from collapse_book import notebooks as nb
 from collapse_book.closure import imports, parsed
 from collapse_book.files import write_atomic
 from collapse_book.messages import one_line
-from collapse_book.notebooks import (
-    INSTALL_CELL,
-    INSTALL_TAG,
-    PARAMETERS_TAG,
-    Cell,
-    Notebook,
-    clean_copy,
-    dump_notebook,
-    first_line,
-    is_code,
-    joined,
-    parameters_of,
-    read_notebook,
-    tags,
-)
 from collapse_book.project import Project
 
 GLUE_ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
@@ -71,7 +57,7 @@ CLAIM = re.compile(r"\b[A-Z]+\d+[a-z]*\b")
 Problem = tuple[int | None, str]
 
 
-def outputs_of(notebook: Notebook) -> Iterable[tuple[int, Cell, dict[str, Any]]]:
+def outputs_of(notebook: nb.Notebook) -> Iterable[tuple[int, nb.Cell, dict[str, Any]]]:
     """Every output with its cell and the cell's number, counted from 1."""
     for number, cell in enumerate(notebook["cells"], start=1):
         for output in cell.get("outputs", []):
@@ -95,10 +81,10 @@ def glue_key(output: Mapping[str, Any]) -> str | None:
 
 def glued_text(output: Mapping[str, Any]) -> Any:
     """What was glued, as the page shows it."""
-    return ast.literal_eval(joined(output["data"][f"{GLUE_PREFIX}text/plain"]))
+    return ast.literal_eval(nb.joined(output["data"][f"{GLUE_PREFIX}text/plain"]))
 
 
-def claims_of(notebook: Notebook) -> list[dict[str, Any]]:
+def claims_of(notebook: nb.Notebook) -> list[dict[str, Any]]:
     """Claims that the chapter's ledgers show."""
     return [claim for _, _, output in outputs_of(notebook) for claim in _claims(output)]
 
@@ -108,11 +94,11 @@ def _claims(output: Mapping[str, Any]) -> list[dict[str, Any]]:
     return data["claims"] if data.get("kind") == "claims" else []
 
 
-def _lines(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> list[str]:
+def _lines(chapter: str, notebook: nb.Notebook, problems: Iterable[Problem]) -> list[str]:
     """What is wrong, and where: one line each."""
     cells = notebook["cells"]
     return [
-        f"{chapter}, cell {number} ({first_line(cells[number - 1])}): {message}"
+        f"{chapter}, cell {number} ({nb.first_line(cells[number - 1])}): {message}"
         if number
         else f"{chapter}: {message}"
         for number, message in problems
@@ -122,7 +108,7 @@ def _lines(chapter: str, notebook: Notebook, problems: Iterable[Problem]) -> lis
 # ---------------------------------------------------------------- executed notebooks
 
 
-def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> dict[str, list[str]]:
+def check_book(notebooks: Mapping[str, nb.Notebook], *, strict: bool) -> dict[str, list[str]]:
     """Check all executed chapters, and that claim ids are unique among them.
 
     Parameters
@@ -138,7 +124,7 @@ def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> dict[str, 
     dict
         A line for everything that is wrong, by chapter.
     """
-    found = {name: check_chapter(name, nb, strict=strict) for name, nb in notebooks.items()}
+    found = {name: check_chapter(name, done, strict=strict) for name, done in notebooks.items()}
     owners: dict[str, str] = {}
     for chapter, notebook in notebooks.items():
         for identity in dict.fromkeys(claim["id"] for claim in claims_of(notebook)):
@@ -147,14 +133,14 @@ def check_book(notebooks: Mapping[str, Notebook], *, strict: bool) -> dict[str, 
     return {chapter: lines for chapter, lines in found.items() if lines}
 
 
-def check_chapter(chapter: str, notebook: Notebook, *, strict: bool) -> list[str]:
+def check_chapter(chapter: str, notebook: nb.Notebook, *, strict: bool) -> list[str]:
     """Check one executed chapter; see `check_book`."""
     return _lines(chapter, notebook, _executed_problems(notebook, strict))
 
 
-def _executed_problems(notebook: Notebook, strict: bool) -> Iterator[Problem]:
+def _executed_problems(notebook: nb.Notebook, strict: bool) -> Iterator[Problem]:
     for number, cell in enumerate(notebook["cells"], start=1):
-        if is_code(cell):
+        if nb.is_code(cell):
             if cell.get("execution_count") is None:
                 yield number, "was not executed"
             for message in _wrong_outputs(cell["outputs"], strict):
@@ -194,7 +180,7 @@ def _wrong_output(output: dict[str, Any]) -> Iterator[str]:
     if kind == "error":
         yield f"{output['ename']}: {one_line(output['evalue'])}"
     elif kind == "stream" and output["name"] == "stderr":
-        text = joined(output["text"]).strip()
+        text = nb.joined(output["text"]).strip()
         yield f"wrote to stderr: {text.splitlines()[0] if text else '(blank)'}"
     elif is_figure(output):
         data = collapse_data(output)
@@ -204,7 +190,7 @@ def _wrong_output(output: dict[str, Any]) -> Iterator[str]:
     elif kind in ("display_data", "execute_result"):
         data = output["data"]
         images = [mime for mime in data if mime.startswith("image/")]
-        if images or IMAGE_TAG.search(joined(data.get("text/html", ""))):
+        if images or IMAGE_TAG.search(nb.joined(data.get("text/html", ""))):
             yield "shows an image without caption and alt text: use show(fig, ...)"
 
 
@@ -214,7 +200,7 @@ def _is_visible(output: dict[str, Any]) -> bool:
     return True
 
 
-def _repeated_names(notebook: Notebook) -> Iterator[Problem]:
+def _repeated_names(notebook: nb.Notebook) -> Iterator[Problem]:
     seen: set[tuple[str, str]] = set()
     for number, _, output in outputs_of(notebook):
         names = [("claim", claim["id"]) for claim in _claims(output)]
@@ -233,7 +219,7 @@ def _repeated_names(notebook: Notebook) -> Iterator[Problem]:
 
 def check_notebook(project: Project, chapter: str) -> list[str]:
     """What is wrong with one notebook file, before anything is executed."""
-    notebook, claims = read_notebook(project.notebook(chapter)), known_claims(project)
+    notebook, claims = nb.read_notebook(project.notebook(chapter)), known_claims(project)
     return _lines(chapter, notebook, _problems_in_git(chapter, notebook, claims))
 
 
@@ -251,14 +237,14 @@ def known_claims(project: Project) -> set[str]:
     """Ids of claims that the code of any chapter spells out."""
     found: set[str] = set()
     for chapter in project.chapters:
-        for cell in filter(is_code, read_notebook(project.notebook(chapter))["cells"]):
+        for cell in nb.code_cells(nb.read_notebook(project.notebook(chapter))):
             with suppress(SyntaxError):  # `check_notebook` says so
                 texts = (getattr(node, "value", None) for node in ast.walk(parsed(cell["source"])))
                 found |= {text for text in texts if isinstance(text, str) and CLAIM.fullmatch(text)}
     return found
 
 
-def _problems_in_git(chapter: str, notebook: Notebook, claims: set[str]) -> Iterator[Problem]:
+def _problems_in_git(chapter: str, notebook: nb.Notebook, claims: set[str]) -> Iterator[Problem]:
     if not NAME.fullmatch(chapter):
         yield None, "the file name must be in snake_case"
     cells, clean = notebook["cells"], tidied(notebook)
@@ -278,7 +264,7 @@ def _problems_in_git(chapter: str, notebook: Notebook, claims: set[str]) -> Iter
             wrong = [*typed_values(cell["source"]), *unbacked_statements(text, claims)]
         yield from ((number, message) for message in wrong)
     try:
-        parameters = parameters_of(notebook)
+        parameters = nb.parameters_of(notebook)
     except ValueError as error:
         yield None, f"parameters cell: {error}"
         return
@@ -330,7 +316,7 @@ def unbacked_statements(text: str, claims: Collection[str]) -> Iterator[str]:
             yield f"states {one_line((rules or [block])[0])[:60]!r} and names no claim behind it"
 
 
-def _wrong_code(cell: Cell, used: set[str]) -> Iterator[str]:
+def _wrong_code(cell: nb.Cell, used: set[str]) -> Iterator[str]:
     """What is wrong with a code cell; the names that it uses are added to ``used``."""
     if not cell["source"].strip():
         yield "is an empty code cell"
@@ -342,13 +328,13 @@ def _wrong_code(cell: Cell, used: set[str]) -> Iterator[str]:
     for module, _ in imports(cell["source"]):
         if module.split(".")[0] in NOT_IN_CHAPTERS:
             yield f"imports {module}, which a reader on Colab does not have"
-    if PARAMETERS_TAG not in tags(cell):
+    if nb.PARAMETERS_TAG not in nb.tags(cell):
         used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def tidied(notebook: Notebook) -> Notebook:
+def tidied(notebook: nb.Notebook) -> nb.Notebook:
     """The notebook as git keeps it: nothing of a run, and the install cell in second place."""
-    tidy = clean_copy(notebook)
+    tidy = nb.clean_copy(notebook)
     tidy["nbformat"], tidy["nbformat_minor"] = 4, 5
     tidy["metadata"] = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     ids: set[str] = set()
@@ -356,12 +342,14 @@ def tidied(notebook: Notebook) -> Notebook:
         if not cell.get("id") or cell["id"] in ids:
             cell["id"] = uuid.uuid4().hex[:8]
         ids.add(cell["id"])
-        cell["metadata"] = {"tags": tags(cell)} if tags(cell) else {}
-    installs = [cell for cell in tidy["cells"] if INSTALL_TAG in tags(cell)]
-    first, *others = [cell for cell in tidy["cells"] if INSTALL_TAG not in tags(cell)] or [None]
+        cell["metadata"] = {"tags": nb.tags(cell)} if nb.tags(cell) else {}
+    installs = [cell for cell in tidy["cells"] if nb.INSTALL_TAG in nb.tags(cell)]
+    first, *others = [cell for cell in tidy["cells"] if nb.INSTALL_TAG not in nb.tags(cell)] or [
+        None
+    ]
     install = {"cell_type": "code", "id": "colab-install", "outputs": [], "execution_count": None}
     install |= installs[0] if installs else {}
-    install |= {"source": INSTALL_CELL, "metadata": {"tags": [INSTALL_TAG, "remove-cell"]}}
+    install |= {"source": nb.INSTALL_CELL, "metadata": {"tags": [nb.INSTALL_TAG, "remove-cell"]}}
     tidy["cells"] = [cell for cell in (first, install, *others) if cell]
     return tidy
 
@@ -369,7 +357,7 @@ def tidied(notebook: Notebook) -> Notebook:
 def fix_notebook(project: Project, chapter: str) -> bool:
     """Write a notebook as git keeps it; True if that changed it."""
     path = project.notebook(chapter)
-    after = dump_notebook(tidied(read_notebook(path)))
+    after = nb.dump_notebook(tidied(nb.read_notebook(path)))
     if after == path.read_text(encoding="utf-8"):
         return False
     write_atomic(path, after)

@@ -7,13 +7,10 @@ import logging
 import math
 import os
 import platform
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,39 +64,10 @@ for name in ("papermill", "traitlets", "asyncio"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-class Kernels:
-    """The kernels of this process, so that an interrupted build can end them at once."""
-
-    def __init__(self) -> None:
-        self._groups: set[int] = set()
-        self._lock = threading.Lock()
-        self.stopped = False
-
-    def add(self, group: int) -> None:
-        with self._lock:
-            self._groups.add(group)
-        if self.stopped:
-            self.stop()
-
-    def discard(self, group: int) -> None:
-        with self._lock:
-            self._groups.discard(group)
-
-    def stop(self) -> None:
-        """Kill all, and every one that is just being started."""
-        self.stopped = True
-        with self._lock:
-            for group in self._groups:
-                with suppress(ProcessLookupError):
-                    os.killpg(group, signal.SIGKILL)
-
-
 def execute_notebook(
     notebook: Notebook,
     parameters: Mapping[str, Any],
     timeout: float | None = None,
-    python: str = sys.executable,
-    kernels: Kernels | None = None,
 ) -> tuple[Notebook, str | None]:
     """Execute a notebook in an empty temporary folder; several threads may do so at once.
 
@@ -114,10 +82,6 @@ def execute_notebook(
         Values for papermill to inject; already checked.
     timeout : float, optional
         Seconds that one cell may take.
-    python : str
-        Interpreter of the kernel; it needs ipykernel.
-    kernels : Kernels, optional
-        Where to note the kernel.
 
     Returns
     -------
@@ -126,10 +90,9 @@ def execute_notebook(
     error : str or None
         One line that says what went wrong.
     """
-    kernels = kernels or Kernels()
     for attempt in range(1, STARTS + 1):
-        run = _Attempt(notebook, parameters, patience(attempt), timeout, python, kernels)
-        if not run.kernel_lost or kernels.stopped:
+        run = _Attempt(notebook, parameters, patience(attempt), timeout)
+        if not run.kernel_lost:
             break
     return run.executed(), run.error
 
@@ -152,8 +115,6 @@ class _Attempt:
         parameters: Mapping[str, Any],
         patience: int,
         timeout: float | None,
-        python: str,
-        kernels: Kernels,
     ) -> None:
         self.started, self.clock = datetime.now(UTC), time.perf_counter()
         self.parameters, self.patience, self.timeout = dict(parameters), patience, timeout
@@ -163,7 +124,7 @@ class _Attempt:
             self.nb = parameterize_notebook(self.nb, self.parameters, language="python")
         place = None if len(tempfile.gettempdir()) < LONGEST_FOLDER else "/tmp"
         with tempfile.TemporaryDirectory(prefix="book-", dir=place) as folder:
-            manager = _manager(Path(folder), python, kernels)
+            manager = _manager(Path(folder))
             try:
                 self._run(manager)
             except Exception as error:
@@ -240,7 +201,7 @@ class _Attempt:
         return result
 
 
-def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelManager]:
+def _manager(folder: Path) -> type[AsyncKernelManager]:
     """A kernel manager that keeps everything of its kernel in one private folder.
 
     The sockets are files there, so no port is open and nobody else can reach them; the IPython
@@ -254,15 +215,13 @@ def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelMan
         changes["COLLAPSE_DATA_DIR"] = str(Path(data).absolute())
 
     class PrivateKernel(AsyncKernelManager):
-        group = 0
-
         def __init__(self, **options: Any) -> None:
             options |= {"transport": "ipc", "connection_file": str(folder / "k.json")}
             super().__init__(**options)
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            launch = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
             return KernelSpec(argv=[*launch, *KERNEL_OPTIONS], language="python")
 
         async def start_kernel(self, **options: Any) -> None:
@@ -270,12 +229,6 @@ def _manager(folder: Path, python: str, kernels: Kernels) -> type[AsyncKernelMan
                 await self._async_start_kernel(
                     **options, cwd=str(work), env=os.environ | changes, stderr=log
                 )
-            self.group = self.provisioner.pgid
-            kernels.add(self.group)
-
-        async def cleanup_resources(self, restart: bool = False) -> None:
-            kernels.discard(self.group)
-            await self._async_cleanup_resources(restart)
 
     return PrivateKernel
 

@@ -6,14 +6,17 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+import click
 from tqdm import tqdm
 
 
-class BadInput(Exception):
+class BadInput(click.ClickException):
     """What the user typed or wrote in a file cannot be used: one line, exit code 2."""
 
+    exit_code = 2
 
-class BuildFailed(Exception):
+
+class BuildFailed(click.ClickException):
     """A notebook, the gate or the site builder failed: exit code 1."""
 
 

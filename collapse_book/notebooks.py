@@ -27,25 +27,8 @@ Value = int | float | str | bool
 INSTALL_TAG = "colab-install"
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
-#: Defines an exception that a notebook shows as one sentence, without a traceback.
-STOP = """\
-class Stop(Exception):
-    def _render_traceback_(self):
-        return [str(self)]
-"""
 #: The cell tagged `colab-install` as git keeps it: it names no address, so no copy is misled.
-INSTALL_CELL = f"""\
-# Stops where the book's library is missing. The copies on the book's site bring it along.
-from importlib.util import find_spec
-
-
-{STOP}
-
-if find_spec("collapse_utils") is None:
-    raise Stop(
-        "The book's library is missing: open this chapter from the book's site, "
-        "or run `pip install .` in a clone of the repository."
-    )"""
+INSTALL_CELL = (Path(__file__).parent / "templates" / "install.py.j2").read_text("utf-8").rstrip()
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 NOUNS = {
@@ -114,6 +97,11 @@ def tags(cell: Cell) -> list[str]:
 def is_code(cell: Cell) -> bool:
     """Whether a cell holds code to execute; an empty code cell does not."""
     return cell["cell_type"] == "code" and bool(cell["source"].strip())
+
+
+def code_cells(notebook: Notebook, without: str = "") -> list[Cell]:
+    """Cells to execute, less those with a tag."""
+    return [cell for cell in notebook["cells"] if is_code(cell) and without not in tags(cell)]
 
 
 def first_line(cell: Cell) -> str:

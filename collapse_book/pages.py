@@ -18,32 +18,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from collapse_book import gate
+from collapse_book import notebooks as nb
 from collapse_book.copies import copy_with, library_wheel
 from collapse_book.files import write_changed
-from collapse_book.gate import (
-    claims_of,
-    collapse_data,
-    glue_key,
-    glued_text,
-    is_figure,
-    outputs_of,
-)
 from collapse_book.messages import BuildFailed, counted, suggestion
-from collapse_book.notebooks import (
-    INJECTED_TAG,
-    INSTALL_TAG,
-    STOP,
-    Notebook,
-    Parameter,
-    clean_copy,
-    dump_notebook,
-    is_code,
-    joined,
-    parameters_of,
-    read_notebook,
-    tags,
-    title,
-)
 from collapse_book.project import Project
 from collapse_book.scenarios import Scenario
 from collapse_utils.claims import COLUMNS, VERDICTS, cells
@@ -67,20 +46,20 @@ def when(record: Mapping[str, Any]) -> str:
     return record["executed"][:16].replace("T", " ")
 
 
-def record_of(notebook: Notebook) -> dict[str, Any]:
+def record_of(notebook: nb.Notebook) -> dict[str, Any]:
     """When, where, with what and how long a notebook was executed."""
     return notebook["metadata"]["collapse_book"]
 
 
-def values_of(merged: Notebook) -> list[tuple[Parameter, Any]]:
+def values_of(merged: nb.Notebook) -> list[tuple[nb.Parameter, Any]]:
     """Parameters of an executed notebook with the values that it ran with."""
     given = record_of(merged)["parameters"]
-    return [(p, given.get(p.name, p.default)) for p in parameters_of(merged)]
+    return [(p, given.get(p.name, p.default)) for p in nb.parameters_of(merged)]
 
 
 def drawing_of(output: Mapping[str, Any]) -> str:
     """A figure without its caption, which the page sets in its own form."""
-    return FIGCAPTION.sub("", joined(output["data"]["text/html"]))
+    return FIGCAPTION.sub("", nb.joined(output["data"]["text/html"]))
 
 
 TEMPLATES = Environment(
@@ -94,18 +73,19 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {
     "cell": lambda text: str(text).replace("|", "\\|"),
     "claim_cells": cells,
+    "claims": gate.claims_of,
     "counted": counted,
     "literal": repr,
-    "parameters": parameters_of,
+    "parameters": nb.parameters_of,
     "partition": str.partition,
     "record": record_of,
-    "title": title,
+    "title": nb.title,
     "values_of": values_of,
     "when": when,
 }
 
 
-def merge(current: Notebook, executed: Notebook) -> Notebook:
+def merge(current: nb.Notebook, executed: nb.Notebook) -> nb.Notebook:
     """Put the outputs of an executed copy into the current notebook, cell by cell.
 
     The prose is the current one; the code must be what was executed.
@@ -115,11 +95,11 @@ def merge(current: Notebook, executed: Notebook) -> Notebook:
     ValueError
         If the code cells differ.
     """
-    merged = clean_copy(current)
-    ran = [cell for cell in executed["cells"] if is_code(cell) and INJECTED_TAG not in tags(cell)]
-    cells = [cell for cell in merged["cells"] if is_code(cell)]
+    merged = nb.clean_copy(current)
+    ran = nb.code_cells(executed, without=nb.INJECTED_TAG)
+    cells = nb.code_cells(merged)
     same = len(ran) == len(cells) and all(
-        INSTALL_TAG in tags(cell) or cell["source"] == joined(other["source"])
+        nb.INSTALL_TAG in nb.tags(cell) or cell["source"] == nb.joined(other["source"])
         for cell, other in zip(cells, ran, strict=True)
     )
     if not same:
@@ -130,7 +110,7 @@ def merge(current: Notebook, executed: Notebook) -> Notebook:
     return merged
 
 
-def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
+def page(project: Project, chapter: str, merged: nb.Notebook) -> nb.Notebook:
     """The notebook that Sphinx reads: the time to run, captions in its own form, a colophon."""
     result = copy.deepcopy(merged)
     first = result["cells"][0]
@@ -138,12 +118,12 @@ def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
     first["source"] = TO_READ.sub(run, first["source"], count=1)
     for cell in list(result["cells"]):
         for output in cell.get("outputs", []):
-            if is_figure(output):
-                data = collapse_data(output)
+            if gate.is_figure(output):
+                data = gate.collapse_data(output)
                 figure = {"name": data["name"], "caption": data["caption"]}
                 cell["metadata"].setdefault("mystnb", {})["figure"] = figure
                 output["data"]["text/html"] = drawing_of(output)
-                if OPENING_TAG in tags(cell):
+                if OPENING_TAG in nb.tags(cell):
                     text = picture(output, f"{{numref}}`{data['name']}`, whose code is below")
                     result["cells"].insert(1, _prose(text, "opening"))
     result["cells"].append(_prose(colophon(project, chapter, merged), "colophon"))
@@ -152,7 +132,7 @@ def page(project: Project, chapter: str, merged: Notebook) -> Notebook:
 
 def picture(output: Mapping[str, Any], source: str) -> str:
     """A figure once more, where no number is counted, with the words that say where it is from."""
-    caption = collapse_data(output)["caption"]
+    caption = gate.collapse_data(output)["caption"]
     return render("picture.md", picture=drawing_of(output), caption=caption, source=source)
 
 
@@ -160,7 +140,7 @@ def _prose(source: str, identity: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "id": identity, "metadata": {}, "source": source}
 
 
-def colophon(project: Project, chapter: str, merged: Notebook) -> str:
+def colophon(project: Project, chapter: str, merged: nb.Notebook) -> str:
     """When, how long, seed, parameters, versions and machine of a run, and how to cite its page."""
     url = f"{project.address}notebooks/{chapter}.html" if project.address else ""
     if not url and project.repository:
@@ -170,7 +150,7 @@ def colophon(project: Project, chapter: str, merged: Notebook) -> str:
         "colophon.md",
         book=project.config,
         chapter=chapter,
-        heading=re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", title(merged))),
+        heading=re.sub(r"\b(?=[A-Z])(\w+)", r"{\1}", re.sub(r"[`*]", "", nb.title(merged))),
         record=record_of(merged),
         values=values,
         seed=next((value for parameter, value in values if parameter.name == "seed"), 0),
@@ -187,7 +167,7 @@ def revision(project: Project) -> str:
     return f"commit {commit.replace('-dirty', ' with changes')}"
 
 
-def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: str = "") -> None:
+def write_pages(project: Project, notebooks: Mapping[str, nb.Notebook], what_if: str = "") -> None:
     """Write the pages of executed chapters, the pages made of them, and the files to download.
 
     What is there already stays untouched, with its time; what belongs to no chapter goes.
@@ -197,10 +177,10 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: st
     files: dict[Path, str | bytes] = {project.vendor / "wheel" / name: wheel}
     for chapter, merged in notebooks.items():
         path = project.staged / f"{chapter}.ipynb"
-        files[path] = dump_notebook(page(project, chapter, merged))
+        files[path] = nb.dump_notebook(page(project, chapter, merged))
         download = copy_with(merged, cell)
         del download["metadata"]["collapse_book"]
-        files[project.vendor / "download" / f"{chapter}.ipynb"] = dump_notebook(download)
+        files[project.vendor / "download" / f"{chapter}.ipynb"] = nb.dump_notebook(download)
     files |= {
         project.generated / "front.md": front_figure(notebooks),
         project.generated / "map.md": chapter_map(project, notebooks),
@@ -210,6 +190,9 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: st
         project.generated / "what_if.md": what_if,
         project.vendor / "llms.txt": render("llms.txt", book=project.config, notebooks=notebooks),
     }
+    machine = project.book / "_machine"
+    for kind in ("js", "css"):
+        files[project.vendor / "machine" / f"machine.{kind}"] = bundle(machine, kind)
     if recorded := _recorded(project, "bench"):
         files[project.generated / "speed.md"] = render("speed.md", **recorded)
     files[project.generated / "recorded.md"] = recorded_page(project)
@@ -220,6 +203,16 @@ def write_pages(project: Project, notebooks: Mapping[str, Notebook], what_if: st
             path.unlink()
 
 
+def bundle(folder: Path, kind: str) -> str:
+    """The files of a kind in a folder, by name, as one that is smaller: no comments, no indents.
+
+    A classic script, because browsers load no modules from a folder. No string of them may hold a
+    block comment, nor a line break whose indent counts.
+    """
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"*.{kind}")))
+    return re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+
+
 def brings_library(project: Project, name: str, wheel: bytes) -> str:
     """Source of the cell that makes the library importable in a copy of a notebook.
 
@@ -228,7 +221,7 @@ def brings_library(project: Project, name: str, wheel: bytes) -> str:
     """
     if project.address:
         url, sha256 = f"{project.address}wheel/{name}", hashlib.sha256(wheel).hexdigest()
-        return render("fetch.py", url=url, sha256=sha256, stop=STOP).rstrip()
+        return render("fetch.py", url=url, sha256=sha256).rstrip()
     text = "\n".join(textwrap.wrap(base64.b64encode(wheel).decode(), 96))
     return render("carry.py", wheel=text).rstrip()
 
@@ -236,22 +229,22 @@ def brings_library(project: Project, name: str, wheel: bytes) -> str:
 def write_stubs(project: Project, missing: Mapping[str, str]) -> None:
     """Write a page for each chapter that did not run, which says why."""
     for chapter, reason in missing.items():
-        notebook = read_notebook(project.notebook(chapter))
-        text = render("stub.md", heading=title(notebook), reason=" ".join(reason.split()))
+        notebook = nb.read_notebook(project.notebook(chapter))
+        text = render("stub.md", heading=nb.title(notebook), reason=" ".join(reason.split()))
         stub = notebook | {"cells": [_prose(text, "stub")]}
-        write_changed(project.staged / f"{chapter}.ipynb", dump_notebook(stub))
+        write_changed(project.staged / f"{chapter}.ipynb", nb.dump_notebook(stub))
 
 
-def front_figure(notebooks: Mapping[str, Notebook]) -> str:
+def front_figure(notebooks: Mapping[str, nb.Notebook]) -> str:
     """The picture of the front page: the figure ``fig-hero`` of the chapter that draws it."""
     for chapter, notebook in notebooks.items():
-        for _, _, output in outputs_of(notebook):
-            if collapse_data(output).get("name") == "fig-hero":
+        for _, _, output in gate.outputs_of(notebook):
+            if gate.collapse_data(output).get("name") == "fig-hero":
                 return picture(output, f"From {{doc}}`/notebooks/{chapter}`.")
     return ""
 
 
-def chapter_map(project: Project, notebooks: Mapping[str, Notebook]) -> str:
+def chapter_map(project: Project, notebooks: Mapping[str, nb.Notebook]) -> str:
     """Which chapter needs which: what the tables at their beginnings call prerequisites."""
     parts = {page.removeprefix("notebooks/"): part for page, part in project.pages}
     needs = {}
@@ -262,9 +255,9 @@ def chapter_map(project: Project, notebooks: Mapping[str, Notebook]) -> str:
     return render("map.md", notebooks=notebooks, needs=needs, parts=parts)
 
 
-def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
+def ledger_page(notebooks: Mapping[str, nb.Notebook]) -> str:
     """Every claim of the book in one table, each linked to its chapter; what could have lost."""
-    claims = [(chapter, claim) for chapter, nb in notebooks.items() for claim in claims_of(nb)]
+    claims = [(name, claim) for name, run in notebooks.items() for claim in gate.claims_of(run)]
     shares = [
         point["noticed"] / abs(point["rival"] - point["law"])
         for _, claim in claims
@@ -281,22 +274,15 @@ def ledger_page(notebooks: Mapping[str, Notebook]) -> str:
     )
 
 
-def status_page(project: Project, notebooks: Mapping[str, Notebook]) -> str:
+def status_page(project: Project, notebooks: Mapping[str, nb.Notebook]) -> str:
     """What was executed when, how long it took, with which parameters and with what result."""
-    kernels = _recorded(project, "kernels")
-    if kernels:  # one row a chapter: the run with its defaults, if there is one
-        runs = sorted(kernels["runs"], key=lambda run: run["parameters"] == "defaults")
-        found = {run["chapter"]: run for run in runs}
-        kernels["runs"] = [found[chapter] for chapter in notebooks if chapter in found]
-    verdicts = {name: [c["verdict"] for c in claims_of(nb)] for name, nb in notebooks.items()}
     return render(
         "status.md",
         notebooks=notebooks,
         kinds=VERDICTS,
-        verdicts=verdicts,
         revision=revision(project),
         missing=[chapter for chapter in project.published if chapter not in notebooks],
-        kernels=kernels,
+        kernels=_recorded(project, "kernels"),
         colab=_recorded(project, "colab"),
     )
 
@@ -337,9 +323,9 @@ def _recorded(project: Project, name: str) -> Any:
 
 
 def what_if_page(
-    notebooks: Mapping[str, Notebook],
+    notebooks: Mapping[str, nb.Notebook],
     scenarios: Sequence[Scenario],
-    outcomes: Mapping[str, Notebook],
+    outcomes: Mapping[str, nb.Notebook],
 ) -> str:
     """Scenarios with what they changed and what came of it, beside what the default gave.
 
@@ -365,25 +351,27 @@ def what_if_page(
                     f"scenarios/what_if/{scenario.name}.yml compares {key!r}, which "
                     f"{scenario.chapter} does not glue{suggestion(key, before, 'numbers')}"
                 )
-        verdicts = {claim["id"]: claim["verdict"] for claim in claims_of(default)}
-        there = {claim["id"]: claim["verdict"] for claim in claims_of(outcome)}
-        moved = [(id, verdicts[id], there[id]) for id in verdicts if id in there]
+        verdicts, there = (
+            {claim["id"]: claim["verdict"] for claim in gate.claims_of(run)}
+            for run in (default, outcome)
+        )
+        moved = {id: there[id] for id in verdicts if there.get(id, verdicts[id]) != verdicts[id]}
         questions.append(
             {
                 "scenario": scenario,
-                "defaults": {p.name: p.default for p in parameters_of(default)},
+                "defaults": {p.name: p.default for p in nb.parameters_of(default)},
                 "rows": [(mean, before[k], after[k]) for k, mean in scenario.compare.items()],
                 "verdicts": len(verdicts),
-                "moved": [f"{id} from {a} to {b}" for id, a, b in moved if a != b],
+                "moved": [f"{id} from {verdicts[id]} to {now}" for id, now in moved.items()],
             }
         )
     return render("what_if.md", questions=questions)
 
 
-def _glued(notebook: Notebook) -> dict[str, str]:
+def _glued(notebook: nb.Notebook) -> dict[str, str]:
     """What a notebook glues, as the page shows it."""
     return {
-        key: str(glued_text(output))
-        for _, _, output in outputs_of(notebook)
-        if (key := glue_key(output)) is not None
+        key: str(gate.glued_text(output))
+        for _, _, output in gate.outputs_of(notebook)
+        if (key := gate.glue_key(output)) is not None
     }

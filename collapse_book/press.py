@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from collapse_book import copies
-from collapse_book.cache import (
-    Store,
-    code_inputs,
-    data_inputs,
-    expected_seconds,
-    key_of,
-    remember_seconds,
-    values_of,
-)
+from collapse_book import cache, copies
 from collapse_book.closure import Library
 from collapse_book.execute import Options, Outcome, Task, execute
 from collapse_book.files import remove_parts
@@ -51,7 +42,7 @@ class Runs:
     so that one build sees one state of the files.
     """
 
-    def __init__(self, project: Project, store: Store, runs: Iterable[Run]) -> None:
+    def __init__(self, project: Project, store: cache.Store, runs: Iterable[Run]) -> None:
         self.project = project
         self.store = store
         self.runs = {run.name: run for run in runs}
@@ -65,22 +56,24 @@ class Runs:
         chapter = self.runs[name].chapter
         if chapter not in self._notebooks:
             self._notebooks[chapter] = read_notebook(self.project.notebook(chapter))
-            self._code[chapter] = code_inputs(self._notebooks[chapter], self._library)
+            self._code[chapter] = cache.code_inputs(self._notebooks[chapter], self._library)
         return self._notebooks[chapter]
 
     def key(self, name: str) -> str:
         """Hash of everything that the outputs of a run depend on."""
         if name not in self._inputs:
             notebook, run = self.notebook(name), self.runs[name]
-            values = values_of(notebook, run.parameters)
-            data = data_inputs(parameters_of(notebook), values)
+            values = cache.values_of(notebook, run.parameters)
+            data = cache.data_inputs(parameters_of(notebook), values)
             self._inputs[name] = {**self._code[run.chapter], "parameters": values, "data": data}
-        return key_of(self._inputs[name])
+        return cache.key_of(self._inputs[name])
 
     def is_default(self, name: str) -> bool:
         """Whether a run has every parameter at its default."""
         notebook = self.notebook(name)
-        return values_of(notebook, self.runs[name].parameters) == values_of(notebook, {})
+        return cache.values_of(notebook, self.runs[name].parameters) == cache.values_of(
+            notebook, {}
+        )
 
     def place(self, name: str) -> str:
         """Where the executed copy is, or will be."""
@@ -101,20 +94,8 @@ class Runs:
         keys = {chapter: self.store.keys(chapter) for chapter in chapters}
         return {name for name in names if self.key(name) in keys[self.runs[name].chapter]}
 
-    def execute(
-        self,
-        names: Sequence[str],
-        options: Options,
-        look: Callable[[Notebook], None] = lambda notebook: None,
-    ) -> dict[str, str]:
+    def execute(self, names: Sequence[str], options: Options) -> dict[str, str]:
         """Execute the runs that changed, and store each as soon as it has finished.
-
-        Parameters
-        ----------
-        names : sequence of str
-        options : Options
-        look : callable
-            Is given each notebook after it is stored; what it raises ends all.
 
         Returns
         -------
@@ -130,7 +111,7 @@ class Runs:
             say(f"nothing to execute: {count} unchanged")
             return {}
         say(f"executing {len(todo)} of {count}, {len(done)} unchanged")
-        known = expected_seconds(self.project)
+        known = cache.expected_seconds(self.project)
         tasks = [
             Task(run.name, self.notebook(run.name), run.parameters, known.get(run.chapter))
             for run in map(self.runs.__getitem__, todo)
@@ -151,8 +132,7 @@ class Runs:
                 self.store.put(self.runs[name].chapter, self.key(name), outcome.notebook)
                 self.store.remove(self._failed(name))
                 if self.is_default(name):
-                    remember_seconds(self.project, self.runs[name].chapter, took)
-                look(outcome.notebook)
+                    cache.remember_seconds(self.project, self.runs[name].chapter, took)
         return {name: failures[name] for name in names if name in failures}
 
     def _changed(self, name: str) -> str | None:
@@ -161,7 +141,7 @@ class Runs:
         Data that the run has fetched is not an edit: it becomes part of the key.
         """
         inputs = self._inputs[name]
-        data = data_inputs(parameters_of(self.notebook(name)), inputs["parameters"])
+        data = cache.data_inputs(parameters_of(self.notebook(name)), inputs["parameters"])
         edited = [path for path, digest in inputs["data"].items() if data.get(path) != digest]
         edited += self._library.changed(inputs["library"])
         inputs["data"] = data
@@ -195,7 +175,7 @@ def book_runs(
     given = parameters or {}
     runs = [Run(chapter, chapter, given.get(chapter, {})) for chapter in project.chapters]
     runs += [Run(f"what_if/{q.name}", q.chapter, q.chapters[q.chapter]) for q in questions]
-    return Runs(project, Store(project.build, keep=KEEP), runs)
+    return Runs(project, cache.Store(project.build, keep=KEEP), runs)
 
 
 def build_book(project: Project, chapters: Sequence[str], options: Options) -> Path | None:

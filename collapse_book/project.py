@@ -103,11 +103,6 @@ class Project:
             raise BadInput(f"BOOK_ADDRESS={given} is not the address of a site: https://host/path/")
         return given.rstrip("/") + "/"
 
-    @property
-    def prefix(self) -> str:
-        """Path of the published book on its host, with slashes at both ends."""
-        return urlsplit(self.address or "/").path
-
     @cached_property
     def chapters(self) -> list[str]:
         """Chapters that exist, in reading order: those the book publishes, then drafts by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -144,25 +144,19 @@ def _called(path: Path) -> str:
 
 def check_scenarios(project: Project) -> list[str]:
     """Problems of all scenario files; ``smoke`` must be there and name every chapter."""
-    problems: list[str] = []
-
-    def readable(read: Callable[[Project, Path], Scenario], path: Path) -> Scenario | None:
+    problems, names = [], scenario_names(project)
+    files = [(read_scenario, project.scenarios / f"{name}.yml") for name in names]
+    files += [(read_what_if, path) for path in _what_if_files(project)]
+    for read, path in files:
         try:
-            return read(project, path)
+            named = read(project, path).chapters
         except BadInput as error:
             problems.append(str(error))
-            return None
-
-    paths = [project.scenarios / f"{name}.yml" for name in scenario_names(project)]
-    found = {path.stem: readable(read_scenario, path) for path in paths}
-    if "smoke" not in found:
-        problems.append("scenarios/smoke.yml does not exist")
-    elif smoke := found["smoke"]:
-        missing = ", ".join(name for name in project.chapters if name not in smoke.chapters)
-        problems += [f"scenarios/smoke.yml does not name {missing}"] if missing else []
-    for path in _what_if_files(project):
-        readable(read_what_if, path)
-    return problems
+            continue
+        missing = [name for name in project.chapters if name not in named]
+        if path.stem == "smoke" and missing:
+            problems.append(f"scenarios/smoke.yml does not name {', '.join(missing)}")
+    return problems if "smoke" in names else [*problems, "scenarios/smoke.yml does not exist"]
 
 
 def _what_if_files(project: Project) -> list[Path]:

@@ -1,22 +1,18 @@
-"""Sphinx, strictly; then a look at what it wrote; then the swap into place."""
+"""Sphinx, strictly, in a folder of its own; then the swap into place."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import json
-import posixpath
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -28,25 +24,9 @@ from collapse_book.project import Project
 
 #: The branch that readers are invited to edit; the workflows publish it.
 BRANCH = "main"
-CSS_URL = re.compile(r"url\(\s*['\"]?(?P<url>[^'\")\s]+)|@import\s+['\"](?P<import>[^'\"]+)")
-DATA = re.compile(r'"data:[^"]*"')
-SCRIPT = re.compile(r"(<script\b[^>]*>).*?(?=</script)|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-ANCHOR = re.compile(r"""\s(?:id|name)="([^"]*)\"""")
-STYLE = re.compile(r"""<style[^>]*>(.*?)</style>|\sstyle=(?:"|')([^>]*)""", re.DOTALL)
 #: Files of the build folder that say what the site was built from, and the printed book.
 STAMP, PRINTED = "site.sha256", "pdf.sha256"
 WARNING = re.compile(r": (WARNING|ERROR|CRITICAL|SEVERE): |^(WARNING|ERROR): |^[\w.]+Error: \S")
-#: Elements that load or link to something, by any of these attributes.
-TAG = re.compile(
-    r"<(script|img|source|iframe|embed|object|audio|video|track|input|image|use|link|a)\b"
-    r"""((?:[^<>"']|"[^"]*"|'[^']*')*)>""",
-    re.IGNORECASE,
-)
-REMOTE = " loads {} from another host"
-LOADS = ("src", "data", "poster", "href", "xlink:href")
-#: Relations of <link> that a browser loads by itself.
-LOADED_LINK = re.compile("stylesheet|preload|prefetch|icon|manifest|preconnect", re.IGNORECASE)
 
 
 def vendor_mathjax(project: Project) -> None:
@@ -148,7 +128,7 @@ def pdf_path(project: Project) -> Path:
 
 
 def build_site(project: Project, *, missing: Mapping[str, str] | None = None) -> Path:
-    """Build the site strictly, check it, and put it in place of the previous one.
+    """Build the site strictly, and put it in place of the previous one.
 
     Sphinx works in a folder of its own, which it keeps, so that the next build reads what changed.
     The previous site stays whole until the new one is. A build that failed, that is published or
@@ -168,8 +148,7 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
     Raises
     ------
     BuildFailed
-        If Sphinx warns, a page would load something from another host, or a link to a file of
-        the site is broken.
+        If Sphinx warns.
     """
     preview = missing is not None
     work, log = project.build / "sphinx", project.build / "site.log"
@@ -195,9 +174,6 @@ def build_site(project: Project, *, missing: Mapping[str, str] | None = None) ->
         add_lite(project, lite, new)
     if pdf:
         shutil.copy(pdf, new)
-    problems = [] if preview else check_site(new, project.prefix)
-    if problems:
-        raise BuildFailed("\n".join(problems))
     place = project.build / "preview" if preview else project.html
     swap(new, place)
     if not preview:
@@ -233,69 +209,3 @@ def recover(place: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(place)
-
-
-@dataclass(frozen=True)
-class _Page:
-    """What a page loads by itself, where its links lead, and the anchors it offers."""
-
-    loaded: list[str]
-    linked: list[str]
-    anchors: set[str]
-
-    @classmethod
-    def of(cls, text: str) -> _Page:
-        text, loaded, linked = DATA.sub('"data:"', text), [], []  # pictures are most of a page
-        for tag, content in TAG.findall(SCRIPT.sub(r"\1", text)):
-            values = {name: html.unescape(a or b) for name, a, b in ATTRIBUTE.findall(content)}
-            urls = [values[name] for name in LOADS if values.get(name)]
-            choices = values.get("srcset", "").split(",")
-            urls += [choice.split()[0] for choice in choices if choice.strip()]
-            if tag == "a":
-                linked += urls
-            elif tag != "link" or LOADED_LINK.search(values.get("rel", "")):
-                loaded += urls
-        loaded += css_urls(" ".join(a or b for a, b in STYLE.findall(text)))
-        return cls(loaded, linked, {html.unescape(anchor) for anchor in ANCHOR.findall(text)})
-
-
-def check_site(site: Path, prefix: str = "/") -> list[str]:
-    """Problems of a built site: requests to other hosts, and links that lead nowhere.
-
-    Links from the root, which the page for unknown addresses has, must begin with ``prefix``.
-    """
-    problems: list[str] = []
-    files = {path.relative_to(site).as_posix() for path in site.rglob("*")} | {"."}
-    pages = {
-        name: _Page.of((site / name).read_text(encoding="utf-8"))
-        for name in sorted(files)
-        if name.endswith(".html") and not name.startswith(("_static/", "lite/"))
-    }
-    for name, page in pages.items():
-        problems += [f"{name}{REMOTE.format(url)}" for url in page.loaded if is_remote(url)]
-        for url in dict.fromkeys([*page.loaded, *page.linked]):
-            parts = urlsplit(url)
-            if parts.scheme or parts.netloc:
-                continue
-            inside = parts.path.removeprefix(prefix)
-            folder = "" if inside != parts.path else posixpath.dirname(name)
-            target = posixpath.normpath(posixpath.join(folder, unquote(inside)))
-            target = target if parts.path else name
-            known = pages[target].anchors if target in pages else {parts.fragment}
-            if target not in files or (parts.fragment and unquote(parts.fragment) not in known):
-                problems.append(f"{name} links to {url}, which is not there")
-    for name in sorted(files):
-        if name.endswith(".css"):
-            urls = css_urls((site / name).read_text(encoding="utf-8"))
-            problems += [f"{name}{REMOTE.format(url)}" for url in urls if is_remote(url)]
-    return problems
-
-
-def css_urls(text: str) -> list[str]:
-    """URLs that a style sheet loads."""
-    return [found["url"] or found["import"] for found in CSS_URL.finditer(text)]
-
-
-def is_remote(url: str) -> bool:
-    """Whether a URL leads to another host."""
-    return bool(urlsplit(url).netloc)

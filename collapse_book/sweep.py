@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from collapse_book import gate
 from collapse_book.cache import Store
 from collapse_book.execute import Options
-from collapse_book.gate import claims_of, collapse_data, glue_key, glued_text, outputs_of
 from collapse_book.messages import BadInput, BuildFailed, counted, say
 from collapse_book.notebooks import Notebook, chapter_parameters
 from collapse_book.press import Run, Runs
@@ -19,7 +18,6 @@ from collapse_book.scenarios import Grid
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Columns beside the parameters of the chapter, whose names must differ.
@@ -29,9 +27,6 @@ TEXTS = (
     *("verdict", "expect", "status", "statement", "source", "test"),
 )
 MOST_PANELS = 6
-MOST_COLUMNS = 12  # of the verdict chart, up to which it has numbers in its fields
-LEGEND = "purple reproduced, white unresolved, orange contradicted"
-SCORES = {"reproduced": 1, "unresolved": 0, "contradicted": -1}
 
 
 def run_sweep(
@@ -60,40 +55,25 @@ def run_sweep(
                 f"parameter {parameter.name!r} of {chapter} has the name of a column of the "
                 "table: rename it"
             )
-    if find_spec("pyarrow") is None:
-        raise BadInput("a sweep writes parquet and needs pyarrow: pip install pyarrow")
     store = Store(out)
     points = {f"{chapter} with {grid.label(point)}": point for point in grid.points}
     runs = Runs(project, store, [Run(name, chapter, point) for name, point in points.items()])
-    looked = False
-
-    def look(notebook: Notebook) -> None:
-        """Stop at the first point, not at the last, if there is no such result to show."""
-        nonlocal looked
-        if not looked and (wrong := not_there(result_rows(notebook))):
-            raise BuildFailed(f"{wrong} (what has finished is kept)")
-        looked = True
-
-    def not_there(rows: Iterable[Mapping[str, Any]]) -> str:
-        there = list(dict.fromkeys(row["name"] for row in rows))
-        wrong = [repr(name) for name in shown if name not in there]
-        known = ", ".join(there) or "none"
-        return f"--show {', '.join(wrong)}: no such result; {chapter} has {known}" * bool(wrong)
-
     with store.lock():
-        failures = runs.execute(list(points), options, look)
+        failures = runs.execute(list(points), options)
         table = _table(runs, points, failures)
         store.write(f"{chapter}.parquet", table.to_parquet(index=False))
         store.write(f"{chapter}.csv", table.to_csv(index=False).encode())
         done = counted(len(points) - len(failures), "point")
         say(f"table: {store.place(chapter)}.parquet and .csv, {done}")
-        results = table[table["kind"].isin(("claim", "number"))]
-        if wrong := not_there(results.to_dict("records")):
-            failures["--show"] = wrong
-        elif results.empty:
-            say("no figure: there is no claim and no number")
+        numbers = table[table["kind"].isin(("claim", "number"))].dropna(subset="value")
+        names = dict.fromkeys(numbers["name"])
+        if wrong := [repr(name) for name in shown if name not in names]:
+            known = f"{chapter} measures {', '.join(names) or 'nothing'}"
+            failures["--show"] = f"--show {', '.join(wrong)}: no such number; {known}"
+        elif numbers.empty:
+            say("no figure: there is no number")
         else:
-            store.write(f"{chapter}.png", encode(draw(results, chapter, grid.varied, shown)))
+            store.write(f"{chapter}.png", encode(draw(numbers, chapter, grid.varied, shown)))
             say(f"figure: {store.place(chapter)}.png")
     if failures:
         raise BuildFailed("\n".join(failures.values()))
@@ -134,11 +114,11 @@ def result_rows(notebook: Notebook) -> list[dict[str, Any]]:
     Claims and glued numbers carry their numbers in full precision; ``text`` is what the page
     shows. A glued text that is no number has none.
     """
-    rows = [_claim_row(claim) for claim in claims_of(notebook)]
-    for _, _, output in outputs_of(notebook):
-        if (key := glue_key(output)) is not None:
-            number = {name: collapse_data(output).get(name) for name in ("value", "se")}
-            rows.append({"kind": "number", "name": key, "text": glued_text(output), **number})
+    rows = [_claim_row(claim) for claim in gate.claims_of(notebook)]
+    for _, _, output in gate.outputs_of(notebook):
+        if (key := gate.glue_key(output)) is not None:
+            number = {name: gate.collapse_data(output).get(name) for name in ("value", "se")}
+            rows.append({"kind": "number", "name": key, "text": gate.glued_text(output), **number})
     return rows
 
 
@@ -158,7 +138,7 @@ def _claim_row(claim: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(table: pd.DataFrame, chapter: str, varied: Sequence[str], shown: Sequence[str]) -> Figure:
-    """Draw measured numbers and verdicts against the varied parameters.
+    """Draw what was measured against the varied parameters, and dashed what is expected.
 
     The first varied parameter is the horizontal axis and the second gives the colours; what else
     varies, seeds first of all, appears as repeated dots with a line through their means.
@@ -166,53 +146,50 @@ def draw(table: pd.DataFrame, chapter: str, varied: Sequence[str], shown: Sequen
     Parameters
     ----------
     table : pandas.DataFrame
-        Claims and numbers, at least one, as `sweep` makes it.
+        Claims and numbers with a value, at least one, as `run_sweep` makes it.
     chapter : str
         For the title.
     varied : sequence of str
         Parameters with more than one value, or what a single point is called by.
     shown : sequence of str
         Claims and glued numbers to draw; `choose` finds some when empty.
-
-    Returns
-    -------
-    matplotlib Figure
     """
     import matplotlib.pyplot as plt
+    import seaborn as sns
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     from collapse_utils import figures
 
     figures.use_theme()
     x, hue = [*([name for name in varied if name != "seed"] or varied), None][:2]
+    names = list(shown) or choose(table)
+    table = table[table["name"].isin(names)]
     for name in filter(None, (x, hue)):
         if is_bool_dtype(table[name]) or not is_numeric_dtype(table[name]):
             table = table.assign(**{name: table[name].astype(str)})
-    names = list(shown) or choose(table)
-    claims = table[table["kind"] == "claim"]
-    n_claims = claims["name"].nunique()
-    heights = [2.5] * len(names) + [0.8 + 0.3 * n_claims] * (n_claims > 0)
-    fig, axes = plt.subplots(
-        len(heights), height_ratios=heights, figsize=(7.2, sum(heights) + 0.6), squeeze=False
-    )
-    for name, ax in zip(names, axes.flat, strict=False):
-        _draw_result(ax, table[table["name"] == name], x, hue)
-    if n_claims:
-        _draw_verdicts(axes.flat[-1], claims, x)
-    points = table.drop_duplicates("point")
-    what = f"{len(points):,} points over {', '.join(varied)}"
-    if len(points) == 1:
-        what = "1 point, " + ", ".join(f"{name}={points[name].iloc[0]}" for name in varied)
-    fig.suptitle(textwrap.fill(f"{chapter}: {what}", 64))
-    return fig
+    colours = {"hue": hue, "palette": "flare"} if hue else {}
+    size = {"height": 2.5, "aspect": 3, "facet_kws": {"sharey": False}}
+    plt.rcParams["figure.constrained_layout.use"] = False  # seaborn has its own
+    grid = sns.relplot(table, x=x, y="value", row="name", row_order=names, **colours, **size)
+    for column, dash in {"value": "-", "law": "--"}.items():
+        line = {"linestyle": dash, "errorbar": None, "legend": False}
+        grid.map_dataframe(sns.lineplot, x=x, y=column, **colours, **line)
+    for name, ax in grid.axes_dict.items():
+        statement = table.loc[table["name"] == name, "statement"].iloc[0]
+        ax.set_title(textwrap.shorten(f"{name}: {statement}".removesuffix(": "), 80))
+        ax.set_ylabel("")
+        for axis, (low, high) in {"x": ax.dataLim.intervalx, "y": ax.dataLim.intervaly}.items():
+            if 0 < 10 * low <= high:
+                ax.set(**{f"{axis}scale": "log"})
+    grid.figure.suptitle(f"{chapter} over {', '.join(varied)}", y=1.02)
+    return grid.figure
 
 
 def choose(table: pd.DataFrame) -> list[str]:
     """Results worth a panel: claims measured at one place and numbers, if any vary only those."""
     results = table[(table["kind"] == "number") | (table["points"] == 1)]
-    values = results.groupby("name", sort=False)["value"].nunique()
-    numbers = results.loc[results["kind"] == "number", "name"].unique()
-    return list(values.index[values > 1] if (values > 1).any() else numbers)[:MOST_PANELS]
+    values = (results if len(results) else table).groupby("name", sort=False)["value"].nunique()
+    return list(values.index[values > 1] if (values > 1).any() else values.index)[:MOST_PANELS]
 
 
 def encode(fig: Figure) -> bytes:
@@ -220,44 +197,6 @@ def encode(fig: Figure) -> bytes:
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    fig.savefig(buffer, format="png", dpi=130, facecolor="white", bbox_inches="tight")
     plt.close(fig)
     return buffer.getvalue()
-
-
-def _draw_result(ax: Axes, results: pd.DataFrame, x: str, hue: str | None) -> None:
-    """Points as dots, the line of their means, dashed what is expected; words as they are."""
-    import seaborn as sns
-
-    y = "value" if results["value"].notna().any() else "text"
-    colours = {"hue": hue, "palette": "flare"} if hue else {}
-    sns.scatterplot(results, x=x, y=y, alpha=0.6, ax=ax, **colours)
-    for column, dash in {"value": "-", "law": "--"}.items():
-        if not (rows := results.dropna(subset=column)).empty:
-            style = {"linestyle": dash, "errorbar": None, "legend": False}
-            sns.lineplot(rows, x=x, y=column, ax=ax, **colours, **style)
-    for axis, column in (("x", x), ("y", y)):
-        low, high = results[column].min(), results[column].max()
-        if not isinstance(low, str) and 0 < 10 * low <= high:
-            ax.set(**{f"{axis}scale": "log"})
-    name, statement = results[["name", "statement"]].iloc[0]
-    title = f"{name}: {statement}" if statement else name
-    ax.set_title(textwrap.shorten(title, 80, placeholder="…"), fontsize=9)
-    ax.set_ylabel("")
-
-
-def _draw_verdicts(ax: Axes, claims: pd.DataFrame, x: str) -> None:
-    """Claims against the varied parameter: how many of the points reproduce each."""
-    import seaborn as sns
-
-    def cells(values: pd.Series, of: Callable[[pd.Series], float | str]) -> pd.DataFrame:
-        rows = claims.assign(cell=values)
-        return rows.pivot_table(index="name", columns=x, values="cell", aggfunc=of)
-
-    score = cells(claims["verdict"].map(SCORES), "mean")
-    share = cells(claims["verdict"] == "reproduced", lambda good: f"{good.sum()}/{len(good)}")
-    few = score.shape[1] <= MOST_COLUMNS
-    style = {"cmap": "PuOr", "vmin": -1, "vmax": 1, "linewidths": 1, "cbar": False}
-    sns.heatmap(score, annot=share if few else None, fmt="", ax=ax, **style)
-    ax.set_title(f"claims: {LEGEND}{'; reproduced / points' * few}", fontsize=9)
-    ax.set_ylabel("")

@@ -21,6 +21,8 @@ _EXPORTS = {
     "FreshData": "workflows",
     "Mix": "workflows",
     "Replace": "workflows",
+    "Yardstick": "yardstick",
+    "diagnose": "report",
     "Ledger": "claims",
     "glue": "claims",
 }

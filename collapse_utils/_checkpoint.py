@@ -9,12 +9,14 @@ import importlib.metadata
 import pickle
 import sys
 import sysconfig
+import tempfile
 import types
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 #: Entries of a class that say nothing of what it does, or that Python adds when it is used.
@@ -69,6 +71,11 @@ class _Reader:
         elif isinstance(thing, np.ndarray) and thing.dtype != object:
             self.put("array", thing.shape, thing.dtype.str, np.ma.isMaskedArray(thing))
             self.digest.update(np.ascontiguousarray(thing).tobytes())
+        elif isinstance(thing, (pd.DataFrame, pd.Series, pd.Index)):
+            self.pandas(thing, name)
+        elif isinstance(thing, (bytearray, memoryview, pickle.PickleBuffer)):
+            self.put("bytes")
+            self.digest.update(thing)
         elif isinstance(thing, np.random.Generator):
             self.put("generator", thing.bit_generator.state)
         elif thing is np.random.mtrand._rand:  # scipy's distributions hold numpy's global state
@@ -89,6 +96,22 @@ class _Reader:
     def each(self, things: Any, name: str) -> None:
         for one in things:
             self.read(one, name)
+
+    def pandas(self, thing: Any, name: str) -> None:
+        """Names, types with their categories, and a hash of every row."""
+        self.put(type(thing).__name__, thing.shape, getattr(thing, "name", None))
+        self.read(list(getattr(thing, "columns", ())), name)
+        for kind in thing.dtypes if thing.ndim == 2 else [thing.dtype]:
+            self.put(str(kind), getattr(kind, "ordered", None))
+            self.read(list(getattr(kind, "categories", ())), name)
+        try:
+            hashes = pd.util.hash_pandas_object(thing, categorize=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"checkpoint cannot read {name} ({error}): give columns of plain values, or no "
+                "checkpoint"
+            ) from error
+        self.read(hashes.to_numpy(), name)
 
     def code(self, code: types.CodeType, name: str) -> None:
         self.put("code", code.co_code, code.co_names, code.co_varnames, code.co_flags)
@@ -134,8 +157,8 @@ class _Reader:
         self.read(type(thing), name)
         if callable(getattr(thing, "detach", None)) and callable(getattr(thing, "numpy", None)):
             return self.read(thing.detach().cpu().numpy(), name)  # a tensor of torch
-        if _version(type(thing).__module__) and callable(getattr(thing, "to_dict", None)):
-            return self.read(thing.to_dict(), name)  # settings of transformers also hold a hash
+        if type(thing).__module__.startswith("transformers.") and hasattr(thing, "to_dict"):
+            return self.read(thing.to_dict(), name)  # its settings also hold a hash
         try:
             known = copyreg.dispatch_table.get(type(thing))
             reduced = known(thing) if known else thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
@@ -181,11 +204,17 @@ def _version(module: str | None) -> str | None:
 
 
 def load(path: Path, run: dict[str, str], sizes: list[int]) -> Any:
-    """The state that `save` wrote; None if there is no file."""
+    """The state that `save` wrote; None if there is no file, but a place for one."""
     try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                return None
         content = path.read_bytes()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        raise ValueError(
+            f"checkpoint must name a file that can be written, got {str(path)!r} ({error.strerror})"
+        ) from None
     try:
         saved, done, state = pickle.loads(content)
         if not isinstance(saved, dict):
@@ -205,14 +234,13 @@ def load(path: Path, run: dict[str, str], sizes: list[int]) -> Any:
 
 def save(path: Path, run: dict[str, str], done: list[int], state: Any) -> None:
     """Write at once or not at all; `done` are the sizes of the generations that are finished."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         try:
             pickle.dump((run, done, state), file)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"checkpoint needs a model and rows that can be pickled: {error}; a class at the "
-                "top of a module, not inside a function, can"
+                f"checkpoint needs a model and rows that can be pickled: {error}; locks, open "
+                "files and classes made inside a function cannot"
             ) from error
     part.replace(path)

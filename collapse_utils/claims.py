@@ -114,7 +114,7 @@ def half_width(
     return scipy.stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
 
 
-def noticeable(
+def _noticeable(
     se: ArrayLike, *, df: ArrayLike = math.inf, points: int = 1, sides: int = 2
 ) -> Floats:
     """Smallest deviation that leaves the interval of `half_width` with probability `POWER`.
@@ -158,10 +158,11 @@ def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) ->
 class Ledger:
     """The claims of one chapter.
 
-    >>> claim = Ledger().check(
+    >>> ledger = Ledger()
+    >>> ledger.check(
     ...     "A0", "a fair coin", "Bernoulli", law=0.5, rival=(0, "tails only"), runs=[0, 1] * 50
     ... )
-    >>> claim.verdict
+    >>> ledger.claims[0].verdict
     'reproduced'
     """
 
@@ -186,7 +187,7 @@ class Ledger:
         status: str = "derived",
         expect: str | None = None,
         test: str | None = None,
-    ) -> Claim:
+    ) -> None:
         """Compare a measurement with a law.
 
         Numbers broadcast to one value per point. The law must hold at all points, the rival must
@@ -224,7 +225,7 @@ class Ledger:
         labels = _labels(id, at, points)
         sides = 2 if side == "both" else 1
         width = half_width(se, df=df, points=points, sides=sides)
-        noticed = law_error + noticeable(se, df=df, points=points, sides=sides)
+        noticed = law_error + _noticeable(se, df=df, points=points, sides=sides)
         sign = {"above": 1.0, "below": -1.0}.get(side)
         if sign is None:
             strain, away, apart = (np.abs(measured - law), np.abs(measured - rival),
@@ -249,7 +250,7 @@ class Ledger:
         ]
         where = f" ({labels[worst]})" if labels[worst] else ""
         error = f" ± {law_error[worst]:.2g}" if law_error[worst] > 0 else ""
-        return self._add(
+        self._add(
             id, statement, source, status, expect,
             verdict=_verdict(bool(holds.all()), bool(decides.any())),
             side=side,
@@ -272,7 +273,7 @@ class Ledger:
         greater: bool = True,
         status: str = "derived",
         expect: str | None = None,
-    ) -> Claim:
+    ) -> None:
         """Test a claim about a direction on paired differences: a one-sided paired t-test.
 
         - `differences` (array, shape (n,)): One difference per pair (replicate, seed).
@@ -282,7 +283,7 @@ class Ledger:
         if d.ndim != 1:
             raise ValueError(f"differences of claim {id} must be a row of numbers, got {d}")
         right = int(((d > 0) if greater else (d < 0)).sum())
-        return self.check(
+        self.check(
             id, statement, source,
             law=0.0,
             rival=(0.0, "no difference"),
@@ -304,7 +305,7 @@ class Ledger:
         rival: tuple[Callable[[Floats], Floats] | ArrayLike, str],
         status: str = "derived",
         expect: str | None = None,
-    ) -> Claim:
+    ) -> None:
         """Compare a whole distribution with a law by the Kolmogorov-Smirnov test.
 
         The measurement is D, the largest distance between the distribution functions of sample
@@ -328,7 +329,7 @@ class Ledger:
         level, slack = scipy.stats.kstwobign.isf(LEVEL), scipy.stats.norm.isf(1 - POWER) / 2
         noticed = float(level + slack) / math.sqrt(len(x))
         point = Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
-        return self._add(
+        self._add(
             id, statement, source, status, expect,
             verdict=_verdict(found.pvalue >= LEVEL, other.pvalue < LEVEL and apart > noticed),
             side="both",
@@ -341,15 +342,13 @@ class Ledger:
             deciding=point,
         )  # fmt: skip
 
-    def _add(self, id, statement, source, status, expect, **shown) -> Claim:
+    def _add(self, id, statement, source, status, expect, **shown) -> None:
         if any(claim.id == id for claim in self.claims):
             raise ValueError(f"claim id {id!r} is used twice")
         _checks.choice("status", status, STATUSES)
         if expect is not None:
             _checks.choice("expect", expect, VERDICTS[:2])
-        claim = Claim(id, statement, source, status, expect, **shown)
-        self.claims.append(claim)
-        return claim
+        self.claims.append(Claim(id, statement, source, status, expect, **shown))
 
     def show(self) -> None:
         """Display the claims as a table, with the data that the book's ledger collects."""

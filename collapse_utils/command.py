@@ -9,18 +9,19 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, tables
 
 
 class CommandModel:
     """Wrap two commands as a model for ``recurse``.
 
-    Rows travel as CSV files without a header, 17 digits a number. What the fitting command
-    writes to ``{model}``, of any format, is kept in memory and given to the sampling command.
+    Rows travel as CSV files: numbers without a header, 17 digits each; a table with a header, and
+    nothing where a value is missing. What the fitting command writes to ``{model}``, of any format,
+    is kept in memory and given to the sampling command.
 
     - `fit` (sequence of str): Command and arguments, with the placeholders ``{data}`` (CSV to
       read), ``{model}`` (file to write) and, if you like, ``{seed}``.
@@ -52,24 +53,31 @@ class CommandModel:
         self.sample_command = tuple(sample)
         self.timeout = timeout
         self._model: bytes | None = None
-        self._shape: tuple[int, ...] = ()
+        self._kind: tables.Kind | None = None
 
-    def fit(self, X: ArrayLike, rng: np.random.Generator) -> CommandModel:
-        """Write rows of shape (n,) or (n, d), call the command, keep the model file."""
-        X = np.asarray(X, dtype=float)
-        if X.ndim not in (1, 2) or len(X) == 0:
-            raise ValueError(f"X must have shape (n,) or (n, d), got {X.shape}")
-        self._shape = X.shape[1:]
+    def fit(self, X: tables.Rows, rng: np.random.Generator) -> CommandModel:
+        """Write a table or rows of shape (n,) or (n, d), call the command, keep the model file."""
+        table = tables.is_table(X)
+        X = X if table else np.asarray(X)
+        if (not table and X.dtype.kind not in "fiub") or X.ndim not in (1, 2) or len(X) == 0:
+            raise ValueError(
+                f"X must hold numbers, of shape (n,) or (n, d), or be a table, got {X.dtype} of "
+                f"shape {X.shape}"
+            )
+        self._kind = tables.Kind(X if table else X.astype(float), whole=False)
         with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:
             data, model = Path(folder, "data.csv"), Path(folder, "model")
-            np.savetxt(data, X, delimiter=",", fmt="%.17g")
+            if table:
+                X.to_csv(data, index=False)
+            else:
+                np.savetxt(data, X, delimiter=",", fmt="%.17g")
             self._call(self.fit_command, data=data, model=model, seed=_seed(rng))
             if not model.is_file():
                 raise RuntimeError(f"{self.fit_command[0]} wrote no model to {{model}}")
             self._model = model.read_bytes()
         return self
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    def sample(self, n: int, rng: np.random.Generator) -> tables.Rows:
         """Call the command and read `n` rows."""
         n = _checks.integer("n", n, 1)
         if self._model is None:
@@ -82,17 +90,24 @@ class CommandModel:
             if not rows.is_file() or rows.stat().st_size == 0:
                 raise RuntimeError(f"{name} wrote no rows to {{rows}}")
             try:
-                found = np.loadtxt(rows, delimiter=",", ndmin=2)
+                return self._kind(self._read(rows), n, "{rows}")
             except ValueError as error:  # of which a UnicodeDecodeError is one
-                raise RuntimeError(f"{name} wrote rows that are not numbers: {error}") from None
-        if found.shape != (n, *(self._shape or (1,))):
-            raise RuntimeError(
-                f"{name} must write {n} rows of {(self._shape or (1,))[0]} numbers, wrote "
-                f"{found.shape[0]} rows of {found.shape[1]}"
-            )
-        if not np.isfinite(found).all():
-            raise RuntimeError(f"{name} must write finite numbers, wrote NaN or infinity")
-        return found.reshape(n, *self._shape)
+                raise RuntimeError(f"{name} wrote other rows than it must: {error}") from None
+
+    def _read(self, rows: Path) -> tables.Rows:
+        if self._kind.columns is None:
+            found = np.loadtxt(rows, delimiter=",", ndmin=2)
+            return found[:, 0] if self._kind.shape == () and found.shape[1] == 1 else found
+        import pandas as pd
+
+        types = dict(zip(self._kind.columns, self._kind.dtypes, strict=True))
+        dates = [name for name, dtype in types.items() if dtype.kind == "M"]
+        words = {name: str for name, dtype in types.items() if _is_text(dtype)}
+        # Only an empty field is missing: "NA" and "None" are words. Python's engine never rounds.
+        return pd.read_csv(
+            rows, dtype=words, parse_dates=dates, keep_default_na=False, na_values=[""],
+            engine="python",
+        )  # fmt: skip
 
     def _call(self, command: Sequence[str], **values: object) -> None:
         words = [
@@ -125,6 +140,12 @@ class CommandModel:
         if started.returncode:
             last = said.strip().splitlines() or ["it said nothing"]
             raise RuntimeError(f"{words[0]} ended with code {started.returncode}: {last[-1]}")
+
+
+def _is_text(dtype: Any) -> bool:
+    levels = getattr(dtype, "categories", None)
+    kind = dtype if levels is None else levels.dtype
+    return kind.kind == "O"
 
 
 def _fill(part: str, values: dict[str, str]) -> str:

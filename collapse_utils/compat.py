@@ -1,4 +1,4 @@
-"""Make ``import torchvision`` work beside a CPU build of torch.
+"""What other packages need: a torchvision that imports, and a hub that answers.
 
 PyPI's torchvision wheel is compiled against CUDA. Beside a CPU build of torch its compiled
 operators cannot load, and ``import torchvision`` (and with it ``from transformers import
@@ -40,3 +40,13 @@ def mend_torchvision() -> bool:
     for name in _BOX_FILTERS:
         torch.library.define(f"torchvision::{name}", _SCHEMA)
     return True
+
+
+def reach_hub() -> None:
+    """Ask the Hugging Face hub once; without a network its client goes on for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # of requests or of httpx, by the version of the client
+        raise OSError(f"{constants.ENDPOINT} cannot be reached: {error}") from error

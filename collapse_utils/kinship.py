@@ -134,26 +134,26 @@ def _expected(truth, workflow, sizes, write, ddof) -> Iterator[Expected]:
 
 
 @dataclass(frozen=True)
-class Share:
+class _Share:
     """A number of rows that is binomial: each of n with a probability."""
 
     n: int
     of: float
 
-    def __rsub__(self, n: int) -> Share:
+    def __rsub__(self, n: int) -> _Share:
         if n != self.n:
             raise ValueError(f"a share of {self.n} rows cannot be taken from {n}")
-        return Share(n, 1 - self.of)
+        return _Share(n, 1 - self.of)
 
 
 class _Chance:
     """Stands in for a generator: numbers of rows stay symbols."""
 
-    def binomial(self, n: int, share: float, size: None = None) -> Share:
-        return Share(n, float(share))
+    def binomial(self, n: int, share: float, size: None = None) -> _Share:
+        return _Share(n, float(share))
 
 
-class Law:
+class _Law:
     """A law that is sampled, in expectation; multiples of laws and arrays can be added.
 
     - `mean` (ndarray, shape (K,)): E[x] of a row x: probabilities of words, or the mean of numbers.
@@ -162,35 +162,35 @@ class Law:
 
     __array_ufunc__ = None  # so that an array on the left asks __radd__
 
-    def __init__(self, mean: Array, both: float, akin: dict[Law, float]):
+    def __init__(self, mean: Array, both: float, akin: dict[_Law, float]):
         self.mean, self.both = mean, both
         #: E[x . y] of a row of this and one of another law that is still in use.
-        self.akin: WeakKeyDictionary[Law, float] = WeakKeyDictionary(akin)
+        self.akin: WeakKeyDictionary[_Law, float] = WeakKeyDictionary(akin)
         for other, product in akin.items():
             other.akin[self] = product
 
-    def product(self, other: Law) -> float:
+    def product(self, other: _Law) -> float:
         """E[x . y] of a row of each; the means' where they have no ancestor in common."""
         if other is self:
             return self.both
         product = self.akin.get(other)
         return float(self.mean @ other.mean) if product is None else product
 
-    def __mul__(self, factor: float) -> Law:
+    def __mul__(self, factor: float) -> _Law:
         return _combined([(factor, self)])
 
     __rmul__ = __mul__
 
-    def __add__(self, other: Law | ArrayLike) -> Law:
+    def __add__(self, other: _Law | ArrayLike) -> _Law:
         return _combined([(1.0, self), (1.0, _law(other))])
 
     __radd__ = __add__
 
 
-class Expected(Law):
+class Expected(_Law):
     """n rows in expectation.
 
-    - `n` (int, float or Share): Number of rows, or the sum of their weights.
+    - `n` (int, float or _Share): Number of rows, or the sum of their weights.
     - `square`: E[x . x] of a row; words: 1.
     - `both`: E[x . y] of two rows drawn with replacement: of one fit's frequencies with themselves.
     """
@@ -206,7 +206,7 @@ class Expected(Law):
         return spread * self.n / (self.n - ddof) if ddof else spread
 
     @property
-    def p(self) -> Law:
+    def p(self) -> _Law:
         """The law of a random row."""
         return _combined([(1.0, self)])
 
@@ -218,12 +218,12 @@ class Expected(Law):
     @property
     def pair(self) -> float:
         """E[x . y] of two different rows."""
-        if isinstance(self.n, Share) or self.n == 1:
+        if isinstance(self.n, _Share) or self.n == 1:
             return self.both
         return (self.both - self.square / self.n) / (1 - 1 / self.n)
 
     def __add__(self, other: Expected) -> Expected:
-        if isinstance(self.n, Share) and isinstance(other.n, Share):
+        if isinstance(self.n, _Share) and isinstance(other.n, _Share):
             return self._shared(other)
         if not self.n or not other.n:
             return self if self.n else other
@@ -246,7 +246,7 @@ class Expected(Law):
 
     __rmul__ = __mul__
 
-    def choose(self, n: int | Share, rng: Any) -> Expected:
+    def choose(self, n: int | _Share, rng: Any) -> Expected:
         """`n` rows without replacement."""
         if n == self.n:
             return self
@@ -265,7 +265,7 @@ class Expected(Law):
         return self._first[n]
 
 
-def _mixture(parts: list[tuple[float, Law]]) -> tuple[float, Array, dict[Law, float]]:
+def _mixture(parts: list[tuple[float, _Law]]) -> tuple[float, Array, dict[_Law, float]]:
     """Products, mean, and products with all others, of c_1 x_1 + c_2 x_2 + ..."""
     both = sum(c * d * a.product(b) for c, a in parts for d, b in parts)
     mean = sum(c * part.mean for c, part in parts)
@@ -274,20 +274,20 @@ def _mixture(parts: list[tuple[float, Law]]) -> tuple[float, Array, dict[Law, fl
     return both, mean, akin
 
 
-def _combined(parts: list[tuple[float, Law]]) -> Law:
+def _combined(parts: list[tuple[float, _Law]]) -> _Law:
     both, mean, akin = _mixture(parts)
-    return Law(mean, both, akin)
+    return _Law(mean, both, akin)
 
 
-def _law(law: Law | ArrayLike) -> Law:
+def _law(law: _Law | ArrayLike) -> _Law:
     """An array is a law that is known."""
-    if isinstance(law, Law):
+    if isinstance(law, _Law):
         return law
     mean = np.asarray(law, dtype=float)
-    return Law(mean, float(mean @ mean), {})
+    return _Law(mean, float(mean @ mean), {})
 
 
-def _drawn(law: Law, n: Any, var: float | None) -> Expected:
+def _drawn(law: _Law, n: Any, var: float | None) -> Expected:
     if n == 0:
         return Expected(law.mean, 0.0, {}, 0, 0.0)
     square = 1.0 if var is None else law.both + var
@@ -296,4 +296,4 @@ def _drawn(law: Law, n: Any, var: float | None) -> Expected:
 
 
 def _with_replacement(n: Any, square: float, pair: float) -> float:
-    return pair if isinstance(n, Share) else square / n + (1 - 1 / n) * pair
+    return pair if isinstance(n, _Share) else square / n + (1 - 1 / n) * pair

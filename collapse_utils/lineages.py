@@ -148,7 +148,7 @@ class Rows:
 
 def _picked(r: int, size: int, n: int, rng: Random) -> Ints:
     """n of the numbers below `size` without replacement, r times, shape (r, n)."""
-    if n * (500 + 4 * r) > r * size:
+    if n * (2000 + 8 * r) > r * size:
         return np.argpartition(rng.random((r, size), dtype=np.float32), n, axis=1)[:, :n]
     # A few of many: the first steps of a shuffle.
     order = np.tile(np.arange(size, dtype=np.int32), (r, 1))
@@ -157,6 +157,11 @@ def _picked(r: int, size: int, n: int, rng: Random) -> Ints:
         j = rng.integers(i, size, r)
         order[lines, i], order[lines, j] = order[lines, j], order[lines, i]
     return order[:, :n]
+
+
+def _block(n: int) -> int:
+    """Number of lineages with n rows that fit in the cache."""
+    return max(1, 2**15 // max(1, n))
 
 
 @dataclass(frozen=True)
@@ -283,8 +288,7 @@ class Normal:
         """See :class:`Family`."""
         mean, var = law
         if self.rows:
-            rows, sd = np.empty((len(mean), n)), np.sqrt(var)
-            block = max(1, 2**15 // max(1, n))  # lineages whose rows fit in the cache
+            rows, sd, block = np.empty((len(mean), n)), np.sqrt(var), _block(n)
             for start in range(0, len(mean), block):
                 part = slice(start, start + block)
                 z = rng.standard_normal(out=rows[part])
@@ -303,9 +307,13 @@ class Normal:
     def fit(self, sample: Moments | Rows) -> tuple[Array, Array]:
         """See :class:`Family`."""
         if self.rows:
-            mean = sample.X.mean(axis=1)
-            gap = sample.X - mean[:, None]
-            return mean, np.einsum("ij,ij->i", gap, gap) / (len(sample) - self.ddof)
+            r, n = sample.X.shape
+            mean, var, block = sample.X @ np.full(n, 1 / n), np.empty(r), _block(n)
+            for start in range(0, r, block):
+                part = slice(start, start + block)
+                gap = sample.X[part] - mean[part, None]
+                var[part] = np.vecdot(gap, gap) / (n - self.ddof)
+            return mean, var
         return sample.mean, sample.ss / (sample.n - self.ddof)
 
 
@@ -328,6 +336,8 @@ class Counts:
     of: NDArray
     n_symbols: int
     ids: Ints | None = None
+    #: The rows one by one, as places in `of`: made once for those that are chosen from again.
+    owner: Ints | None = None
 
     @property
     def p(self) -> Array:
@@ -337,8 +347,7 @@ class Counts:
     @property
     def diversity(self) -> Array:
         """Chance that two rows, drawn with replacement, differ, shape (R,)."""
-        share = self.of / self.total
-        return 1 - np.einsum("ij,ij->i", share, share)
+        return 1 - np.einsum("ij,ij->i", self.of, self.of) / self.n**2
 
     @property
     def alive(self) -> Ints:
@@ -368,7 +377,9 @@ class Counts:
             return Counts(0, np.zeros_like(self.of), self.n_symbols, self.ids)
         # Shuffling costs by the row, drawing symbol after symbol by the call and by the symbol.
         if np.ndim(self.n) == 0 and self.n * r < 5 * width * (r + 200):
-            owner = np.repeat(np.arange(r * width), self.of.ravel()).reshape(r, -1)
+            if self.owner is None:
+                self.owner = np.repeat(np.arange(r * width), self.of.ravel()).reshape(r, -1)
+            owner = self.owner
             if np.ndim(n) == 0:
                 picked = np.take_along_axis(owner, _picked(r, self.n, n, rng), axis=1).ravel()
             else:
@@ -389,9 +400,11 @@ class Counts:
         """With a column for each symbol."""
         if self.ids is None:
             return self
-        counts = np.zeros((len(self.of), self.n_symbols), dtype=self.of.dtype)
-        row, column = np.nonzero(self.of)
-        counts[row, self.ids[row, column]] = self.of[row, column]
+        if self.of.shape[1] == self.n_symbols:  # no column has gone, so they are in order
+            return Counts(self.n, self.of, self.n_symbols)
+        counts, alive = np.zeros((len(self.of), self.n_symbols), self.of.dtype), self.of > 0
+        place = self.ids + self.n_symbols * np.arange(len(self.of))[:, None]
+        counts.reshape(-1)[place[alive]] = self.of[alive]
         return Counts(self.n, counts, self.n_symbols)
 
     def compact(self) -> Counts:
@@ -473,10 +486,14 @@ def _resampled(law: Counts, n: int | Ints, rng: Random) -> Counts:
     if not whole or 8 * width < n + parent:
         return Counts(n, multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
     # Many symbols for few rows: picking rows is faster than a binomial for each symbol.
-    dtype = np.int32 if r * max(parent, n) < 2**31 else np.int64
-    times = counts.ravel().astype(np.intp)  # a browser counts in 32 bits
-    owner = np.repeat(np.arange(r * width, dtype=dtype), times)
-    picked = rng.integers(0, parent, (r, n), dtype=dtype)
-    picked += (parent * np.arange(r, dtype=dtype))[:, None]
-    new = np.bincount(owner[picked.ravel()], minlength=r * width).reshape(r, width)
+    new, block = np.empty_like(counts), _block(max(width, parent, n))
+    places = np.arange(min(block, r) * width, dtype=np.int32)
+    for start in range(0, r, block):
+        part = counts[start : start + block]
+        times = part.ravel().astype(np.intp)  # a browser counts in 32 bits
+        owner = np.repeat(places[: len(times)], times)
+        picked = rng.integers(0, parent, (len(part), n), dtype=np.int32)
+        picked += (parent * np.arange(len(part), dtype=np.int32))[:, None]
+        drawn = np.bincount(owner.take(picked.ravel()), minlength=len(times))
+        new[start : start + block] = drawn.reshape(part.shape)
     return Counts(n, new, law.n_symbols, law.ids)

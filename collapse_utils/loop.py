@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checkpoint, _checks
+from . import _checkpoint, _checks, tables
 from .workflows import Replace, Sources, TrainingSet, Workflow
 
 
@@ -111,43 +111,50 @@ class _Lineage:
 
 
 class _RealData:
-    """Real rows that are handed out once: from an array, or from a distribution for ever."""
+    """Real rows that are handed out once: from an array or table, or from a law for ever."""
+
+    kind: tables.Kind | None = None
 
     def __init__(self, data: Any, rng: np.random.Generator):
-        self._draw = data if callable(data) else None
-        self._rows = None if callable(data) else data
+        self.data = data
         self._rng = rng
         self._order = None if callable(data) else rng.permutation(len(data))
         self._used = 0
 
-    def __call__(self, n: int) -> NDArray:
-        if self._draw is not None:
-            return _drawn(self._draw, n, self._rng)
-        if self._used + n > len(self._rows):
+    def __call__(self, n: int) -> tables.Rows:
+        if self._order is None:
+            return self.draw(n, self._rng)
+        if self._used + n > len(self.data):
             raise ValueError(
-                f"the workflow needs {n} more real rows, but only "
-                f"{len(self._rows) - self._used} of {len(self._rows)} are unseen; pass data as a "
-                "callable (n, rng) -> rows, or fewer samples or generations"
+                f"the workflow needs {n} more real rows, but only {len(self.data) - self._used} of "
+                f"{len(self.data)} are unseen; pass data as a callable (n, rng) -> rows, or fewer "
+                "samples or generations"
             )
         rows = self._order[self._used : self._used + n]
         self._used += n
-        return self._rows[rows]
+        self.kind = self.kind or tables.Kind(self.data, whole=True)
+        return tables.take(self.data, rows)
+
+    def draw(self, n: int, rng: np.random.Generator) -> tables.Rows:
+        """Rows of a law; the first say of which kind all others are."""
+        drawn = self.data(n, rng)
+        if self.kind is not None:
+            return self.kind(drawn, n, "data(n, rng)")
+        rows = tables.rows(drawn, "data(n, rng)")
+        if rows.ndim == 0 or len(rows) != n:
+            raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
+        self.kind = tables.Kind(rows, whole=False)
+        return rows
 
     def branch(self) -> _RealData:
         """A source that hands out the same unseen rows again, for another workflow."""
         twin = copy.copy(self)
-        twin.attach(self._rows if self._draw is None else self._draw)
-        twin._rng = copy.deepcopy(self._rng)
+        twin.data, twin._rng = self.data, copy.deepcopy(self._rng)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         # The data itself is passed again on resuming and may not be picklable.
-        return {**self.__dict__, "_draw": None, "_rows": None}
-
-    def attach(self, data: Any) -> None:
-        """Give a resumed source its data back."""
-        self._draw = data if callable(data) else None
-        self._rows = None if callable(data) else data
+        return {**self.__dict__, "data": None}
 
 
 def recurse(
@@ -191,7 +198,7 @@ def recurse(
       dict of numbers.
     - `n_eval`: Rows drawn from each model for the metrics; default the size of generation 1.
     - `keep_samples`: Rows of each generation to keep in ``History.samples``.
-    - `progress`: Show a progress bar (standard error).
+    - `progress`: Show how many fits are done and how long the rest will take (standard error).
     - `checkpoint`: File written after every generation. Run the same call again and it continues
       after the last generation that was finished; with a larger `n_generations` it extends the run.
       It is a pickle: only load your own.
@@ -202,7 +209,7 @@ def recurse(
     keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
-        data = _rows(data, "data")
+        data = tables.rows(data, "data")
         if data.ndim == 0 or len(data) == 0:
             raise ValueError(f"data must hold at least one row, got shape {data.shape}")
     sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
@@ -238,21 +245,22 @@ def recurse(
         records: list[tuple] = []
         done = 0
         for line in lineages:
-            rows = line.original.X if not callable(data) else _drawn(data, n_eval, line.rng)
             with _placed(line, 0):
+                rows = line.fresh.draw(n_eval, line.rng) if callable(data) else line.original.X
                 _measure(line, 0, None, rows, metrics, keep_samples, records)
     else:
         lineages, fit_rng, records, done = state
         for line in lineages:
-            line.fresh.attach(data)
+            line.fresh.data = data
 
-    bar = _bar(progress, done, n_generations)
+    n_lines = len(lineages)
+    tick = _ticks(progress, done * n_lines, n_generations * n_lines)
     for generation in range(done + 1, n_generations + 1):
         if generation > 1:
             for line in lineages:
                 with _placed(line, generation):
                     _compose(line, workflows[line.workflow], generation, int(sizes[generation - 1]))
-        _fit(make, lineages, fit_rng, generation)
+        _fit(make, lineages, fit_rng, generation, tick)
         for line in lineages:
             if line.first_model is None:
                 line.first_model = line.model
@@ -262,8 +270,6 @@ def recurse(
         if path is not None:
             state = (lineages, fit_rng, records, generation)
             _checkpoint.save(path, same, sizes[:generation].tolist(), state)
-        bar(generation)
-    bar(None)
     frame = pd.DataFrame(
         records, columns=["workflow", "generation", "replicate", "metric", "value"]
     )
@@ -276,41 +282,14 @@ def recurse(
 
 
 def _said(thing: Any) -> str:
-    """A model, a workflow or data in a few words."""
+    """A model, a workflow or data in words."""
     if isinstance(thing, np.ndarray):
         return f"array of shape {thing.shape}, {thing.dtype}"
+    if tables.is_table(thing):
+        columns = ", ".join(f"{name} {dtype}" for name, dtype in thing.dtypes.items())
+        return f"table of {len(thing)} rows: {columns}"
     name = getattr(thing, "__qualname__", None) or repr(thing)
     return name if len(name) <= 200 else f"{name[:200]}..."
-
-
-def _rows(values: Any, name: str) -> NDArray:
-    """An array of rows that owns its memory, or one line about what is wrong with them."""
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(values)} masked")
-    if hasattr(values, "toarray"):
-        raise ValueError(f"{name} must be dense, got {type(values).__name__}: use toarray()")
-    if callable(getattr(values, "detach", None)):
-        values = values.detach().cpu().numpy()  # a tensor of torch
-    try:
-        rows = np.array(values)
-    except ValueError:
-        raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
-    kind = rows.dtype.kind
-    if (kind in "fc" and not np.isfinite(rows).all()) or (kind in "mM" and np.isnat(rows).any()):
-        bad = "NaT" if kind in "mM" else "NaN or infinity"
-        raise ValueError(f"{name} must be finite, got {bad}")
-    if kind == "O":
-        missing = pd.isna(rows)
-        if missing.any():
-            raise ValueError(f"{name} must have no missing values, got {missing.sum()}")
-    return rows
-
-
-def _drawn(data: Callable, n: int, rng: np.random.Generator) -> NDArray:
-    rows = _rows(data(n, rng), "data(n, rng)")
-    if rows.ndim == 0 or len(rows) != n:
-        raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
-    return rows
 
 
 @contextlib.contextmanager
@@ -349,13 +328,43 @@ def _default_size(n_samples: _checks.Schedule | None, data: Any) -> _checks.Sche
     return len(data)
 
 
+def _line(thing: Any) -> str:
+    return " ".join(repr(thing).split())
+
+
+def _steps(model: Any) -> list[Any]:
+    """Steps of a scikit-learn pipeline that can sample: its rows go back through all but the last.
+
+    Empty for everything else.
+    """
+    steps = [step for _, step in getattr(model, "steps", ()) if step not in (None, "passthrough")]
+    for step in steps[:-1]:
+        if not hasattr(step, "inverse_transform"):
+            raise ValueError(
+                "model must have steps with inverse_transform before its last one, got "
+                f"{_line(step)}"
+            )
+    return steps if steps and hasattr(steps[-1], "sample") else []
+
+
+def _is_model(thing: Any) -> bool:
+    return hasattr(thing, "fit") and (hasattr(thing, "sample") or bool(_steps(thing)))
+
+
 def _factory(model: Any) -> Callable[[], Any]:
-    if hasattr(model, "fit") and hasattr(model, "sample") and not inspect.isclass(model):
+    if not inspect.isclass(model) and _is_model(model):
+        try:
+            copy.deepcopy(model)
+        except Exception as error:
+            raise ValueError(
+                f"model cannot be copied ({type(error).__name__}: {error}): give a function or a "
+                "class that makes it"
+            ) from error
         return lambda: copy.deepcopy(model)
     if callable(model):
         return model
     raise ValueError(
-        f"model must have fit(X) and sample(n), or be a callable that makes one, got {model!r}"
+        f"model must have fit(X) and sample(n), or be a callable that makes one, got {_line(model)}"
     )
 
 
@@ -407,21 +416,25 @@ def _fit(
     lineages: list[_Lineage],
     fit_rng: np.random.Generator,
     generation: int,
+    tick: Callable[[int], object],
 ) -> None:
     """Fit a model for each lineage on rows of its own: a fit may change them."""
     prototype = make()
-    if not hasattr(prototype, "fit") or not hasattr(prototype, "sample"):
-        raise ValueError(f"model() must return an object with fit and sample, got {prototype!r}")
+    if not _is_model(prototype):
+        raise ValueError(
+            f"model() must return an object with fit and sample, got {_line(prototype)}"
+        )
     if hasattr(prototype, "fit_many"):
         fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
         for line, one in zip(lineages, fitted, strict=True):
             line.model = one
+        tick(len(lineages))
     for line in lineages if not hasattr(prototype, "fit_many") else ():
         one = make()
         # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
-        if hasattr(one, "set_params") and "random_state" in one.get_params():
-            state = np.random.RandomState(int(line.rng.integers(2**31)))
-            one.set_params(random_state=state)
+        seeds = [] if not hasattr(one, "set_params") else one.get_params()
+        for seed in (name for name in seeds if f"__{name}".endswith("__random_state")):
+            one.set_params(**{seed: np.random.RandomState(int(line.rng.integers(2**31)))})
         line.model = one
     # An object that two lineages share holds the fit of the last; the prototype stays unfitted.
     if len({id(prototype), *(id(line.model) for line in lineages)}) <= len(lineages):
@@ -429,30 +442,32 @@ def _fit(
     for line in lineages if not hasattr(prototype, "fit_many") else ():
         with _placed(line, generation):
             line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
+        tick(1)
 
 
-def _draw(line: _Lineage, n: int) -> NDArray:
-    drawn = line.model.sample(n, **_keywords(line.model.sample, line.rng))
-    # GaussianMixture returns rows and labels.
-    rows = _rows(drawn[0] if isinstance(drawn, tuple) else drawn, f"model.sample({n})")
-    expected = (n, *line.original.X.shape[1:])
-    if rows.shape != expected:
-        raise ValueError(
-            f"model.sample({n}) must return an array of shape {expected}, got {rows.shape}"
-        )
-    return rows
+def _draw(line: _Lineage, n: int) -> tables.Rows:
+    model = line.model
+    steps = [] if hasattr(model, "sample") else _steps(model)
+    last = steps[-1] if steps else model
+    try:
+        drawn = last.sample(n, **_keywords(last.sample, line.rng))
+    except NotImplementedError as error:  # KernelDensity samples with two of its kernels
+        raise ValueError(f"model cannot sample as it is set up: {_line(last)} {error}") from None
+    drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # rows and labels of a mixture
+    for step in steps[-2::-1]:
+        drawn = step.inverse_transform(drawn)
+    return line.fresh.kind(drawn, n, f"model.sample({n})")
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
-    none = line.original.X[:0]
-
-    def from_model(n: int) -> TrainingSet:
-        return TrainingSet.of(_draw(line, n) if n else none, generation - 1)
+    def new(source: Callable[[int], tables.Rows], n: int, writer: int) -> TrainingSet:
+        rows = source(n) if n else tables.take(line.original.X, slice(0))
+        return TrainingSet.of(rows, writer)
 
     sources = Sources(
         generation=generation,
-        model=from_model,
-        fresh=lambda n: TrainingSet.of(line.fresh(n) if n else none, 0),
+        model=lambda n: new(functools.partial(_draw, line), n, generation - 1),
+        fresh=lambda n: new(line.fresh, n, 0),
         original=line.original,
         previous=line.training,
         pool=line.pool,
@@ -482,13 +497,13 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             seen.add(key)
             records.append((line.workflow, generation, line.replicate, key, float(number)))
     if keep:
-        line.kept.append(np.array(sample[:keep]))
+        line.kept.append(tables.take(sample, slice(keep)).copy())
 
 
-def _bar(progress: bool, done: int, total: int) -> Callable[[int | None], None]:
+def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:
+    """What counts fits, and shows how long the rest will take."""
     if not progress:
-        return lambda _: None
+        return lambda n: None
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=total, initial=done, desc="generations")
-    return lambda generation: bar.close() if generation is None else bar.update(1)
+    return tqdm(total=total, initial=done, desc="fits").update

@@ -32,7 +32,7 @@ def mean_se(runs: ArrayLike, axis: int = -1) -> tuple[Floats, Floats]:
     return runs.mean(axis), runs.std(axis, ddof=1) / np.sqrt(runs.shape[axis])
 
 
-def gaussian_w2_nd(
+def _gaussian_w2(
     mean_1: ArrayLike, cov_1: ArrayLike, mean_2: ArrayLike, cov_2: ArrayLike
 ) -> Floats:
     """Wasserstein-2 distance between Gaussians in d dimensions.
@@ -57,20 +57,6 @@ def _root(cov: Floats) -> Floats:
     return (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(axes, -1, -2)
 
 
-def gaussian_kl(mean_p: ArrayLike, sd_p: ArrayLike, mean_q: ArrayLike, sd_q: ArrayLike) -> Floats:
-    """Kullback-Leibler divergence KL(p || q) between one-dimensional Gaussians, nats.
-
-    ``log(sd_q/sd_p) + (sd_p^2 + (mean_p - mean_q)^2) / (2 sd_q^2) - 1/2``. All arguments
-    broadcast; ``sd_p = 0`` gives infinity.
-    """
-    sd_p, sd_q = np.asarray(sd_p, float), np.asarray(sd_q, float)
-    ratio = sd_p / sd_q
-    with np.errstate(divide="ignore"):
-        log_ratio = np.log(ratio)
-    shift = np.subtract(mean_p, mean_q) / sd_q
-    return (np.square(ratio) + np.square(shift) - 1) / 2 - log_ratio
-
-
 def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int = 32) -> Floats:
     """Wasserstein-2 distance between samples on the line and a law given by its quantiles.
 
@@ -92,20 +78,14 @@ def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int =
     du = np.broadcast_to(dt / n, (n, n_nodes)).copy()
     u[0], du[0] = t**4 / n, 4 * t**3 * dt / n
     u[-1], du[-1] = 1 - u[0], du[0]
-    return np.sqrt((np.square(x[..., None] - quantile(u)) * du).sum((-1, -2)))
+    # In its cell a sample is as far from Q as Q's mean there, and Q from that: two squares.
+    q, mass = quantile(u), du.sum(-1)
+    centre = (q * du).sum(-1) / mass
+    within = (np.square(q - centre[:, None]) * du).sum()
+    return np.sqrt((np.square(x - centre) * mass).sum(-1) + within)
 
 
-def total_variation(p: ArrayLike, q: ArrayLike) -> Floats:
-    """Total variation distance of categorical laws along the last axis, in [0, 1]."""
-    return np.abs(np.subtract(p, q)).sum(-1) / 2
-
-
-def categorical_kl(p: ArrayLike, q: ArrayLike) -> Floats:
-    """KL(p || q) of categorical laws along the last axis, nats; infinite where q misses p."""
-    return rel_entr(p, q).sum(-1)
-
-
-def inception_score(probabilities: ArrayLike) -> float:
+def _inception_score(probabilities: ArrayLike) -> float:
     """``exp(E KL(p(y|x) || p(y)))`` from class probabilities, between 1 and the number of classes.
 
     Salimans et al. (2016), section 4. It is 1 when every image gets the same verdict, and K when
@@ -116,33 +96,22 @@ def inception_score(probabilities: ArrayLike) -> float:
     p = np.asarray(probabilities, float)
     if p.ndim != 2 or p.size == 0 or not np.allclose(p.sum(1), 1, atol=1e-6):
         raise ValueError(f"probabilities must be rows that sum to one, got shape {p.shape}")
-    return float(np.exp(categorical_kl(p, p.mean(0)).mean()))
+    return float(np.exp(rel_entr(p, p.mean(0)).sum(1).mean()))
 
 
 # ---------------------------------------------------------------- neighbourhoods
 
 
-def prdc(real: ArrayLike, fake: ArrayLike, n_neighbours: int = 5) -> dict[str, float]:
+def _prdc(real: Floats, fake: Floats, k: int, real_radii: Floats | None = None) -> dict[str, float]:
     """Precision and recall, density and coverage of generated points.
 
     Around every point lies a ball that reaches to its k-th nearest neighbour in its own set.
     *Precision*: share of the fakes inside some real ball; *recall*: share of the reals inside some
     fake ball (Kynkaanniemi et al. 2019, eqs. 1-3). *Density*: real balls per fake, over k;
     *coverage*: share of the real balls that hold a fake (Naeem et al. 2020, eqs. 3-4).
-
-    - `real`, `fake` (array, shapes (n, d), (m, d))
-    - `n_neighbours`: k, below n and m.
-
-    Returns dict with keys precision, recall, density, coverage.
     """
-    real, fake = np.asarray(real, float), np.asarray(fake, float)
-    k = _checks.integer("n_neighbours", n_neighbours, 1, min(len(real), len(fake)) - 1)
-    return _prdc(real, _radii(real, k), fake, k)
-
-
-def _prdc(real: Floats, real_radii: Floats, fake: Floats, k: int) -> dict[str, float]:
     apart = cdist(real, fake, "sqeuclidean")
-    in_real_ball = apart <= real_radii[:, None]
+    in_real_ball = apart <= (_radii(real, k) if real_radii is None else real_radii)[:, None]
     in_fake_ball = apart <= _radii(fake, k)
     return {
         "precision": in_real_ball.any(0).mean(),
@@ -165,19 +134,21 @@ class ImageMetrics:
 
     Called with a :class:`~collapse_utils.loop.Snapshot` (or with images), it returns
 
-    - ``inception``: `inception_score` under a classifier trained on the real labels;
+    - ``inception``: the inception score (Salimans et al. 2016, section 4) under a classifier
+      trained on the real labels;
     - ``confidence``: mean probability of the most probable class;
     - ``frechet``: squared W2 distance between Gaussians fitted to the first principal components
       (Heusel et al. 2017, eq. 6, with principal components in place of Inception features);
-    - ``coverage``, ``density``, ``precision``, ``recall``: `prdc` in the same features;
+    - ``coverage``, ``density``, ``precision``, ``recall``: how the balls around the points of both
+      sets cover each other, in the same features (Kynkaanniemi et al. 2019; Naeem et al. 2020);
     - ``pixel_variance``: total pixel variance over that of the real images.
 
     - `real` (array, shape (n, pixels)): Real images.
     - `labels` (array, shape (n,)): Their classes.
     - `rng`: Settles the classifier's start and which real images serve as reference.
     - `n_components`: Principal components kept (fewer when the images have fewer).
-    - `n_neighbours`: k of `prdc`.
-    - `n_reference`: Real images used by `prdc` (all of them when there are fewer).
+    - `n_neighbours`: Which neighbour a ball reaches to.
+    - `n_reference`: Real images that have a ball (all of them when there are fewer).
     - `holdout`: Share of the real images kept from the classifier, to measure `accuracy`.
 
     - `accuracy`: Share of held-out real images that the classifier gets right.
@@ -239,12 +210,12 @@ class ImageMetrics:
             )
         probabilities = self._classifier.predict_proba(images)
         features = self._pca.transform(images)
-        distance = gaussian_w2_nd(self._mean, self._cov, features.mean(0), _covariance(features))
+        distance = _gaussian_w2(self._mean, self._cov, features.mean(0), _covariance(features))
         values = {
-            "inception": inception_score(probabilities),
+            "inception": _inception_score(probabilities),
             "confidence": probabilities.max(1).mean(),
             "frechet": distance**2,
-            **_prdc(self._reference, self._radii, features, self.n_neighbours),
+            **_prdc(self._reference, features, self.n_neighbours, self._radii),
             "pixel_variance": images.var(0).sum() / self._variance,
         }
         return {name: float(value) for name, value in values.items()}

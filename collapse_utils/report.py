@@ -16,21 +16,21 @@ import io
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial.distance import cdist
 
-from . import _checks
+from . import _checks, tables
 from .loop import History
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
+from .yardstick import LOSSES, losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +45,13 @@ MEASURES = {
     "centre": "distance of the centre",
     "coverage": "coverage of the real data",
 }
+#: And of tables, where they apply.
+OF_TABLES = {
+    "categories": "real categories that are written",
+    "pairs": "real pairs of categories",
+    "missing": "missing values",
+}
+WORDS = MEASURES | OF_TABLES
 #: Kind of collapse that a resolved change stands for.
 KINDS = {
     ("spread", "falls"): "loss of variance",
@@ -53,123 +60,13 @@ KINDS = {
     ("tails", "rises"): "heavier tails",
     ("centre", "rises"): "drift",
     ("coverage", "falls"): "loss of coverage",
+    ("categories", "falls"): "loss of categories",
+    ("pairs", "falls"): "loss of combinations",
+    ("missing", "falls"): "fewer missing values",
+    ("missing", "rises"): "more missing values",
 }
 COPIES = 1e-10  # relative difference below which the replicates of a run are one
 LEVEL = 0.05  # chance of a false alarm in a whole report, at most
-
-
-class Yardstick:
-    """Measures of generated rows against real rows that no model has seen; a metric for `recurse`.
-
-    Coordinates are first centred and scaled by the real rows. With the rows of one generation,
-
-    - ``distance``: mean over directions of the Wasserstein-1 distance between the projections of
-      generated and real rows (the sliced distance of Bonneel et al. 2015, section 3, with p = 1);
-    - ``spread``: root mean square distance from the own centre; 1 for the real rows;
-    - ``tails``: mean distance of the farthest 5 % of the rows from the own centre, in units of
-      the own spread; 1 for the real rows. Scale has no part in it;
-    - ``centre``: distance between the centres, per root coordinate, in real standard deviations;
-    - ``coverage``: share of real rows with a generated row as close as their fifth real
-      neighbour, or closer (Naeem et al. 2020, eq. 4);
-    - ``rows``: how many rows were measured.
-
-    - `real` (array, shape (n, ...)): Real rows kept from the models, at least 20.
-    - `rng`: Chooses directions and the rows for the coverage.
-    - `features`: Turns rows into numbers of shape (n, k): for text, images, tables with categories.
-    - `n_directions`, `n_neighbourhoods`: Directions of the distance, and real rows of the coverage.
-    """
-
-    def __init__(
-        self,
-        real: ArrayLike,
-        rng: np.random.Generator,
-        *,
-        features: Callable[[NDArray], ArrayLike] | None = None,
-        n_directions: int = 32,
-        n_neighbourhoods: int = 300,
-    ) -> None:
-        _checks.generator(rng)
-        _checks.integer("n_directions", n_directions, 1)
-        _checks.integer("n_neighbourhoods", n_neighbourhoods, 10)
-        self._features = features
-        rows = self._numbers(np.asarray(real), "real")
-        if len(rows) < 20:
-            raise ValueError(f"real must hold at least 20 rows, got {len(rows)}")
-        self._mean, sd = rows.mean(0), rows.std(0)
-        # The spread that rounding gives to a column that is constant is no scale.
-        varies = (np.ptp(rows, 0) > 0) & (sd > 8 * np.finfo(float).eps * np.abs(rows).max(0))
-        if not varies.any():
-            raise ValueError("real must hold rows that differ, got one row many times")
-        self._mean = np.where(varies, self._mean, rows[0])
-        self._scale = np.where(varies, sd, 1.0)
-        rows = self._standardised(rows)
-        d = rows.shape[1]
-        directions = rng.standard_normal((d, n_directions)) if d > 1 else np.ones((1, 1))
-        self._directions = directions / np.linalg.norm(directions, axis=0)
-        self._projected = rows @ self._directions
-        self._spread = _spread(rows)
-        self._tails = _tails(rows)
-        chosen = rows[rng.permutation(len(rows))[:n_neighbourhoods]]
-        self._chosen = chosen
-        self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
-
-    def __call__(self, snapshot: object) -> dict[str, float]:
-        """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
-        rows = np.asarray(getattr(snapshot, "sample", snapshot))
-        rows = self._standardised(self._numbers(rows, "generated"))
-        nearest = cdist(self._chosen, rows).min(1)
-        return {
-            "distance": float(_wasserstein(rows @ self._directions, self._projected).mean()),
-            "spread": _spread(rows) / self._spread,
-            "tails": _tails(rows) / self._tails,
-            "centre": float(np.linalg.norm(rows.mean(0)) / math.sqrt(rows.shape[1])),
-            "coverage": float(np.mean(nearest <= self._reach)),
-            "rows": float(len(rows)),
-        }
-
-    def _numbers(self, rows: NDArray, name: str) -> Floats:
-        if self._features is not None:
-            rows = np.asarray(self._features(rows))
-        if rows.dtype.kind not in "fiub" or rows.ndim == 0:
-            raise ValueError(
-                f"{name} rows must be numbers, got {rows.dtype}: give features(rows) -> numbers"
-            )
-        rows = rows.reshape(len(rows), -1).astype(float)
-        if len(rows) < 2 or rows.shape[1] == 0 or not np.isfinite(rows).all():
-            raise ValueError(
-                f"{name} rows must be two or more and finite, got shape {rows.shape}"
-                + ("" if np.isfinite(rows).all() else " with NaN or infinity")
-            )
-        return rows
-
-    def _standardised(self, rows: Floats) -> Floats:
-        if rows.shape[1] != len(self._mean):
-            raise ValueError(f"rows must have {len(self._mean)} numbers, got {rows.shape[1]}")
-        return (rows - self._mean) / self._scale
-
-
-def _spread(rows: Floats) -> float:
-    """Root mean square distance from the centre; zero where only rounding is left."""
-    spread = float(np.sqrt(rows.var(0).sum()))
-    return spread if spread > 8 * np.finfo(float).eps * np.abs(rows).max() else 0.0
-
-
-def _tails(rows: Floats) -> float:
-    """Mean distance of the farthest 5 % from the centre, over the root mean square distance."""
-    spread = _spread(rows)
-    if spread == 0:
-        return 0.0
-    radii = np.sort(np.linalg.norm(rows - rows.mean(0), axis=1)) / spread
-    return float(radii[-math.ceil(len(rows) / 20) :].mean())
-
-
-def _wasserstein(a: Floats, b: Floats) -> Floats:
-    """Wasserstein-1 distance of each column of `a` from that of `b`: area between the CDFs."""
-    values = np.concatenate([a, b])
-    order = np.argsort(values, axis=0)
-    steps = np.concatenate([np.full(len(a), 1 / len(a)), np.full(len(b), -1 / len(b))])
-    gap = np.abs(np.cumsum(steps[order], axis=0)[:-1])
-    return (gap * np.diff(np.take_along_axis(values, order, 0), axis=0)).sum(0)
 
 
 @dataclass(frozen=True)
@@ -189,6 +86,10 @@ class Report:
       baseline's growth in distance is ``left`` (with ``left_se``), the paired ``difference`` with
       ``low`` and ``high``, and the ``verdict``: stops it, slows it, not told apart, makes it worse,
       nothing to stop.
+    - `losses` (pandas.DataFrame): Of tables whose rows were kept (``keep_samples``): one row per
+      workflow and category, pair or column with missing values (``kind``, ``name``), with its mean
+      share of the rows of the ``first`` and ``last`` generation, and ``lost``, the number of
+      replicates in which the first model wrote it and the last one did not.
     - `curves` (dict): ``curves[workflow, measure]``: array of shape (G + 1, R).
     - `calls` (dict): What was asked of `recurse`, by the name of the history.
     """
@@ -199,6 +100,7 @@ class Report:
     changes: pd.DataFrame
     speed: pd.DataFrame
     remedies: pd.DataFrame
+    losses: pd.DataFrame
     curves: dict[tuple[str, str], Floats]
     calls: dict[str, dict[str, str]]
 
@@ -241,8 +143,28 @@ class Report:
             said.append(f"Kind: {kinds or 'none of those that the report knows'}.")
         elif kinds:
             said.append(f"But something moves by recursion: {kinds}.")
-        said += [sentence for sentence in (self._pace(), self._first_model()) if sentence]
+        said += [one for one in (*self._lost(), self._pace(), self._first_model()) if one]
         return said + [self._remedy(one) for _, one in self.remedies.iterrows()]
+
+    def _lost(self) -> Iterator[str]:
+        """What died, by name, where a change is seen."""
+        titles = ("Categories that died", "Pairs of categories that died", "Missing values")
+        for measure, title in zip(OF_TABLES, titles, strict=True):
+            if (self.baseline, measure) not in self.curves:
+                continue
+            if self._verdict(self.baseline, measure) == "no change seen":
+                continue
+            found = self.losses
+            found = found[(found["workflow"] == self.baseline) & (found["kind"] == measure)]
+            said = [
+                f"{one['name']} (from {100 * one['first']:.2g} % of the rows in generation 1 to "
+                f"{100 * one['last']:.2g} %"
+                + ("" if measure == "missing" else f", gone in {one['lost']:.0f} replicates")
+                for _, one in found.head(5).iterrows()
+            ]
+            more = f", and {len(found) - 5} more" * (len(found) > 5)
+            named = "), ".join(said) + ")" if said else "give recurse keep_samples= for their names"
+            yield f"{title}: {named}{more}."
 
     def _pace(self) -> str:
         speed = self.speed[self.speed["workflow"] == self.baseline].iloc[0]
@@ -314,53 +236,42 @@ class Report:
         Path(path).write_text(page, encoding="utf-8")
 
     def _table(self) -> str:
-        titles = ("Workflow", "Measure", "First model", "By recursion", "Seen since", "Verdict")
-        head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-        body = "".join(self._table_row(row) for _, row in self.changes.iterrows())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    @staticmethod
-    def _table_row(row: pd.Series) -> str:
-        first = row["first_model"]
-        cells = (
-            MEASURES[row["measure"]],
-            "" if math.isnan(first) else plus_minus(first, row["first_se"]),
-            plus_minus(row["change"], row["se"]),
-            "" if math.isnan(row["since"]) else f"{row['since']:.0f}",
-            row["verdict"],
-        )
-        rest = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
-        return f'<tr><th scope="row">{html.escape(row["workflow"])}</th>{rest}</tr>'
+        rows = [
+            {
+                "Workflow": row["workflow"],
+                "Measure": WORDS.get(row["measure"], row["measure"]),
+                "First model": _plus_minus(row["first_model"], row["first_se"]),
+                "By recursion": _plus_minus(row["change"], row["se"]),
+                "Seen since": "" if math.isnan(row["since"]) else f"{row['since']:.0f}",
+                "Verdict": row["verdict"],
+            }
+            for _, row in self.changes.iterrows()
+        ]
+        return pd.DataFrame(rows).to_html(index=False, border=0)
 
     def figure(self) -> Figure:
         """Every measure over the generations: means over the replicates, ± 2 standard errors."""
-        import matplotlib.pyplot as plt
-
         from . import figures
 
-        workflows = list(self.speed["workflow"])
-        palette = [figures.MODEL, figures.TRUTH, figures.THIRD, figures.FOURTH]
-        if len(workflows) > len(palette):
-            palette = figures.generation_colours(len(workflows))
-        fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.8), sharex=True, layout="constrained")
-        for ax, (measure, words) in zip(axes.flat, MEASURES.items(), strict=False):
-            for workflow, colour in zip(workflows, palette, strict=False):
-                curve = self.curves[workflow, measure][1:]
-                generations = np.arange(1, len(curve) + 1)
-                mean, se = mean_se(curve)
-                band = {"color": colour, "alpha": 0.22, "linewidth": 0}
-                ax.fill_between(generations, mean - 2 * se, mean + 2 * se, **band)
-                ax.plot(generations, mean, color=colour, label=workflow)
+        measures = list(dict.fromkeys(self.changes["measure"]))
+        titles, n = [WORDS.get(one, one) for one in measures], -(-(len(measures) + 1) // 3)
+        fig, axes = figures.panels(
+            *titles, "", rows=n, size=(7.2, 2.4 * n), sharex=True, xlabel="generation"
+        )
+        fig.set_layout_engine("constrained")
+        for ax, measure in zip(axes, measures, strict=False):
+            runs = {one: self.curves[one, measure][1:] for one in self.speed["workflow"]}
+            figures.curves(ax, runs, x=np.arange(1, self.generations + 1), names="none")
             if measure in ("spread", "tails"):
                 ax.axhline(1, **figures.THEORY)
-            ax.set_title(words, fontsize=9.5)
-        for ax in axes[1]:
-            ax.set_xlabel("generation")
-        axes[0, 2].tick_params(labelbottom=True)
-        axes[1, 2].set_axis_off()
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        axes[1, 2].legend(handles, labels, loc="center", fontsize=9)
+            ax.set_title(ax.get_title(), fontsize=9.5)
+        axes[-1].set_axis_off()
+        axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="center", fontsize=9)
         return fig
+
+
+def _plus_minus(value: float, error: float) -> str:
+    return "" if math.isnan(value) else plus_minus(value, error)
 
 
 _STYLE = (
@@ -394,7 +305,8 @@ def diagnose(
     """Say whether a model collapses, how fast, in which way, and what would stop it.
 
     - `history` (History or dict of name -> History): Of ``recurse`` with a `Yardstick` among its
-      metrics, at least two generations and three replicates. Several histories may differ in
+      metrics, at least two generations and three replicates. Metrics of your own are judged beside
+      it, if they report a number at every generation from 1 on. Several histories may differ in
       anything, such as the sample size; one of a single workflow goes by its name in the dict.
     - `baseline`: Workflow that the others are compared with; default the first.
     - `level`: Chance that the report of a model that recursion leaves alone names any change, at
@@ -406,7 +318,8 @@ def diagnose(
     data set would fare.
     """
     level = _checks.real("level", level, 0, 1, open_low=True, open_high=True)
-    curves = _curves(history)
+    histories = history if isinstance(history, Mapping) else {"": history}
+    curves = _curves(histories)
     workflows = list(dict.fromkeys(workflow for workflow, _ in curves))
     baseline = workflows[0] if baseline is None else baseline
     _checks.choice("baseline", baseline, workflows)
@@ -423,29 +336,29 @@ def diagnose(
     for workflow in workflows:
         _refuse_copies(workflow, curves[workflow, "spread"])
     # Changes, paces, and comparisons with the baseline, but the first question.
-    others = len(workflows) * (len(MEASURES) + 1) + len(workflows) - 2
-    first = float(stats.t.isf(level / 4, replicates - 1))
-    width = float(stats.t.isf(level / (4 * others), replicates - 1))
+    measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
+    others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
+    first, rest = level / 2, level / 2 / others
     changes = pd.DataFrame(
         [
             {"workflow": workflow, "measure": measure}
             | _change(
                 curves[workflow, measure],
                 curves[workflow, "rows"],
-                first if (workflow, measure) == (baseline, "distance") else width,
+                first if (workflow, measure) == (baseline, "distance") else rest,
             )
             for workflow in workflows
-            for measure in MEASURES
+            for measure in measures
         ]
     )
     speed = pd.DataFrame(
-        [{"workflow": name} | _speed(curves[name, "spread"], width) for name in workflows]
+        [{"workflow": name} | _speed(curves[name, "spread"], rest) for name in workflows]
     )
     verdicts = changes[changes["measure"] == "distance"].set_index("workflow")["verdict"]
     remedies = pd.DataFrame(
         [
             {"workflow": name}
-            | _remedy(curves[name, "distance"], curves[baseline, "distance"], width)
+            | _remedy(curves[name, "distance"], curves[baseline, "distance"], rest)
             for name in workflows
             if name != baseline
         ],
@@ -457,26 +370,57 @@ def diagnose(
         _remedy_verdict(row, verdicts[baseline], verdicts[row["workflow"]])
         for _, row in remedies.iterrows()
     ]
-    histories = history if isinstance(history, Mapping) else {"": history}
     calls = {name: one.call for name, one in histories.items()}
-    return Report(baseline, generations, replicates, changes, speed, remedies, curves, calls)
+    losses = pd.concat([_losses(label, one) for label, one in histories.items()])
+    return Report(
+        baseline, generations, replicates, changes, speed, remedies, losses, curves, calls
+    )
 
 
-def _curves(history: History | Mapping[str, History]) -> dict[tuple[str, str], Floats]:
-    histories = history if isinstance(history, Mapping) else {"": history}
-    curves: dict[tuple[str, str], Floats] = {}
-    for label, one in histories.items():
-        names = list(one.frame["workflow"].unique())
-        for name in names:
-            shown = label if label and len(names) == 1 else f"{label}: {name}" if label else name
-            for measure in (*MEASURES, "rows"):
-                if measure not in set(one.frame["metric"]):
-                    raise ValueError(
-                        f"history lacks {measure!r}: give recurse metrics={{'yardstick': "
-                        "Yardstick(real_rows, rng)}"
-                    )
-                curves[shown, measure] = one.array(measure, name)
-    return curves
+def _shown(label: str, history: History) -> dict[str, str]:
+    """Names of the workflows of one history, as the report shows them."""
+    names = list(history.frame["workflow"].unique())
+    alone = label and len(names) == 1
+    return {one: label if alone else f"{label}: {one}" if label else one for one in names}
+
+
+def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
+    recorded = [set(one.frame["metric"]) for one in histories.values()]
+    for measure in (*MEASURES, "rows"):
+        if not all(measure in names for names in recorded):
+            raise ValueError(
+                f"history lacks {measure!r}: give recurse metrics={{'yardstick': "
+                "Yardstick(real_rows, rng)}"
+            )
+    measures = [m for m in (*WORDS, "rows") if all(m in names for names in recorded)]
+    measures += sorted(set.intersection(*recorded) - set(measures))
+    curves = {
+        (shown, measure): one.array(measure, name)
+        for label, one in histories.items()
+        for name, shown in _shown(label, one).items()
+        for measure in measures
+    }
+    part = {measure for (_, measure), curve in curves.items() if np.isnan(curve[1:]).any()}
+    return {key: curve for key, curve in curves.items() if key[1] not in part}
+
+
+def _losses(label: str, history: History) -> pd.DataFrame:
+    found = [pd.DataFrame(columns=["workflow", *LOSSES])]
+    for name, shown in _shown(label, history).items():
+        lines = [kept for (one, _), kept in history.samples.items() if one == name and kept]
+        if lines and tables.is_table(lines[0][0]):
+            found.append(losses(lines).assign(workflow=shown))
+    return pd.concat(found)
+
+
+def _interval(values: Floats, chance: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean, standard error, and the ends of Student's interval that errs with a given chance."""
+    (mean, se), n = mean_se(values), values.shape[-1]
+    # Differences that are all alike (counts may be) have no scatter to judge by; without an effect
+    # their signs would agree with a chance of 2 / 2^n.
+    blind = (se == 0) & (mean != 0) & (2.0 ** (1 - n) > chance)
+    reach = np.where(blind, np.inf, stats.t.isf(chance / 2, n - 1) * se)
+    return mean, se, mean - reach, mean + reach
 
 
 def _refuse_copies(workflow: str, spread: Floats) -> None:
@@ -494,10 +438,8 @@ def _refuse_copies(workflow: str, spread: Floats) -> None:
         )
 
 
-def _change(curve: Floats, rows: Floats, width: float) -> dict[str, object]:
-    differences = curve[2:] - curve[1]
-    means, ses = mean_se(differences)
-    low, high = means - width * ses, means + width * ses
+def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
+    means, ses, low, high = _interval(curve[2:] - curve[1], chance)
     signs = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     sign = int(signs[-1])
     seen = signs == sign
@@ -519,7 +461,7 @@ def _change(curve: Floats, rows: Floats, width: float) -> dict[str, object]:
     }
 
 
-def _speed(spread: Floats, width: float) -> dict[str, float]:
+def _speed(spread: Floats, chance: float) -> dict[str, float]:
     """Least-squares slope of the log spread of each replicate, over generations 1 .. G."""
     alive = (spread > 0).all(1)
     last = len(spread) if alive.all() else int(np.argmin(alive))
@@ -527,15 +469,14 @@ def _speed(spread: Floats, width: float) -> dict[str, float]:
         return dict.fromkeys(("rate", "se", "low", "high", "half_life"), math.nan)
     logs = np.log(spread[1:last])
     time = np.arange(len(logs)) - (len(logs) - 1) / 2
-    rate, se = mean_se(time @ logs / (time @ time))
-    low, high = rate - width * se, rate + width * se
+    rate, se, low, high = _interval(time @ logs / (time @ time), chance)
     half_life = math.log(2) / abs(rate) if low > 0 or high < 0 else math.nan
     return {"rate": rate, "se": se, "low": low, "high": high, "half_life": half_life}
 
 
-def _remedy(curve: Floats, base: Floats, width: float) -> dict[str, float]:
+def _remedy(curve: Floats, base: Floats, chance: float) -> dict[str, float]:
     here, there = curve[-1] - curve[1], base[-1] - base[1]
-    difference, se = mean_se(here - there)
+    difference, se, low, high = _interval(here - there, chance)
     n = len(here)
     # Jackknife over the replicates: a ratio of means, whose parts share real rows.
     left_out = (here.sum() - here) / (there.sum() - there)
@@ -544,8 +485,8 @@ def _remedy(curve: Floats, base: Floats, width: float) -> dict[str, float]:
         "left_se": math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()),
         "difference": difference,
         "se": se,
-        "low": difference - width * se,
-        "high": difference + width * se,
+        "low": low,
+        "high": high,
     }
 
 

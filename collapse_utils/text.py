@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from . import _checks
+from . import _checks, compat
 from ._checks import checked, number
 
 TEXTS = ("reference", "docstrings")
@@ -147,6 +147,7 @@ def _wikitext() -> tuple[tuple[str, ...], ...]:
             try:
                 path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
             except OSError:  # not in the cache yet
+                compat.reach_hub()
                 path = hf_hub_download(filename=name, **_HUB)
         except OSError as error:
             raise FileNotFoundError(

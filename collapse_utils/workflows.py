@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from . import _checks, tables
 from ._checks import checked, fraction, function, number, one_of, share, whole, workflow
 
 Mask = NDArray[np.bool_]
@@ -37,7 +37,7 @@ _PATIENCE = 10_000  # rounds of candidates before a detector that lets nothing p
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows ``X``, shape (n, ...), and the generation that wrote each, ``origin``; 0 is real.
+    """Rows ``X``, shape (n, ...) or a table, and the generation of each, ``origin``; 0 is real.
 
     ``+`` joins two sets; an index or a mask takes rows.
     """
@@ -49,14 +49,13 @@ class TrainingSet:
         return len(self.X)
 
     def __getitem__(self, rows: slice | NDArray) -> TrainingSet:
-        return TrainingSet(self.X[rows], self.origin[rows])
+        return TrainingSet(tables.take(self.X, rows), self.origin[rows])
 
     def __add__(self, other: TrainingSet) -> TrainingSet:
         if not len(self) or not len(other):
             return self if len(self) else other
-        return TrainingSet(
-            np.concatenate([self.X, other.X]), np.concatenate([self.origin, other.origin])
-        )
+        origin = np.concatenate([self.origin, other.origin])
+        return TrainingSet(tables.join(self.X, other.X), origin)
 
     def choose(self, n: int, rng: Random) -> TrainingSet:
         """`n` rows drawn without replacement (all of them when `n` equals the length)."""
@@ -388,7 +387,8 @@ class Poisoned(Through):
                 honest, n_bad = source(n), round(self.fraction * n)
                 if n_bad == 0:
                     return honest
-                bad = np.asarray(self.plant(n_bad, sources.rng))
+                like = tables.Kind(honest.X, whole=False)
+                bad = like(self.plant(n_bad, sources.rng), n_bad, f"plant({n_bad}, rng)")
                 return honest[: n - n_bad] + TrainingSet.of(bad, PLANTED)
 
             return rows

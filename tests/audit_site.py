@@ -1,16 +1,18 @@
 """Every page of the built site as a browser shows it: `make audit`, after `make book`.
 
-Requests to other hosts, errors, weight, width on a phone, and accessibility (axe) in both themes.
-What is folded is unfolded first, so that solutions and colophons are looked at too. Pages come from
+Requests to other hosts, errors, links that lead nowhere, weight, width on a phone, and
+accessibility (axe) in both themes. What is folded is unfolded first, so that solutions and colophons are looked at too. Pages come from
 a folder, not from a port. Not part of `make test`: it needs Chromium and the extra `audit`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -61,6 +63,8 @@ THEME = """(theme) => {
 BARE_TABLES = """() => [...document.querySelectorAll("main table:not([role=presentation])")]
   .filter((table) => table.checkVisibility() && !table.querySelector("th"))
   .map((table) => "table without a header: " + table.textContent.trim().slice(0, 60))"""
+LINKS = """() => [...document.querySelectorAll("a[href], area[href]")]
+  .map((link) => new URL(link.getAttribute("href"), document.baseURI).href)"""
 WIDTH = "() => document.scrollingElement.scrollWidth"
 
 
@@ -81,12 +85,29 @@ def watched(browser: Browser, folder: Path) -> tuple[Page, list[str]]:
     return page, found
 
 
+@cache
+def anchors(page: Path) -> set[str]:
+    """What a link can lead to on a page."""
+    return set(re.findall(r'\b(?:id|name)="([^"]+)"', page.read_text("utf-8")))
+
+
+def dead_links(folder: Path, urls: Iterable[str]) -> Iterator[str]:
+    """Links of a page into the site that lead to no file of it, or to no place on its page."""
+    for url in dict.fromkeys(url for url in urls if url.startswith(HOST)):
+        parts = urlsplit(url)
+        target, place = folder / unquote(parts.path[1:]), unquote(parts.fragment)
+        if not target.exists() or (
+            target.suffix == ".html" and place not in {"", *anchors(target)}
+        ):
+            yield f"links to {url.removeprefix(HOST)}, which is not there"
+
+
 def look_at(browser: Browser, folder: Path, name: str) -> list[str]:
     """What is wrong with a page."""
     page, found = watched(browser, folder)
     page.goto(HOST + name, wait_until="load")
     page.evaluate(UNFOLD)
-    found += page.evaluate(BARE_TABLES)
+    found += [*page.evaluate(BARE_TABLES), *dead_links(folder, page.evaluate(LINKS))]
     page.set_viewport_size(PHONE)
     page.wait_for_timeout(100)
     if page.evaluate(WIDTH) > PHONE["width"] + 1:
@@ -130,6 +151,7 @@ BAD = (
     "<script>console.error('broken'); undefined.x</script><img src='gone.png'>"
     "<table><tbody><tr><td>bare</td></tr></tbody></table><div style='width:600px'>wide</div>"
     "<details><summary>More</summary><p style='color:#ccc;background:#fff'>Pale.</p></details>"
+    "<a href='gone.html'>Gone</a><a href='good.html#gone'>Gone</a><a href='good.html'>Here</a>"
     f"<!--{'x' * WEIGHT}-->"
 )
 
@@ -144,6 +166,8 @@ def test_good_page_has_no_findings_and_each_kind_is_found_on_a_bad_one(browser, 
         "console: broken",
         "script error: Cannot read properties of undefined",
         f"status 404: {HOST}gone.png",
+        "links to gone.html, which",
+        "links to good.html#gone, which",
         "axe, light: heading-order",
         "table without a header: bare",
         "axe, light: image-alt",
@@ -153,3 +177,4 @@ def test_good_page_has_no_findings_and_each_kind_is_found_on_a_bad_one(browser, 
         "weighs 1,50",
     ):
         assert part in said
+    assert "links to good.html," not in said

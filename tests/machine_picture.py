@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collapse_book.extension import bundle
+from collapse_book.pages import bundle
 from collapse_book.pdf import chromium
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import machine_picture
@@ -16,9 +15,9 @@ import pytest
 from intervals import assert_mean
 from scipy import stats
 
-from collapse_book.extension import add_machine, bundle
 from collapse_book.messages import BadInput
 from collapse_book.notebooks import chapter_parameters, validate
+from collapse_book.pages import bundle
 from collapse_book.pdf import HOST, chromium, find_chromium, show_folder
 from collapse_book.project import Project
 from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Mix, Replace, kinship
@@ -454,16 +453,6 @@ def test_weight_and_picture(machine, site):
     assert weight <= 60_000
     assert machine_picture.PICTURE.stat().st_size < 100_000
     assert machine_picture.draw(machine) == machine_picture.PICTURE.read_text(encoding="utf-8")
-
-
-def test_press_writes_it_beside_the_pages(site, tmp_path):
-    builder = SimpleNamespace(format="html")
-    app = SimpleNamespace(srcdir=PROJECT.book, outdir=tmp_path, builder=builder)
-    add_machine(app, None)
-    for kind in ("js", "css"):
-        name = f"machine/machine.{kind}"
-        assert (tmp_path / name).read_bytes() == (site / name).read_bytes()
-    assert "/*" not in (tmp_path / "machine" / "machine.js").read_text()
 
 
 def test_page_is_quiet_and_works_from_a_folder(browser, site):

@@ -47,7 +47,7 @@ def test_code_of_the_guide_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     text = (PROJECT.book / "your_own_model.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     space: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "your_own_model.md", "exec"), space)

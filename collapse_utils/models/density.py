@@ -1,32 +1,28 @@
 """Densities on the line: mixtures of normals, integrals over them, kernel estimates in the loop.
 
-With unlimited data a fit takes a distribution and returns a distribution. :func:`project` returns
-the Gaussian with the same mean and variance; distances between distributions are integrals over
-panels by two Gauss-Legendre rules, and come with an error estimate. Distributions follow scipy's
-frozen ones, so ``scipy.stats`` can be used as it is.
-
-To draw from a kernel density estimate is to pick a row and add noise. It does not need the density,
-so a generation of many lineages costs a few array operations. Taught in the chapters
-``one_for_two`` and ``too_expressive``.
+With unlimited data a fit takes a distribution and returns one; distances are integrals over panels
+by two Gauss-Legendre rules, and come with an error estimate. Distributions follow scipy's frozen
+ones, so ``scipy.stats`` can be used as it is. To draw from a kernel density estimate is to pick a
+row and add noise, so a generation of many lineages costs a few array operations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, ndtr
 
-from .._checks import checked, number, one_of
+from .._checks import checked, number, one_of, probabilities
 from ..lineages import RawRows
 
 Array = NDArray[np.float64]
 Rule = Callable[[Array], Array]
 
-SILVERMAN = (4 / 3) ** 0.2  # best factor for normal data: 1.059
 _TOP = 4.0  # largest bandwidth tried, in standard deviations
 _RENEW = 8  # squarings between two fresh exponentials: each doubles the rounding error
 _REACH = 12  # panels end 12 standard deviations out, where 1e-33 of the probability is left
@@ -41,7 +37,7 @@ _BLOCK = 2**16  # distances per block of replicates, so that they stay in cache
 class NormalMixture:
     """A mixture of normal distributions, with the methods of scipy's frozen distributions.
 
-    Means and standard deviations of K normals, and their weights (default: equal).
+    Means and standard deviations of K normals, and their weights, by default equal.
     """
 
     means: ArrayLike
@@ -49,10 +45,9 @@ class NormalMixture:
     weights: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        means = np.atleast_1d(np.asarray(self.means, dtype=float))
-        sds = np.atleast_1d(np.asarray(self.sds, dtype=float))
+        means, sds = (np.atleast_1d(np.asarray(a, dtype=float)) for a in (self.means, self.sds))
         equal = np.full(len(means), 1 / len(means))
-        weights = equal if self.weights is None else np.asarray(self.weights, dtype=float)
+        weights = probabilities("weights", equal if self.weights is None else self.weights)
         if means.ndim != 1 or not means.shape == sds.shape == weights.shape:
             raise ValueError(
                 "means, sds and weights must be lists of one length, got shapes "
@@ -60,8 +55,6 @@ class NormalMixture:
             )
         if not (np.isfinite(means).all() and np.isfinite(sds).all() and (sds > 0).all()):
             raise ValueError(f"means must be finite and sds > 0, got {means} and {sds}")
-        if not ((weights >= 0).all() and abs(weights.sum() - 1) < 1e-9):
-            raise ValueError(f"weights must be >= 0 and sum to one, got {weights}")
         for name, value in (("means", means), ("sds", sds), ("weights", weights)):
             object.__setattr__(self, name, value)
 
@@ -76,10 +69,6 @@ class NormalMixture:
     def pdf(self, x: ArrayLike) -> Array:
         """Density, same shape as `x`."""
         return np.exp(self.logpdf(x))
-
-    def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x), same shape as `x`."""
-        return ndtr(self._z(x)) @ self.weights
 
     def sf(self, x: ArrayLike) -> Array:
         """P(X > x), accurate in the upper tail."""
@@ -132,7 +121,7 @@ def _edges(p: Any) -> Array:
     return np.concatenate([lower, upper])
 
 
-def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> _Estimate:
+def _integrate(f: Callable[[Array], Array], edges: ArrayLike) -> _Estimate:
     """Integral of `f` over panels between increasing `edges`, 24 Gauss-Legendre nodes in each.
 
     The error is the difference from the 12-node rule plus what the two outermost panels hold
@@ -150,7 +139,7 @@ def integrate(f: Callable[[Array], Array], edges: ArrayLike) -> _Estimate:
 
 def expect(p: Any, f: Callable[[Array], Array]) -> _Estimate:
     """E_p[f(X)]."""
-    return integrate(lambda x: p.pdf(x) * f(x), _edges(p))
+    return _integrate(lambda x: p.pdf(x) * f(x), _edges(p))
 
 
 def kl(p: Any, q: Any) -> _Estimate:
@@ -167,23 +156,7 @@ def project(p: Any) -> NormalMixture:
     return NormalMixture([mean], [np.sqrt(expect(p, lambda x: (x - mean) ** 2).value)])
 
 
-# --------------------------------------------------------------------------- bandwidths
-
-
-@checked(bandwidth=number(0, above=True))
-def fixed(bandwidth: float) -> Rule:
-    """The same bandwidth at every generation."""
-    return lambda rows: np.full(len(rows), bandwidth)
-
-
-@checked(factor=number(0, above=True))
-def rule_of_thumb(factor: float = SILVERMAN) -> Rule:
-    """Bandwidth factor * s * M^(-1/5), s being the unbiased standard deviation of the rows.
-
-    With the default factor the best for normal data (Silverman 1986, section 3.4.2), and what
-    scipy's ``gaussian_kde(..., "silverman")`` does.
-    """
-    return lambda rows: factor * rows.shape[1] ** -0.2 * rows.std(axis=1, ddof=1)
+# --------------------------------------------------------------------------- kernel estimates
 
 
 @checked(
@@ -191,13 +164,11 @@ def rule_of_thumb(factor: float = SILVERMAN) -> Rule:
     floor=number(0, _TOP, above=True, below=True),
 )
 def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Rule:
-    """Bandwidth chosen by leaving one row out: the best of a grid, in steps of 2^(1/4).
+    """Bandwidth chosen by leaving one row out (Silverman 1986, sections 3.4.3 and 3.4.4).
 
     "likelihood" maximises the mean of log f_-i(x_i), f_-i being the estimate without row i;
-    "least squares" minimises the integral of f^2 minus twice the mean of f_-i(x_i)
-    (Silverman 1986, sections 3.4.3 and 3.4.4). The grid runs from `floor` to 4 standard
-    deviations of the rows; with enough tied rows there is no optimum but zero, and the choice is
-    the floor.
+    "least squares" minimises the integral of f^2 minus twice the mean of f_-i(x_i). The grid runs
+    from `floor` to 4 standard deviations of the rows, in steps of 2^(1/4).
     """
 
     def rule(rows: Array) -> Array:
@@ -211,11 +182,9 @@ def cross_validated(criterion: str = "likelihood", *, floor: float = 1e-3) -> Ru
 def _leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     """Both leave-one-out criteria on a grid of bandwidths, for rows of shape (R, M).
 
-    Halving h^2 squares every kernel exp(-d^2 / 2 h^2), so most of the grid costs one product per
-    pair of rows.
+    Halving h^2 squares every kernel exp(-d^2 / 2 h^2): most of the grid costs one product per pair.
 
-    Returns H decreasing bandwidths, in standard deviations of the rows, and both scores for rows
-    in these units, shape (H, R).
+    Returns H decreasing bandwidths, in standard deviations, and both scores, shape (H, R).
     """
     rows = _rows(rows)
     r, m = rows.shape
@@ -249,9 +218,6 @@ def _leave_one_out(rows: Array, floor: float) -> tuple[Array, Array, Array]:
     return grid[2:], log_sum[2:] - np.log((m - 1) * height[2:]), squares
 
 
-# --------------------------------------------------------------------------- kernel estimates
-
-
 @dataclass(frozen=True)
 class Kernels:
     """R kernel density estimates with a Gaussian kernel.
@@ -262,6 +228,25 @@ class Kernels:
 
     centres: Array
     bandwidth: Array
+
+    @classmethod
+    def fit(cls, rows: ArrayLike, bandwidth: float | Rule, *, preserve: bool = False) -> Kernels:
+        """Estimates of R data sets, shape (R, M).
+
+        - `bandwidth`: A number, or a rule that takes the rows and returns R bandwidths.
+        - `preserve`: Shrink the estimate towards its mean, by sqrt(S / (S + h^2)), so that its
+          variance is the variance S of the rows (Silverman 1986, section 6.4).
+        """
+        rows = _rows(rows)
+        h = bandwidth(rows) if callable(bandwidth) else np.full(len(rows), float(bandwidth))
+        if h.shape != rows.shape[:1] or not (np.isfinite(h) & (h > 0)).all():
+            raise ValueError(f"bandwidth must be {len(rows)} finite numbers > 0, got {h}")
+        if not preserve:
+            return cls(rows, h)
+        spread = rows.var(axis=1)
+        shrink = np.sqrt(spread / (spread + h**2))
+        mean = rows.mean(axis=1, keepdims=True)
+        return cls(mean + shrink[:, None] * (rows - mean), shrink * h)
 
     def mean(self) -> Array:
         """Means, shape (R,)."""
@@ -295,32 +280,12 @@ class Kernels:
         return self.bandwidth.reshape(-1, *[1] * (ndim - 1))
 
 
-def fit_kernels(rows: ArrayLike, rule: Rule, *, preserve: bool = False) -> Kernels:
-    """Kernel density estimates of R data sets.
-
-    - `rows` (array, shape (R, M))
-    - `rule`: Takes the rows and returns R bandwidths, such as :func:`rule_of_thumb`.
-    - `preserve`: Shrink the estimate towards its mean, by sqrt(S / (S + h^2)), so that its variance
-      is the variance S of the rows (Silverman 1986, section 6.4).
-    """
-    rows = _rows(rows)
-    h = np.asarray(rule(rows), dtype=float)
-    if h.shape != rows.shape[:1] or not (np.isfinite(h) & (h > 0)).all():
-        raise ValueError(f"rule must return {len(rows)} bandwidths, finite and > 0, got {h}")
-    if not preserve:
-        return Kernels(rows, h)
-    spread = rows.var(axis=1)
-    shrink = np.sqrt(spread / (spread + h**2))
-    mean = rows.mean(axis=1, keepdims=True)
-    return Kernels(mean + shrink[:, None] * (rows - mean), shrink * h)
-
-
-def smoother(rule: Rule, *, preserve: bool = False) -> RawRows:
+def smoother(bandwidth: float | Rule, *, preserve: bool = False) -> RawRows:
     """Kernel density estimates as a family for :func:`collapse_utils.lineages.generations`.
 
-    Its law is a :class:`Kernels`; arguments as for :func:`fit_kernels`.
+    Its law is a :class:`Kernels`; arguments as for :meth:`Kernels.fit`.
     """
-    return RawRows(Kernels.sample, lambda rows: fit_kernels(rows, rule, preserve=preserve))
+    return RawRows(Kernels.sample, partial(Kernels.fit, bandwidth=bandwidth, preserve=preserve))
 
 
 def _rows(rows: ArrayLike) -> Array:

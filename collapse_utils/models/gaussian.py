@@ -9,11 +9,12 @@ product of n independent chi-squares. Many lineages at once, under any workflow:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, poch, polygamma
+from scipy.special import digamma, polygamma
 
 from .. import _checks
 from .._checks import checked, number, whole
@@ -92,62 +93,54 @@ def first_passage(
     return time, overshoot
 
 
-@checked(
-    dim=whole(1), n_generations=whole(1), n_replicates=whole(1), ddof=whole(0, 1), rng=_checks.rng
-)
-def bartlett(
-    *,
-    dim: int,
-    n_samples: _checks.Schedule,
-    n_generations: int,
-    n_replicates: int,
-    rng: np.random.Generator,
-    ddof: int = 1,
-) -> Iterator[tuple[Array, Array]]:
-    """Refit a d-dimensional standard Gaussian under Replace, exactly, without its rows.
+@dataclass(frozen=True)
+class _Scatter:
+    """Of n rows of each lineage: mean, and a triangular factor of the sum of squares."""
 
-    The scatter matrix of M rows of N(m, L L^T) is L A A^T L^T with A lower triangular,
-    A_jj^2 ~ chi-square with M - j degrees of freedom and standard normal entries below the
-    diagonal (Bartlett 1933), so each refit is L <- L A / sqrt(M - ddof). Eigenvalues are the
-    squared singular values of L: ``eigvalsh(L L^T)`` turns negative beyond a condition of 1e16.
+    n: int
+    mean: Array
+    factor: Array
 
-    - `dim`: Dimension d; every M must exceed it.
-    - `n_samples` (int, sequence, or callable ``generation -> int``)
-    - `n_generations`, `n_replicates`: G and R.
-    - `ddof`: 0 or 1, see :class:`Gaussian`.
 
-    Yields mean : ndarray, shape (R, d); factor : ndarray, shape (R, d, d): Lower-triangular L of
-    generation 0 (the identity), 1, ..., G.
+@cache
+def _triangle(dim: int) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]:
+    """Places below the diagonal of a matrix, and on it."""
+    return np.tril_indices(dim, -1), np.arange(dim)
+
+
+@checked(ddof=whole(0, 1))
+@dataclass(frozen=True)
+class MultivariateNormal:
+    """Gaussians in d dimensions for :func:`collapse_utils.lineages.generations`, without rows.
+
+    A law is the mean, shape (R, d), and a lower-triangular factor L of the covariance L L^T, shape
+    (R, d, d). The scatter matrix of n rows is L A A^T L^T with A lower triangular, A_jj^2 ~
+    chi-square with n - j degrees of freedom and standard normal entries below (Bartlett 1933).
+    Eigenvalues are the squared singular values of L: ``eigvalsh(L L^T)`` turns negative beyond a
+    condition of 1e16. For Replace: the scatter of mixed rows has no such factor.
     """
-    sizes = _checks.schedule(n_samples, n_generations, low=dim + 1)
-    return _bartlett(dim, sizes, n_replicates, rng, ddof)
 
+    ddof: int = 1
 
-def _bartlett(dim, sizes, r, rng, ddof):
-    mean, factor = np.zeros((r, dim)), np.broadcast_to(np.eye(dim), (r, dim, dim))
-    lower, diag = np.tril_indices(dim, -1), np.arange(dim)
-    yield mean, factor
-    for m in sizes:
-        step = factor @ rng.standard_normal((r, dim, 1))
-        mean = mean + step[..., 0] / np.sqrt(m)
+    def draw(self, law: tuple[Array, Array], n: int, rng: np.random.Generator) -> _Scatter:
+        """See :class:`collapse_utils.lineages.Family`."""
+        mean, factor = law
+        r, dim = mean.shape
+        if n <= dim:
+            raise ValueError(f"n_samples must be more than the {dim} dimensions, got {n}")
+        below, diag = _triangle(dim)
+        mean = mean + (factor @ rng.standard_normal((r, dim, 1)))[..., 0] / np.sqrt(n)
         spread = np.zeros((r, dim, dim))
-        spread[:, diag, diag] = np.sqrt(rng.chisquare(m - 1 - diag, (r, dim)) / (m - ddof))
-        spread[:, lower[0], lower[1]] = rng.standard_normal((r, len(lower[0]))) / np.sqrt(m - ddof)
-        factor = factor @ spread
-        yield mean, factor
+        spread[:, diag, diag] = np.sqrt(rng.chisquare(n - 1 - diag, (r, dim)))
+        spread[:, *below] = rng.standard_normal((r, len(below[0])))
+        return _Scatter(n, mean, factor @ spread)
+
+    def fit(self, sample: _Scatter) -> tuple[Array, Array]:
+        """See :class:`collapse_utils.lineages.Family`."""
+        return sample.mean, sample.factor / np.sqrt(sample.n - self.ddof)
 
 
 # --------------------------------------------------------------------------- closed forms
-
-
-def c4(m: ArrayLike) -> Array:
-    """E[s] / sigma for the unbiased standard deviation of m >= 2 normal rows.
-
-    Gamma(m/2) / Gamma((m-1)/2) * sqrt(2/(m-1)), about 1 - 1/(4(m-1)).
-    """
-    m = np.asarray(m, dtype=float)
-    # A difference of log-gammas would lose three digits of 1 - c4 at m = 10^6.
-    return np.sqrt(2 / (m - 1)) * poch((m - 1) / 2, 0.5)
 
 
 def log_var_drift(m: ArrayLike, ddof: int = 1) -> Array:

@@ -115,6 +115,7 @@ def base(
                 f"model.safetensors ({_checks.first_line(error)})"
             ) from error
     try:
+        compat.reach_hub()
         return _read(name, local_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(

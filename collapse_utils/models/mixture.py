@@ -3,30 +3,26 @@
 A Gaussian's log-density is linear in the features ``(1, x, x x^T)``, and an EM update needs only
 the responsibility-weighted sums of the same features. So both halves of a step are one batched
 matrix product over replicates. The steps are those of scikit-learn's ``GaussianMixture``, from
-k-means to the floors, and agree with it to rounding error, which in a log-density grows with the
-square of the spread of the data in units of a component's standard deviation.
+k-means to the floors, and agree with it to rounding error.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
 
-from .. import _checks
 from .._checks import checked, number, one_of, whole
 from ..lineages import Rows, generations
 
 Array = NDArray[np.float64]
 
-STARTS = ("parent", "kmeans")
 _WEIGHT_FLOOR = 10 * np.finfo(float).eps  # added to each component's count, as scikit-learn does
 _NOT_POSITIVE = "a component's covariance is no longer positive definite: raise reg_covar"
-_ADJUGATE = np.array([1.0, -1.0, 1.0])  # signs of the inverse of a packed 2 x 2 matrix
+_ADJUGATE = np.array([[1.0, -1.0], [-1.0, 1.0]])  # signs of the inverse of a 2 x 2 matrix
 _TINY = np.finfo(float).tiny
 _BLOCK = 2**15  # samples per block of replicates: features and responsibilities stay in cache
 _SETTINGS = {"n_steps": whole(1), "tol": number(0), "reg_covar": number(0)}
@@ -65,14 +61,6 @@ class Params:
 
     def __getitem__(self, part) -> Params:
         return Params(self.weights[part], self.means[part], self.covs[part])
-
-    def at(self, generation: int) -> Params:
-        """The fits of one generation of a history, 1 to G."""
-        return self[_checks.integer("generation", generation, 1, len(self)) - 1]
-
-    def repeat(self, n: int) -> Params:
-        """`n` copies of one mixture."""
-        return Params(*(np.repeat(a, n, axis=0) for a in (self.weights, self.means, self.covs)))
 
     def moments(self) -> tuple[Array, Array]:
         """Mean, shape (R, d), and covariance, shape (R, d, d), of the whole mixture."""
@@ -123,79 +111,54 @@ def l2_distance(p: Params, q: Params) -> Array:
 
 @checked(**_SETTINGS)
 def em(
-    X: ArrayLike, start: Params, *, n_steps: int = 100, tol: float = 0.0, reg_covar: float = 1e-6
-) -> tuple[Params, Array, NDArray[np.int64]]:
+    X: Array, start: Params, *, n_steps: int = 100, tol: float = 0.0, reg_covar: float = 1e-6
+) -> Params:
     """EM steps for R data sets at once, each from its own start.
 
-    - `X` (array, shape (R, n, d))
+    - `X` (ndarray, shape (R, n, d))
     - `start` (Params): R starting points.
     - `n_steps`: Steps to take, or the most to take when `tol` > 0.
     - `tol`: Stop a replicate when its mean log-likelihood changes by less than this in a step, as
       scikit-learn does; 0 takes all steps.
     - `reg_covar`: Added to the diagonal of every covariance in every step.
-
-    Returns the parameters, the mean log-density per row before the last update (scikit-learn's
-    ``lower_bound_``), shape (R,), and the steps taken, shape (R,).
     """
-    X = np.asarray(X, dtype=float)
-    k, dim = start.means.shape[1:]
-    if X.ndim != 3 or len(X) != len(start) or X.shape[2] != dim:
-        raise ValueError(f"X must have shape ({len(start)}, n, {dim}), got {X.shape}")
-    if X.shape[1] < k:
-        raise ValueError(f"n_components must be at most the {X.shape[1]} rows of X, got {k}")
-    return _em(X, start, n_steps, tol, reg_covar, likelihood=True)
-
-
-def _em(X, start, n_steps, tol, reg_covar, *, likelihood):
-    """`em` for checked arguments; the log-likelihood is left out if nobody asks for it."""
     n_rows, dim = X.shape[1:]
+    if n_rows < start.means.shape[1]:
+        raise ValueError(f"X must have a row for each of the {start.means.shape[1]} components")
     centre = np.matmul(np.full(n_rows, 1 / n_rows), X)
     if not np.isfinite(centre).all():
         raise ValueError("X must be finite, got NaN or infinity")
-    i, j = _pairs(dim)
-    weights, means = start.weights.copy(), start.means - centre[:, None]
-    packed = start.covs[..., i, j]
-    log_likelihood = np.full(len(X), np.nan)
-    steps = np.zeros(len(X), dtype=np.int64)
+    fits = start.weights.copy(), start.means - centre[:, None], start.covs.copy()
     block = min(len(X), max(1, _BLOCK // n_rows))
     # One feature or component after the other: each pass over the rows is contiguous.
-    phi = np.empty((1 + dim + packed.shape[2], block, n_rows)).swapaxes(0, 1)
-    resp = np.empty((weights.shape[1], block, n_rows)).swapaxes(0, 1)
+    phi = np.empty((1 + dim + dim**2, block, n_rows)).swapaxes(0, 1)
+    resp = np.empty((fits[0].shape[1], block, n_rows)).swapaxes(0, 1)
     for first in range(0, len(X), block):
         part = slice(first, first + block)
         feats = _features(X[part], centre[part], out=phi[: len(X[part])])
-        now = weights[part], means[part], packed[part]
-        done = _em_block(feats, now, n_steps, tol, reg_covar, resp, likelihood)
-        log_likelihood[part], steps[part] = done
-    fitted = Params(weights, means + centre[:, None], packed[..., _unpacking(dim)])
-    return fitted, log_likelihood, steps
+        _em_block(feats, [a[part] for a in fits], n_steps, tol, reg_covar, resp)
+    weights, means, covs = fits
+    return Params(weights, means + centre[:, None], covs)
 
 
-def _em_block(phi, params, n_steps, tol, reg_covar, resp, likelihood):
-    """EM on the replicates of one block; `params` are overwritten with the result."""
-    weights, means, packed = now = params
-    bound = np.full(len(phi), np.nan if tol == 0 else -np.inf)
-    steps = np.full(len(phi), n_steps)
-    active = np.arange(len(phi))
-    for step in range(1, n_steps + 1):
-        theta, shares = _theta(*now), resp[: len(active)]
-        judged = tol > 0 or (likelihood and step == n_steps)
-        new = _e_step(theta, phi, out=shares, with_likelihood=judged)
-        now = _m_step(shares, phi, means.shape[2], reg_covar)
+def _em_block(phi, fits, n_steps, tol, reg_covar, resp):
+    """EM on the replicates of one block; `fits` are overwritten with the result."""
+    likelihood, active, now = np.full(len(phi), -np.inf), np.arange(len(phi)), fits
+    for _ in range(n_steps):
+        shares = resp[: len(active)]
+        new = _e_step(_theta(*now), phi, out=shares, with_likelihood=tol > 0)
+        now = _m_step(shares, phi, reg_covar)
         if tol > 0:
-            stopped = np.abs(new - bound[active]) < tol
-            bound[active] = new
+            stopped = np.abs(new - likelihood[active]) < tol
+            likelihood[active] = new
             if stopped.any():
-                out = active[stopped]
-                steps[out] = step
-                weights[out], means[out], packed[out] = (a[stopped] for a in now)
+                for whole, some in zip(fits, now, strict=True):
+                    whole[active[stopped]] = some[stopped]
                 active, phi, now = active[~stopped], phi[~stopped], [a[~stopped] for a in now]
                 if not len(active):
                     break
-        elif judged:
-            bound = new
-    weights[active], means[active], packed[active] = now
-    return bound, steps
+    for whole, some in zip(fits, now, strict=True):
+        whole[active] = some
 
 
 def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> Array | None:
@@ -222,108 +185,78 @@ def _e_step(theta: Array, phi: Array, *, out: Array, with_likelihood: bool) -> A
     return (top + np.log(total)).mean(axis=1) if with_likelihood else None
 
 
-@cache
-def _pairs(dim: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the upper triangle, in the order in which covariances are packed."""
-    return np.triu_indices(dim)
-
-
-@cache
-def _diagonal(dim: int, on: float, off: float) -> Array:
-    """A packed symmetric matrix with `on` along the diagonal and `off` elsewhere."""
-    i, j = _pairs(dim)
-    return np.where(i == j, on, off)
-
-
-@cache
-def _unpacking(dim: int) -> NDArray[np.int64]:
-    """Places in the packed triangle of the entries of a symmetric matrix, shape (d, d)."""
-    i, j = _pairs(dim)
-    places = np.empty((dim, dim), dtype=np.int64)
-    places[i, j] = places[j, i] = np.arange(len(i))
-    return places
-
-
-def _features(X: Array, centre: Array, out: Array | None = None) -> Array:
-    """Rows (1, x_i, x_i x_j for i <= j) of x - centre: shape (R, 1 + d + d(d+1)/2, n)."""
+def _features(X: Array, centre: Array, out: Array) -> Array:
+    """Rows (1, x_i, x_i x_j) of x - centre: shape (R, 1 + d + d^2, n)."""
     dim = X.shape[2]
-    i, j = _pairs(dim)
-    phi = np.empty((len(X), 1 + dim + len(i), X.shape[1])) if out is None else out
-    phi[:, 0] = 1
+    out[:, 0] = 1
     for a in range(dim):
-        np.subtract(X[:, :, a], centre[:, a, None], out=phi[:, 1 + a])
-    for at, (a, b) in enumerate(zip(i, j, strict=True), start=1 + dim):
-        np.multiply(phi[:, 1 + a], phi[:, 1 + b], out=phi[:, at])
-    return phi
+        np.subtract(X[:, :, a], centre[:, a, None], out=out[:, 1 + a])
+    for at, (a, b) in enumerate(np.ndindex(dim, dim), start=1 + dim):
+        np.multiply(out[:, 1 + a], out[:, 1 + b], out=out[:, at])
+    return out
 
 
-def _theta(weights: Array, means: Array, packed: Array) -> Array:
+def _theta(weights: Array, means: Array, covs: Array) -> Array:
     """Coefficients of the features in log(weight) + log-density: shape (R, K, F)."""
     dim = means.shape[2]
-    precision, log_det = _precision(packed, dim)
-    slope = (precision[..., _unpacking(dim)] @ means[..., None])[..., 0]
-    theta = np.empty((*means.shape[:2], 1 + dim + packed.shape[2]))
+    precision, log_det = _precision(covs)
+    slope = (precision @ means[..., None])[..., 0]
+    theta = np.empty((*means.shape[:2], 1 + dim + dim**2))
     # The floor is for a component that has died: it gets no row, and log 0 would give NaN.
     log_weight = np.log(np.maximum(weights, _TINY))
     scale = dim * math.log(2 * math.pi) + log_det + np.vecdot(slope, means)
     theta[..., 0] = log_weight - 0.5 * scale
     theta[..., 1 : 1 + dim] = slope
-    theta[..., 1 + dim :] = precision * _diagonal(dim, -0.5, -1.0)
+    theta[..., 1 + dim :] = -0.5 * precision.reshape(*means.shape[:2], dim**2)
     return theta
 
 
-def _precision(packed: Array, dim: int) -> tuple[Array, Array]:
-    """Inverses, packed, and log-determinants; written out up to d = 2, where LAPACK costs more."""
-    if dim <= 2:
-        first, last = packed[..., 0], packed[..., -1]
-        det = first if dim == 1 else first * last - packed[..., 1] ** 2
-        if not (det.min() > 0 and first.min() > 0):
-            raise ValueError(_NOT_POSITIVE)
-        if dim == 1:
-            return 1 / packed, np.log(det)
-        return packed[..., ::-1] * _ADJUGATE / det[..., None], np.log(det)
-    try:
-        root = np.linalg.cholesky(packed[..., _unpacking(dim)])
-    except np.linalg.LinAlgError:
-        raise ValueError(_NOT_POSITIVE) from None
-    inverse = np.linalg.inv(root)
-    i, j = _pairs(dim)
-    log_det = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
-    return (np.swapaxes(inverse, -1, -2) @ inverse)[..., i, j], log_det
+def _precision(covs: Array) -> tuple[Array, Array]:
+    """Inverses and log-determinants; written out up to d = 2, where LAPACK costs more."""
+    dim = covs.shape[-1]
+    if dim > 2:
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(covs))
+        except np.linalg.LinAlgError:
+            raise ValueError(_NOT_POSITIVE) from None
+        log_det = -2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+        return np.swapaxes(root, -1, -2) @ root, log_det
+    first, last = covs[..., 0, 0], covs[..., -1, -1]
+    det = first if dim == 1 else first * last - covs[..., 0, 1] ** 2
+    if not (det.min() > 0 and first.min() > 0):
+        raise ValueError(_NOT_POSITIVE)
+    if dim == 1:
+        return 1 / covs, np.log(det)
+    return covs[..., ::-1, ::-1] * _ADJUGATE / det[..., None, None], np.log(det)
 
 
-def _m_step(resp: Array, phi: Array, dim: int, reg_covar: float):
-    """Weights (R, K), centred means (R, K, d) and packed covariances (R, K, P)."""
-    i, j = _pairs(dim)
+def _m_step(resp: Array, phi: Array, reg_covar: float) -> tuple[Array, Array, Array]:
+    """Weights (R, K), centred means (R, K, d) and covariances (R, K, d, d)."""
     sums = resp @ np.swapaxes(phi, 1, 2)
+    dim = math.isqrt(phi.shape[1] - 1)
     count = sums[..., 0] + _WEIGHT_FLOOR
     moments = sums[..., 1:] / count[..., None]
-    means, packed = moments[..., :dim], moments[..., dim:]
+    means, covs = moments[..., :dim], moments[..., dim:].reshape(*count.shape, dim, dim)
     # sum of r (x - m)(x - m)^T with m the new mean; the floor makes m differ slightly from S1/S0
-    share = (sums[..., 0] / count)[..., None]
-    packed -= (2 - share) * means[..., i] * means[..., j]
-    packed += _diagonal(dim, reg_covar, 0.0)
-    return count / count.sum(axis=1, keepdims=True), means, packed
+    share = (sums[..., 0] / count)[..., None, None]
+    covs -= (2 - share) * means[..., :, None] * means[..., None, :]
+    covs[..., range(dim), range(dim)] += reg_covar
+    return count / count.sum(axis=1, keepdims=True), means, covs
 
 
 # --------------------------------------------------------------------------- starting points
 
 
-def _start_from(
-    X: ArrayLike, n_components: int, rng: np.random.Generator, *, reg_covar: float = 1e-6
-) -> Params:
+def _start_from(X: Array, k: int, rng: np.random.Generator, *, reg_covar: float = 1e-6) -> Params:
     """Starting points by k-means from X, shape (R, n, d), as in scikit-learn."""
-    X = np.asarray(X, dtype=float)
-    k = _checks.integer("n_components", n_components, 1, X.shape[1])
-    centre = X.mean(axis=1)
-    labels = kmeans(X, k, rng)
-    shares = (labels[:, None] == np.arange(k)[:, None]).astype(float)
-    dim = X.shape[2]
-    weights, means, packed = _m_step(shares, _features(X, centre), dim, reg_covar)
-    return Params(weights, means + centre[:, None], packed[..., _unpacking(dim)])
+    (r, n, dim), centre = X.shape, X.mean(axis=1)
+    shares = (_kmeans(X, k, rng)[:, None] == np.arange(k)[:, None]).astype(float)
+    features = _features(X, centre, np.empty((r, 1 + dim + dim**2, n)))
+    weights, means, covs = _m_step(shares, features, reg_covar)
+    return Params(weights, means + centre[:, None], covs)
 
 
-def kmeans(
+def _kmeans(
     X: Array, k: int, rng: np.random.Generator, *, tol: float = 1e-4, max_iter: int = 300
 ) -> NDArray[np.int64]:
     """Labels, shape (R, n), of one run of k-means on each data set of X, shape (R, n, d).
@@ -379,7 +312,7 @@ def _seeds(X: Array, k: int, rng: np.random.Generator) -> Array:
     return centres
 
 
-# --------------------------------------------------------------------------- model and recursion
+# --------------------------------------------------------------------------- chains
 
 
 @dataclass
@@ -400,7 +333,7 @@ class _Written(Rows):
         return _Written(Rows(self.X).choose(n, rng).X, self.law, self.rng)
 
 
-@checked(n_components=whole(1), start=one_of(*STARTS), **_SETTINGS)
+@checked(n_components=whole(1), start=one_of("parent", "kmeans"), **_SETTINGS)
 @dataclass(frozen=True)
 class EM:
     """Mixtures fitted by EM: a family for :func:`collapse_utils.lineages.generations`.
@@ -426,7 +359,7 @@ class EM:
         """One mixture as the law of all lineages."""
         if len(law) != 1:
             raise ValueError(f"truth must be one mixture, got {len(law)}")
-        return law.repeat(n_lineages)
+        return law[np.zeros(n_lineages, dtype=int)]
 
     def draw(self, law: Params, n: int, rng: np.random.Generator) -> _Written:
         """See :class:`collapse_utils.lineages.Family`."""
@@ -437,8 +370,7 @@ class EM:
         parent, k = sample.law, self.n_components
         if self.start == "kmeans" or parent is None or parent.weights.shape[1] != k:
             parent = _start_from(sample.X, k, sample.rng, reg_covar=self.reg_covar)
-        settings = self.n_steps, self.tol, self.reg_covar
-        return _em(sample.X, parent, *settings, likelihood=False)[0]
+        return em(sample.X, parent, n_steps=self.n_steps, tol=self.tol, reg_covar=self.reg_covar)
 
 
 def simulate(
@@ -455,49 +387,3 @@ def simulate(
     next(laws)
     fits = list(laws)
     return Params(*(np.stack([getattr(f, a) for f in fits]) for a in ("weights", "means", "covs")))
-
-
-class Mixture(BaseEstimator):
-    """A Gaussian mixture in the loop's convention; ``fit_many`` trains all lineages at once.
-
-    - `n_components, n_steps, tol, reg_covar`: As in :func:`em`, which starts from k-means.
-
-    - `params_` (Params): The fitted mixture (R = 1).
-    """
-
-    @checked(n_components=whole(1), **_SETTINGS)
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        n_steps: int = 100,
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-    ) -> None:
-        self.n_components, self.n_steps = n_components, n_steps
-        self.tol, self.reg_covar = tol, reg_covar
-
-    def fit(self, X: ArrayLike, rng: np.random.Generator) -> Mixture:
-        """Fit rows of shape (n, d)."""
-        self.params_ = self.fit_many([np.asarray(X)], rng)[0].params_
-        return self
-
-    def fit_many(self, datasets: list[NDArray], rng: np.random.Generator) -> list[Mixture]:
-        """Fit one mixture per data set; sets of equal length are fitted together."""
-        fitted = [clone(self) for _ in datasets]
-        lengths = np.array([len(X) for X in datasets])
-        for length in np.unique(lengths):
-            members = np.flatnonzero(lengths == length)
-            X = np.stack([np.asarray(datasets[i], dtype=float) for i in members])
-            if X.ndim != 3:
-                raise ValueError(f"X must have shape (n, d), got {X.shape[1:]}")
-            start = _start_from(X, self.n_components, rng, reg_covar=self.reg_covar)
-            settings = {"n_steps": self.n_steps, "tol": self.tol, "reg_covar": self.reg_covar}
-            params = em(X, start, **settings)[0]
-            for at, i in enumerate(members):
-                fitted[i].params_ = params[[at]]
-        return fitted
-
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """`n` rows, shape (n, d)."""
-        return self.params_.sample(n, rng)[0]

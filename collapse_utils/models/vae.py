@@ -1,9 +1,8 @@
-"""Variational autoencoders for small images, and the linear one that can be solved by hand.
+"""Variational autoencoders for small images.
 
 `VAE` is a multilayer perceptron trained with torch, many at a time if asked; once fitted it
 samples and encodes in numpy. `ConvVAE` is the convolutional network that Shumailov et al. released;
-it is made for a GPU and uses one when torch finds it. `PPCA` is the linear VAE with fixed decoder
-variance, in closed form.
+it is made for a GPU and uses one when torch finds it.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone
 
 from .. import _checks
-from .._checks import checked, fraction, number, one_of, whole
+from .._checks import checked, number, one_of, whole
 
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
 SAMPLINGS = ("mean", "noisy")
@@ -37,8 +37,16 @@ _SETTINGS = {
 }
 
 
-class ImageVAE(BaseEstimator):
-    """What autoencoders share: a subclass holds `_SETTINGS`, ``sigma2_`` and ``decode(z)``."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class _ImageVAE(BaseEstimator):
+    """What autoencoders share: a subclass has ``fit(X)``, ``sigma2_`` and ``decode(z)``."""
+
+    latent: int = 10
+    likelihood: str = "gaussian"
+    sigma2: float = 0.03
+    sampling: str = "mean"
+    n_steps: int = 600
+    batch_size: int = 100
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
         """Write `n` images: shape (n, pixels). Noise may leave [0, 1]: clipping changes the law."""
@@ -51,6 +59,15 @@ class ImageVAE(BaseEstimator):
             return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         return mean + np.float32(math.sqrt(self.sigma2_)) * noise
+
+    def _noise(self, residuals: NDArray[np.float32]) -> NDArray:
+        """Decoder variance, shape (...), from mean squared residuals, shape (n_steps, ...)."""
+        late = residuals[-max(1, self.n_steps // 20) :].mean(axis=0)
+        return {
+            "gaussian": np.full(late.shape, self.sigma2),
+            "learned": np.maximum(late, SMALLEST_SIGMA2),
+            "bernoulli": np.full(late.shape, math.nan),
+        }[self.likelihood]
 
     def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
         """Images as float32 rows; ten sigma of this decoder's noise are let pass."""
@@ -74,7 +91,9 @@ class ImageVAE(BaseEstimator):
         return z
 
 
-class VAE(ImageVAE):
+@checked(hidden=whole(1), learning_rate=number(0, 1, above=True), **_SETTINGS)
+@dataclass(kw_only=True, eq=False, repr=False)
+class VAE(_ImageVAE):
     """A variational autoencoder with one hidden layer on each side.
 
     ReLU inside, sigmoid at the end. Trained by Adam on the negative evidence lower bound with one
@@ -97,23 +116,8 @@ class VAE(ImageVAE):
       minibatch.
     """
 
-    @checked(hidden=whole(1), learning_rate=number(0, 1, above=True), **_SETTINGS)
-    def __init__(
-        self,
-        *,
-        hidden: int = 128,
-        latent: int = 10,
-        likelihood: str = "gaussian",
-        sigma2: float = 0.03,
-        sampling: str = "mean",
-        n_steps: int = 600,
-        batch_size: int = 100,
-        learning_rate: float = 1e-2,
-    ) -> None:
-        self.hidden, self.latent = hidden, latent
-        self.likelihood, self.sigma2, self.sampling = likelihood, sigma2, sampling
-        self.n_steps, self.batch_size = n_steps, batch_size
-        self.learning_rate = learning_rate
+    hidden: int = 128
+    learning_rate: float = 1e-2
 
     def fit(self, X: ArrayLike, rng: np.random.Generator | None = None) -> VAE:
         """Train on images, shape (n, pixels), in [0, 1] give or take the decoder's own noise.
@@ -160,74 +164,6 @@ class VAE(ImageVAE):
         return expit(hidden @ w["W4"] + w["b4"])
 
 
-class PPCA(BaseEstimator):
-    """The linear VAE with fixed decoder variance, at its optimum: probabilistic PCA.
-
-    ``W W' = U (Lambda - sigma2 I)_+ U'``, where ``U Lambda U'`` is the sample covariance (Tipping
-    and Bishop 1999, with sigma2 fixed; Lucas et al. 2019 for the linear VAE). Decoder means lose
-    ``sigma2`` of every variance (`faded`); noise lifts variances below it to ``sigma2``.
-
-    - `sigma2`: Decoder variance.
-    - `sampling` ({"mean", "noisy"}): As in `VAE`.
-
-    - `mean_` (ndarray, shape (d,))
-    - `weights_` (ndarray, shape (d, d)): One column per latent dimension: as many as variables.
-    """
-
-    @checked(sigma2=number(0), sampling=one_of(*SAMPLINGS))
-    def __init__(self, *, sigma2: float = 0.03, sampling: str = "mean") -> None:
-        self.sigma2, self.sampling = sigma2, sampling
-
-    def fit(self, X: ArrayLike) -> PPCA:
-        """Fit to rows `X` of shape (n, d), n >= 2; the covariance divides by n."""
-        X = np.asarray(X, dtype=float)
-        if X.ndim != 2 or len(X) < 2 or not np.isfinite(X).all():
-            raise ValueError(f"X must be finite, of shape (n >= 2, d), got shape {X.shape}")
-        self.mean_ = X.mean(0)
-        variances, axes = np.linalg.eigh(np.cov(X.T, ddof=0).reshape(X.shape[1], -1))
-        kept = np.sqrt(np.maximum(variances[::-1] - self.sigma2, 0.0))
-        self.weights_ = axes[:, ::-1] * kept
-        return self
-
-    def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float64]:
-        """Write `n` rows: decoder means, or means plus noise."""
-        n = _checks.integer("n", n, 1)
-        rng = np.random.default_rng() if rng is None else _checks.generator(rng)
-        rows = self.mean_ + rng.standard_normal((n, self.weights_.shape[1])) @ self.weights_.T
-        if self.sampling == "noisy":
-            rows += math.sqrt(self.sigma2) * rng.standard_normal(rows.shape)
-        return rows
-
-
-@checked(n_generations=whole(), gamma=fraction())
-def faded(
-    variances: ArrayLike,
-    sigma2: float,
-    n_generations: int,
-    *,
-    gamma: float = 0.0,
-    accumulate: bool = False,
-) -> NDArray[np.float64]:
-    """Variances that linear VAEs write, generation after generation, with infinite data.
-
-    Each principal axis keeps its direction and loses `sigma2`; the chapter on digits derives it.
-
-    - `variances` (array, shape (d,)): Eigenvalues of the real covariance.
-    - `gamma`: Share of original data in every training set.
-    - `accumulate`: Train on everything so far, the real data included, instead.
-
-    Returns ndarray, shape (n_generations + 1, d): Row 0 holds the real variances.
-    """
-    written = [np.asarray(variances, float)]
-    for _ in range(n_generations):
-        if accumulate:
-            training = np.mean(written, axis=0)
-        else:
-            training = (1 - gamma) * written[-1] + gamma * written[0]
-        written.append(np.maximum(training - sigma2, 0.0))
-    return np.array(written)
-
-
 def _train(
     config: VAE, data: list[NDArray[np.float32]], seeds: list[int]
 ) -> tuple[dict[str, NDArray], NDArray, NDArray]:
@@ -265,13 +201,7 @@ def _train(
         name: (w.squeeze(1) if name.startswith("b") else w).detach().numpy()
         for name, w in stack.weights.items()
     }
-    late = residuals[-max(1, config.n_steps // 20) :].mean(0).clamp(min=SMALLEST_SIGMA2)
-    sigma2 = {
-        "gaussian": np.full(len(data), config.sigma2),
-        "learned": late.numpy(),
-        "bernoulli": np.full(len(data), math.nan),
-    }[config.likelihood]
-    return weights, sigma2, losses.numpy()
+    return weights, config._noise(residuals.numpy()), losses.numpy()
 
 
 def _start(config: VAE, data: list[NDArray[np.float32]], generators: list[Any]) -> dict[str, Any]:
@@ -413,7 +343,9 @@ def _one_thread() -> Iterator[None]:
 # --------------------------------------------------------------------------- convolutions
 
 
-class ConvVAE(ImageVAE):
+@checked(capacity=whole(1), **_SETTINGS)
+@dataclass(kw_only=True, eq=False, repr=False)
+class ConvVAE(_ImageVAE):
     """Convolutional variational autoencoder for images of 28 x 28 pixels.
 
     Architecture, loss and optimiser of the released experiment (Shumailov and Shumaylov 2024,
@@ -425,21 +357,11 @@ class ConvVAE(ImageVAE):
     - `network_` (torch.nn.ModuleDict): ``encode`` and ``decode`` (logits).
     """
 
-    @checked(capacity=whole(1), **_SETTINGS)
-    def __init__(
-        self,
-        *,
-        latent: int = 20,
-        capacity: int = 64,
-        likelihood: str = "bernoulli",
-        sigma2: float = 0.03,
-        sampling: str = "mean",
-        n_steps: int = 7050,
-        batch_size: int = 256,
-    ) -> None:
-        self.latent, self.capacity = latent, capacity
-        self.likelihood, self.sigma2, self.sampling = likelihood, sigma2, sampling
-        self.n_steps, self.batch_size = n_steps, batch_size
+    latent: int = 20
+    likelihood: str = "bernoulli"
+    n_steps: int = 7050
+    batch_size: int = 256
+    capacity: int = 64
 
     def fit(self, X: ArrayLike, rng: np.random.Generator | None = None) -> ConvVAE:
         """Train a fresh network on images, shape (n, 784); see `VAE.fit`."""
@@ -474,12 +396,7 @@ class ConvVAE(ImageVAE):
             descend(1e-3)
             losses[step], residuals[step] = loss.detach(), residual.detach()
         self.loss_ = losses.cpu().numpy()
-        late = residuals[-max(1, self.n_steps // 20) :].mean().item()
-        self.sigma2_ = {
-            "bernoulli": math.nan,
-            "gaussian": self.sigma2,
-            "learned": max(late, SMALLEST_SIGMA2),
-        }[self.likelihood]
+        self.sigma2_ = float(self._noise(residuals.cpu().numpy()))
 
     def _batches(self, images: Any) -> Iterator[Any]:
         """Pass after pass, each in a new random order."""

@@ -12,8 +12,7 @@ Index 0 of an array over generations is the truth and index n the n-th fit. Taug
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,28 +70,20 @@ class Categorical:
 # --------------------------------------------------------------------------- until one is left
 
 
-@dataclass(frozen=True)
-class End:
-    """Total collapse of R lineages.
-
-    - `time` (ndarray of int, shape (R,)): First generation whose model knows a single symbol.
-    - `winner` (ndarray of int, shape (R,)): That symbol.
-    """
-
-    time: Ints
-    winner: Ints
-
-
 @checked(p=_checks.probabilities, n_samples=whole(1), n_replicates=whole(1), rng=_checks.rng)
-def collapse(p: ArrayLike, *, n_samples: int, n_replicates: int, rng: np.random.Generator) -> End:
+def collapse(
+    p: ArrayLike, *, n_samples: int, n_replicates: int, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
     """Follow R lineages under Replace until a single symbol is left in each.
 
     About 2M generations on average at most, and a few times that for the slowest; a lineage that
     has arrived is followed no longer.
+
+    Returns the first generation whose model knows a single symbol, and that symbol, shape (R,).
     """
     time, winner = np.zeros(n_replicates, dtype=int), np.full(n_replicates, np.argmax(p))
     if np.count_nonzero(p) == 1:
-        return End(time, winner)
+        return time, winner
     family, left, generation = Words(), np.arange(n_replicates), 0
     page = family.truth(p, n_replicates)
     while len(left):
@@ -102,10 +93,22 @@ def collapse(p: ArrayLike, *, n_samples: int, n_replicates: int, rng: np.random.
             time[left[done]] = generation
             winner[left[done]] = page.ids[done, page.of[done].argmax(axis=1)]
             left, page = left[~done], Counts(page.n, page.of[~done], len(p), page.ids[~done])
-    return End(time, winner)
+    return time, winner
 
 
 # --------------------------------------------------------------------------- survival
+
+
+def _between(low: float, high: float) -> _checks.Rule:
+    def rule(name: str, value: ArrayLike) -> Array:
+        values = np.asarray(value, dtype=float)
+        wrong = values[~((values >= low) & (values <= high) & np.isfinite(values))]
+        if values.ndim > 1 or wrong.size:
+            got = f"shape {values.shape}" if values.ndim > 1 else f"{wrong[0]:g}"
+            raise ValueError(f"{name} must be numbers between {low:g} and {high:g}, got {got}")
+        return values
+
+    return rule
 
 
 @checked(n_generations=whole(1))
@@ -133,31 +136,22 @@ def ancestors(n_samples: int, n_generations: int) -> Array:
     A_1 = M.
     """
     law = np.zeros((n_generations + 1, n_samples + 1))
-    for n, row in enumerate(_ancestors(n_samples, n_generations), start=1):
-        law[n, : len(row)] = row
-    return law
-
-
-def _ancestors(m: int, n_generations: int) -> Iterator[Array]:
-    """The rows 1, 2, ... of :func:`ancestors`, without trailing zeros."""
-    law = np.zeros(m + 1)
-    law[m] = 1
-    yield law
-    stay = np.arange(m + 1) / m  # the ball falls into a box that is occupied already
-    for _ in range(n_generations - 1):
-        most = int(np.flatnonzero(law > 1e-20)[-1])
-        boxes = np.zeros(most + 1)
+    law[1, -1] = 1
+    stay = np.arange(n_samples + 1) / n_samples  # the ball falls into a box that is occupied
+    for n in range(2, n_generations + 1):
+        most = int(np.flatnonzero(law[n - 1] > 1e-20)[-1])
+        boxes = law[n, : most + 1]
         # Horner's scheme for the sum over a of P(A = a) x (law of the boxes after a balls).
         for balls in range(most, -1, -1):
             top = most - balls + 1
             new = boxes[: top - 1] * (1 - stay[: top - 1])
             boxes[:top] *= stay[:top]
             boxes[1:top] += new
-            boxes[0] += law[balls]
-        law = boxes
-        yield law
+            boxes[0] += law[n - 1, balls]
+    return law
 
 
+@checked(p=_between(0, 1))
 def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
     """P(symbol i is alive at generation n) under Replace, exactly: E[1 - (1 - p_i)^A_n].
 
@@ -166,52 +160,26 @@ def survival(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
 
     Returns ndarray, shape (G + 1, K).
     """
-    p = _each_probability(p)
     law = ancestors(n_samples, n_generations)
     alive = 1 - law @ np.exp(xlog1py(np.arange(law.shape[1])[:, None], -p))
     alive[0] = p > 0
     return alive
 
 
-@checked(p=_checks.probabilities, n_samples=whole(1), n_generations=whole(1))
-def expected_alive(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """Expected number of symbols alive at generation n under Replace, exactly, shape (G + 1,)."""
-    unique, times = np.unique(p[p > 0], return_counts=True)
-    a = np.arange(n_samples + 1)
-    missing = np.zeros(n_samples + 1)
-    block = max(1, 2**22 // len(a))
-    for start in range(0, len(unique), block):
-        part = slice(start, start + block)
-        missing += np.exp(xlog1py(a[:, None], -unique[part])) @ times[part]
-    seen = times.sum() - missing  # expected number of symbols among a rows of page 1
-    alive = [float(law @ seen[: len(law)]) for law in _ancestors(n_samples, n_generations)]
-    return np.array([float(times.sum()), *alive])
-
-
-@checked(p=_checks.probabilities, n_samples=whole(1))
-def expected_alive_poisson(p: ArrayLike, *, n_samples: int, n_generations: int) -> Array:
-    """Sum of 1 - exp(-M p_i g_n), shape (G + 1,): a lower bound (Suresh et al. 2025).
-
-    Very close to :func:`expected_alive` unless few symbols are left, and cheap for any M.
-    """
-    alive = [-np.expm1(-n_samples * p * g).sum() for g in surviving_share(n_generations)[1:]]
-    return np.array([np.count_nonzero(p), *alive])
-
-
-@checked(n_samples=whole(1))
+@checked(p=_between(0, 1), n_samples=whole(1))
 def survival_bounds(p: ArrayLike, *, n_samples: int, n_generations: int) -> tuple[Array, Array]:
     """Published bounds around :func:`survival`, each of shape (G + 1, K).
 
     1 - exp(-M p g_n) from below and 1 - (1 - 3 M p^2 - 3 n p) exp(-M p g_n) from above (Suresh,
     Thangaraj and Khandavally 2025, Theorem 1, for Bernoulli data), the latter cut at one.
     """
-    p = _each_probability(p)
     g = surviving_share(n_generations)[:, None]
     n = np.arange(len(g))[:, None]
     dead = np.where(p > 0, np.exp(-n_samples * np.where(p > 0, p, 1) * g), 1.0)
     return 1 - dead, np.minimum(1, 1 - (1 - 3 * n_samples * p**2 - 3 * n * p) * dead)
 
 
+@checked(count=_between(0, np.inf))
 def rare_survival(count: ArrayLike, sizes: Sequence[int] | Ints) -> Array:
     """P(a rare item is still alive at generation G) when generation n draws M_n items.
 
@@ -223,32 +191,8 @@ def rare_survival(count: ArrayLike, sizes: Sequence[int] | Ints) -> Array:
 
     Returns ndarray, the shape of `count`.
     """
-    count = np.asarray(count, dtype=float)
-    if not (np.isfinite(count) & (count >= 0)).all():
-        raise ValueError(f"count must be finite and >= 0, got {count}")
     m = _checks.schedule(sizes, len(sizes)).astype(float)
     alive = 1.0
     for growth in (m[1:] / m[:-1])[::-1]:
         alive = -np.expm1(-growth * alive)
     return -np.expm1(-count * alive)
-
-
-@checked(expected_count=number(0, above=True))
-def median_life(expected_count: float) -> int:
-    """First generation at which a symbol with this M p is gone more often than not, for large M.
-
-    About 2 M p / ln 2.
-    """
-    n, g = 1, 1.0
-    while expected_count * g > math.log(2):
-        n, g = n + 1, -math.expm1(-g)
-    return n
-
-
-def _each_probability(p: ArrayLike) -> Array:
-    values = np.atleast_1d(np.asarray(p, dtype=float))
-    bad = ~((values >= 0) & (values <= 1))
-    if values.ndim != 1 or bad.any():
-        got = f"{values[bad][0]:g}" if bad.any() else f"shape {values.shape}"
-        raise ValueError(f"p must be a list of numbers between 0 and 1, got {got}")
-    return values

@@ -23,7 +23,15 @@ def check(ledger=None, **change):
         del arguments["measured"], arguments["se"]
     if not isinstance(arguments["rival"], tuple):
         arguments["rival"] = arguments["rival"], "no effect"
-    return (ledger or Ledger()).check(arguments.pop("id", "T1"), "s", "src", **arguments)
+    ledger = ledger or Ledger()
+    ledger.check(arguments.pop("id", "T1"), "s", "src", **arguments)
+    return ledger.claims[-1]
+
+
+def sign(**arguments):
+    ledger = Ledger()
+    ledger.sign("S", "s", "src", **arguments)
+    return ledger.claims[-1]
 
 
 def rejections_are(count, trials, rate):
@@ -56,7 +64,7 @@ def test_the_level_keeps_the_books_promise():
 @pytest.mark.parametrize("sides", [1, 2])
 def test_a_noticeable_deviation_leaves_the_interval_nine_times_in_ten(df, sides):
     width = float(claims.half_width(1.0, df=df, points=4, sides=sides))
-    shift = float(claims.noticeable(1.0, df=df, points=4, sides=sides))
+    shift = float(claims._noticeable(1.0, df=df, points=4, sides=sides))
     chance = stats.norm.sf(width - shift) if df == math.inf else stats.nct.sf(width, df, shift)
     assert chance == pytest.approx(claims.POWER, abs=1e-3)
     assert shift > width
@@ -88,7 +96,7 @@ def test_one_point_near_the_rival(measured, verdict):
 
 def test_a_run_that_could_not_have_lost_is_unresolved():
     """The rival lies outside the interval by luck: it is too near to be told from the law."""
-    width, noticed = float(claims.half_width(1.0)), float(claims.noticeable(1.0))
+    width, noticed = float(claims.half_width(1.0)), float(claims._noticeable(1.0))
     for rival, verdict in ((0.99 * noticed, "unresolved"), (1.01 * noticed, "reproduced")):
         assert abs(-0.9 * width - rival) > width  # the old rule would have been content
         claim = check(measured=-0.9 * width, rival=rival, se=1.0)
@@ -97,7 +105,7 @@ def test_a_run_that_could_not_have_lost_is_unresolved():
 
 
 def test_the_point_that_excludes_the_rival_must_itself_have_the_power():
-    width, noticed = float(claims.half_width(1.0, points=2)), float(claims.noticeable(1, points=2))
+    width, noticed = float(claims.half_width(1.0, points=2)), float(claims._noticeable(1, points=2))
     lucky = {"law": [0.0, 0.0], "rival": [0.9 * noticed, 2 * noticed], "se": [1.0, 1.0]}
     measured = [-0.9 * width, 0.9 * width]  # outside by luck at the first, with power at the second
     assert check(measured=measured, **lucky).verdict == "reproduced"
@@ -204,7 +212,7 @@ def test_a_bound_is_tested_on_one_side(side, sign):
     far = 2 - sign * 20
     assert verdict(-0.5, rival=far) == "reproduced"
     assert verdict(-1.01, rival=far) == "contradicted"
-    near = 2 - sign * 0.9 * float(claims.noticeable(1.0, sides=1))
+    near = 2 - sign * 0.9 * float(claims._noticeable(1.0, sides=1))
     assert verdict(0.5, rival=near) == "unresolved"
     with pytest.raises(ValueError, match=f"rival of claim T1 must not lie {side} its law"):
         verdict(0.0, rival=2 + sign)
@@ -243,7 +251,7 @@ def test_the_most_strained_point_is_shown():
 def test_claims_carry_their_numbers_unrounded():
     point = check(measured=1 / 3, se=1 / 70, law=2 / 7, law_error=1e-9, rival=1 / 9).strained
     assert (point.value, point.se, point.law, point.rival) == (1 / 3, 1 / 70, 2 / 7, 1 / 9)
-    assert point.noticed == 1e-9 + claims.noticeable(1 / 70)
+    assert point.noticed == 1e-9 + claims._noticeable(1 / 70)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ def test_a_deviation_is_noticed_at_the_stated_rate(monkeypatch):
     """True value: law + noticed. The claim loses nine times in ten, and not more often."""
     monkeypatch.setattr(claims, "LEVEL", 0.05)
     rng, n, trials = np.random.default_rng(5), 6, 1500
-    shift = float(claims.noticeable(1 / math.sqrt(n), df=n - 1))
+    shift = float(claims._noticeable(1 / math.sqrt(n), df=n - 1))
     lost = sum(
         check(law=0.0, rival=1e9, runs=runs).verdict == "contradicted"
         for runs in rng.normal(shift, 1, (trials, n))
@@ -312,10 +320,7 @@ def test_a_rival_that_is_true_is_excluded_at_the_stated_rate(monkeypatch):
 def test_a_sign_is_found_or_denied_at_the_stated_rate(monkeypatch):
     monkeypatch.setattr(claims, "LEVEL", 0.05)
     rng = np.random.default_rng(1)
-    verdicts = [
-        Ledger().sign("S", "s", "src", differences=rng.standard_normal(6)).verdict
-        for _ in range(1500)
-    ]
+    verdicts = [sign(differences=rng.standard_normal(6)).verdict for _ in range(1500)]
     assert rejections_are(verdicts.count("reproduced"), 1500, 0.05)
     assert rejections_are(verdicts.count("contradicted"), 1500, 0.05)
 
@@ -336,7 +341,7 @@ def test_sign_of_paired_differences(greater):
     noise = np.random.default_rng(0).standard_normal(30)
 
     def verdict(shift):
-        return Ledger().sign("S", "s", "src", differences=noise + shift, greater=greater)
+        return sign(differences=noise + shift, greater=greater)
 
     claim = verdict(5 * side)
     assert claim.verdict == "reproduced"
@@ -349,7 +354,7 @@ def test_sign_of_paired_differences(greater):
 
 
 def test_no_difference_at_all_proves_nothing():
-    assert Ledger().sign("S", "s", "src", differences=[0.0, 0.0]).verdict == "unresolved"
+    assert sign(differences=[0.0, 0.0]).verdict == "unresolved"
 
 
 def fit(**change):
@@ -359,7 +364,9 @@ def fit(**change):
         "rival": (stats.t(2).cdf, "t(2)"),
         **change,
     }
-    return Ledger().fit("F1", "s", "src", **arguments)
+    ledger = Ledger()
+    ledger.fit("F1", "s", "src", **arguments)
+    return ledger.claims[-1]
 
 
 def test_distributions():

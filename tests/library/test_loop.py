@@ -12,9 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import torch
 from rounding import assert_within, bound
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
 
 from collapse_utils import (
     Accumulate,
@@ -300,7 +304,7 @@ def test_progress_is_silent_by_default(capsys):
     run(progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "generations" in err and "3/3" in err
+    assert "fits" in err and "6/6" in err and "<00:00" in err  # 3 generations, 2 replicates
 
 
 # ------------------------------------------------------------------ resuming
@@ -792,6 +796,90 @@ def test_one_object_for_every_lineage_is_refused(shared):
 def test_rows_that_are_not_whole_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         run(data=rows, n_samples=None)
+
+
+class Tensors(Plain):
+    """A model of torch that forgets to detach."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def sample(self, n, rng):
+        noise = torch.tensor(rng.normal(size=n), dtype=self.kind)
+        return torch.nn.Parameter(noise * self.sd + self.mean)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_tensors_come_in_whatever_they_require(kind):
+    history = run(Tensors(kind), torch.linspace(0, 1, 50, requires_grad=True))
+    assert (history.array("spread")[1:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (StandardScaler(), PCA(1), GaussianMixture(1)),
+        (StandardScaler(), KernelDensity(bandwidth=0.3)),
+        ("passthrough", GaussianMixture(2)),
+    ],
+    ids=["reduced", "kernel", "plain"],
+)
+def test_pipelines_sample_in_the_space_of_the_data(steps):
+    rows = 100 + rows_2d(200) * [1, 10]
+    one, other = (
+        run(make_pipeline(*steps), rows, n_samples=100, n_generations=2, keep_samples=100)
+        for _ in range(2)
+    )
+    assert_same(one, other)  # every step is seeded
+    for kept in one.samples.values():
+        np.testing.assert_allclose(kept[-1].mean(0), 100, atol=5)
+        assert kept[-1].std(0)[1] > 5 or len(steps) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (KernelDensity(kernel="linear"), r"cannot sample as it is set up: .*\(kernel='linear'\)"),
+        (
+            make_pipeline(StandardScaler(), PCA(1)),
+            r"must have fit\(X\) and sample\(n\), .*Pipeline",
+        ),
+        (
+            make_pipeline(Normalizer(), KernelDensity()),
+            r"steps with inverse_transform before its last one, got Normalizer\(\)",
+        ),
+    ],
+)
+def test_models_of_scikit_learn_that_cannot_sample_are_told(model, message):
+    with pytest.raises(ValueError, match=message) as stopped:
+        run(model, rows_2d())
+    assert "\n" not in str(stopped.value).replace("\nin generation", "")
+
+
+def test_a_model_that_cannot_be_copied_gets_a_hint():
+    class Locked(Plain):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    with pytest.raises(ValueError, match=r"cannot be copied \(TypeError: .*give a function"):
+        run(Locked())
+    run(Locked)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [("", "Is a directory"), ("file/c", "File exists"), ("shut/c", "denied")]
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_run(
+    tmp_path, monkeypatch, place, message
+):
+    monkeypatch.setenv("FITS", "0")
+    (tmp_path / "file").touch()
+    (tmp_path / "shut").mkdir(mode=0o500)
+    if message == "denied" and os.access(tmp_path / "shut", os.W_OK):
+        pytest.skip("whoever runs this may write everywhere")
+    with pytest.raises(ValueError, match=rf"checkpoint must name a file that .*\({message}"):
+        run(Counting, checkpoint=tmp_path / place)
+    assert os.environ["FITS"] == "0"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def test_kernel_that_dies_or_does_not_answer_is_started_once_more(
 ):
     monkeypatch.setattr(kernel, "patience", lambda attempt: {1: 1, 2: 120}[attempt])
     python = starts(tmp_path, first)
-    executed, error = run(author, "print(seed)", python=str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
+    executed, error = run(author, "print(seed)")
     assert error is None
     assert printed(executed) == "1\n"
     assert (tmp_path / "started").read_text() == "again\n"
@@ -75,7 +76,8 @@ def test_kernel_that_never_answers_is_reported_with_what_was_waited_for(
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexec sleep 1000\n")
     python.chmod(0o755)
-    _, error = run(author, python=str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
+    _, error = run(author)
     cores = kernel.joblib.cpu_count()
     assert error == f"the kernel did not answer in 2 s (load 0.5 on {cores} cores)"
 
@@ -98,8 +100,9 @@ def test_cell_that_takes_too_long_is_reported(author: Author):
     assert error == "cell 5 (import time): took longer than 2 s"
 
 
-def test_interpreter_that_is_not_there_is_reported(author: Author):
-    _, error = run(author, python="/nowhere/python")
+def test_interpreter_that_is_not_there_is_reported(author: Author, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    _, error = run(author)
     assert error is not None and error.startswith("FileNotFoundError: ")
     assert "/nowhere/python" in error
 

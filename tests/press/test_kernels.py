@@ -33,11 +33,10 @@ def test_digits_that_two_texts_share(a, b, digits):
 
 def written(path, measured, **texts):
     """An executed notebook that claims `measured` against zero and glues some texts."""
-    claim = Ledger().check(
-        "A1", "It is zero.", "S", law=0.0, rival=(9.0, "nine"), measured=measured, se=0.1
-    )
+    ledger = Ledger()
+    ledger.check("A1", "It is zero.", "S", law=0.0, rival=(9.0, "nine"), measured=measured, se=0.1)
     output = claims()
-    output["metadata"]["collapse"]["claims"] = [asdict(claim)]
+    output["metadata"]["collapse"]["claims"] = [asdict(ledger.claims[0])]
     cells = [(["ledger.show()", [output]])]
     for name, text in texts.items():
         value = glued(name)

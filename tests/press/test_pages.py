@@ -170,11 +170,11 @@ def test_pages_and_downloads_are_written_once_and_go_with_their_chapter(author: 
 
 def test_ledger_holds_every_claim_and_links_back(notebook):
     ledger = Ledger()
-    said = ledger.check(
+    ledger.check(
         "A1", "a < b", "S", law=1, rival=(0, "none"), measured=1.0, se=0.01, expect="reproduced"
     )
     output = claims()
-    output["metadata"]["collapse"]["claims"] = [asdict(said)]
+    output["metadata"]["collapse"]["claims"] = [asdict(ledger.claims[0])]
     merged = merge(notebook, executed_copy(notebook, [output]))
     text = ledger_page({"gaussian": merged})
     assert "1 reproduced, 0 contradicted, 0 unresolved" in text

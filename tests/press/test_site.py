@@ -1,4 +1,4 @@
-"""The built site: nothing from other hosts, no broken link, whole or not there."""
+"""The built site: its settings, whole or not there, the same by parts as at once."""
 
 from __future__ import annotations
 
@@ -18,64 +18,12 @@ from collapse_book.notebooks import read_notebook
 from collapse_book.pages import merge, write_pages
 from collapse_book.site import (
     build_site,
-    check_site,
     is_current,
     recover,
     settings,
     swap,
     vendor_mathjax,
 )
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<script src="https://cdn.example.org/x.js"></script>',
-        '<script src="//cdn.example.org/x.js"></script>',
-        '<link rel="stylesheet" href="https://fonts.example.org/css">',
-        '<img src="http://example.org/x.png">',
-        '<img srcset="a.png 1x, https://example.org/b.png 2x">',
-        '<iframe src="https://example.org"></iframe>',
-        "<style>@import 'https://example.org/x.css';</style>",
-        "<p style='background: url(https://example.org/x.png)'>",
-    ],
-)
-def test_request_to_another_host_is_found(tmp_path, html):
-    (tmp_path / "a.png").touch()
-    (tmp_path / "index.html").write_text(html)
-    (found,) = check_site(tmp_path)
-    assert found.startswith("index.html loads ")
-    assert found.endswith(" from another host")
-
-
-def test_style_sheet_that_loads_a_remote_font_is_found(tmp_path):
-    (tmp_path / "book.css").write_text("@font-face {src: url('https://example.org/a.woff2')}")
-    assert check_site(tmp_path) == ["book.css loads https://example.org/a.woff2 from another host"]
-
-
-def test_broken_link_is_found(tmp_path):
-    (tmp_path / "index.html").write_text('<a href="gone.html#x">x</a><img src="gone.png">')
-    assert check_site(tmp_path) == [
-        "index.html links to gone.png, which is not there",
-        "index.html links to gone.html#x, which is not there",
-    ]
-
-
-def test_link_to_a_missing_anchor_is_found(tmp_path):
-    (tmp_path / "other.html").write_text('<p id="here">')
-    (tmp_path / "index.html").write_text('<a href="other.html#here"></a><a href="other.html#no">')
-    assert check_site(tmp_path) == ["index.html links to other.html#no, which is not there"]
-
-
-def test_links_of_a_good_page_pass(tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/page.html").write_text(
-        '<a href="../index.html?v=1">up</a><a href="https://example.org">out</a><a href="#top">'
-        '<img src="data:image/png;base64,iVBO"><link rel="canonical" href="https://example.org">'
-        '<p id="top"><a href="mailto:a@example.org"></a>'
-    )
-    (tmp_path / "index.html").write_text('<a href="sub/page.html">down</a>')
-    assert check_site(tmp_path) == []
 
 
 def test_swap_replaces_and_recover_takes_back(tmp_path):
@@ -103,26 +51,6 @@ def test_missing_mathjax_file_is_bad_input(author: Author):
     author.write("_config.yml", config.replace("tex-svg.js", "tex-gone.js"))
     with pytest.raises(BadInput, match=r"has no file tex-gone\.js"):
         vendor_mathjax(author.project)
-
-
-def test_links_from_the_root_must_begin_with_the_path_of_the_site(tmp_path):
-    (tmp_path / "index.html").write_text('<p id="top">')
-    (tmp_path / "404.html").write_text(
-        '<a href="/book/index.html#top"></a><a href="/index.html"></a><a href="/book/gone.html">'
-    )
-    assert check_site(tmp_path, "/book/") == [
-        "404.html links to /index.html, which is not there",
-        "404.html links to /book/gone.html, which is not there",
-    ]
-
-
-def test_quotes_comments_and_code_are_no_links(tmp_path):
-    (tmp_path / "index.html").write_text(
-        "<img alt='a > b' src='a&amp;b.png'><!-- <img src='gone.png'> -->"
-        "<script>document.write('<img src=\"gone.png\">')</script><a title='x>y' href='gone.html'>"
-    )
-    (tmp_path / "a&b.png").touch()
-    assert check_site(tmp_path) == ["index.html links to gone.html, which is not there"]
 
 
 @pytest.mark.parametrize(
@@ -160,10 +88,9 @@ def test_repository_of_ci_counts_only_on_github(author: Author, monkeypatch):
 
 
 def test_address_must_be_one(author: Author, monkeypatch):
-    assert author.project.address is None and author.project.prefix == "/"
+    assert author.project.address is None
     monkeypatch.setenv("BOOK_ADDRESS", "https://example.org/book")
     assert author.project.address == "https://example.org/book/"
-    assert author.project.prefix == "/book/"
     for wrong in ("example.org/book", "file:///book", "https://example.org/?page=1"):
         monkeypatch.setenv("BOOK_ADDRESS", wrong)
         with pytest.raises(BadInput, match="is not the address of a site"):

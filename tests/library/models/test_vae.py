@@ -1,4 +1,4 @@
-"""The VAE against automatic differentiation and itself; the linear VAE against PCA and its law."""
+"""The VAE against automatic differentiation and itself."""
 
 import copy
 import math
@@ -9,16 +9,13 @@ import pytest
 import torch
 from rounding import CALL, assert_within, bound, moved
 from sklearn.base import clone
-from sklearn.decomposition import PCA
 
 from collapse_utils import Accumulate, Replace, data, recurse
 from collapse_utils.models.vae import (
     LIKELIHOODS,
-    PPCA,
     VAE,
     _Stack,
     _start,
-    faded,
 )
 
 
@@ -203,97 +200,3 @@ def test_bernoulli_takes_no_noise_and_sizes_must_agree(images):
         VAE(likelihood="bernoulli").fit(images + 0.1)
     with pytest.raises(ValueError, match=r"one size, got \[63, 64\] pixels"):
         VAE().fit_many([images, images[:, 1:]])
-
-
-def test_ppca_holds_the_eigenvalues_of_pca_less_the_noise(images):
-    sigma2 = 0.05
-    pca = PCA().fit(images.astype(float))
-    variances = pca.explained_variance_ * (len(images) - 1) / len(images)
-    model = PPCA(sigma2=sigma2).fit(images)
-    expected = np.maximum(variances - sigma2, 0)
-    got = np.linalg.eigvalsh(model.weights_ @ model.weights_.T)[::-1]
-    # Both routes: sums over the rows, and a decomposition that is exact for a matrix some d
-    # roundings away.
-    error = bound(2 * (len(images) + 10 * 64), variances.max())
-    assert_within(got, expected, error)
-    assert_within(model.mean_, pca.mean_, bound(2 * len(images)) * pca.mean_)
-
-
-def test_ppca_is_the_best_linear_gaussian_model_with_its_noise():
-    """No nearby weights have a higher likelihood: the closed form is a maximum."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(500, 4)) * np.sqrt([3, 1, 0.5, 0.1])
-    sigma2 = 0.3
-    model = PPCA(sigma2=sigma2).fit(X)
-    centred = X - model.mean_
-
-    def log_likelihood(weights):
-        covariance = weights @ weights.T + sigma2 * np.eye(4)
-        _, log_determinant = np.linalg.slogdet(covariance)
-        return -0.5 * (
-            log_determinant + np.sum(centred @ np.linalg.inv(covariance) * centred) / len(X)
-        )
-
-    best = log_likelihood(model.weights_)
-    for size in (1e-3, 1e-2, 1e-1, 1):
-        for _ in range(50):
-            step = size * rng.normal(size=model.weights_.shape)
-            assert log_likelihood(model.weights_ + step) <= best
-
-
-@pytest.mark.parametrize("sampling", ["mean", "noisy"])
-def test_recursion_follows_the_law(sampling):
-    """Variances v, 20,000 rows: mean decoding fades linearly, noisy sampling keeps them."""
-    rng = np.random.default_rng(5)
-    variances, sigma2, n, n_generations = np.array([5.0, 3, 2, 1]), 0.25, 20_000, 5
-    X = rng.normal(size=(n, 4)) * np.sqrt(variances)
-    history = recurse(
-        PPCA(sigma2=sigma2, sampling=sampling),
-        X,
-        n_generations=n_generations,
-        n_replicates=8,
-        metrics={"trace": lambda s: s.sample.var(0).sum()},
-        rng=rng,
-    )
-    measured = history.array("trace")[-1]
-    expected = (
-        faded(X.var(0), sigma2, n_generations)[-1].sum() if sampling == "mean" else X.var(0).sum()
-    )
-    # Student's t with 7 degrees of freedom: 6.1 standard errors is a false alarm in 2,000 seeds.
-    assert abs(measured.mean() - expected) < 6.1 * measured.std(ddof=1) / math.sqrt(8)
-
-
-def test_faded_law_has_its_closed_forms():
-    variances, sigma2, n = np.array([5, 0.4]), 0.05, np.arange(61)[:, None]
-    replace = faded(variances, sigma2, 60)
-    error = bound(4 * n + 2, 5)  # a few roundings a generation, of variances up to five
-    assert_within(replace, np.maximum(variances - n * sigma2, 0), error)
-    harmonic = np.cumsum(np.r_[0, 1 / np.arange(1, 61)])
-    accumulate = faded(variances, sigma2, 60, accumulate=True)
-    assert_within(accumulate, variances - sigma2 * harmonic[:, None], error)
-    mixed = faded(variances, sigma2, 500, gamma=0.25)
-    # A generation hands on three quarters of its error.
-    assert_within(mixed[-1], variances - sigma2 / 0.25, bound(4 / 0.25, 5))
-    assert_within(faded(variances, sigma2, 3, gamma=1.0)[1:], variances - sigma2, bound(4, 5))
-    with pytest.raises(ValueError, match="gamma must be a finite number"):
-        faded(variances, sigma2, 3, gamma=2.0)
-
-
-def test_accumulating_linear_vaes_fade_with_the_harmonic_numbers():
-    """Through `recurse`, with 4,000 new rows per generation."""
-    variances, sigma2 = np.array([2.0, 1, 0.5]), 0.05
-    history = recurse(
-        PPCA(sigma2=sigma2),
-        lambda n, rng: rng.normal(size=(n, 3)) * np.sqrt(variances),
-        workflow=Accumulate(),
-        n_generations=6,
-        n_samples=4000,
-        n_replicates=12,
-        n_eval=2,
-        metrics={"kept": lambda s: (s.model.weights_**2).sum() if s.model else variances.sum()},
-        rng=np.random.default_rng(1),
-    )
-    kept = history.array("kept")[-1]
-    expected = faded(variances, sigma2, 6, accumulate=True)[-1].sum()
-    # Student's t with 11 degrees of freedom: 5.5 standard errors is a false alarm in 5,000 seeds.
-    assert abs(kept.mean() - expected) < 5.5 * kept.std(ddof=1) / math.sqrt(12)
