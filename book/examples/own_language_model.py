@@ -14,10 +14,9 @@ import time
 import numpy as np
 import torch
 
-from collapse_utils import Accumulate, Mix, Replace, recurse, text
+from collapse_utils import Accumulate, Mix, Replace, Yardstick, diagnose, recurse, text
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel, block_losses
-from collapse_utils.report import Yardstick, diagnose
 
 WORKFLOWS = {
     "replace": Replace(),
