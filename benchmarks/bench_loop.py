@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python -m pytest benchmarks/bench_loop.py
 
 The same fits and samples by `recurse`, copies and checks included, and by a bare loop that a reader
-would write. Both take the least of several runs.
+would write. Both take the least of several runs. Looking at the columns of a table costs about a
+millisecond a generation, whatever its length.
 """
 
 import time
@@ -89,7 +90,7 @@ def looped(model, rows, accumulate, seed):
 @pytest.mark.parametrize("workflow", ["replace", "accumulate"])
 @pytest.mark.parametrize(
     ("model", "rows"),
-    [(Slow, array((2000, 4))), (Slow, array((1000, 40))), (Copula, table((2000, 6)))],
+    [(Slow, array((2000, 4))), (Slow, array((1000, 40))), (Copula, table((6000, 6)))],
     ids=["2000x4", "1000x40", "table"],
 )
 def test_loop(benchmark, workflow, model, rows):

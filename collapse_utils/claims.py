@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-from . import _checks
+from ._checks import one_of
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
 
@@ -40,25 +40,21 @@ POWER = 0.9
 
 STATUSES = ("theorem", "published", "derived", "exploratory")
 VERDICTS = ("reproduced", "contradicted", "unresolved")
-#: What a claim says of its law: the value itself, or a bound that the truth exceeds or stays below.
-SIDES = ("both", "above", "below")
 COLUMNS = ("Id", "Claim and source", "Expected", "Measured ± s.e.", "Verdict")
 _MARKS = {"reproduced": "✓", "contradicted": "✗", "unresolved": "?"}
-_SIGNS = {"both": "", "above": "> ", "below": "< "}
+#: What a claim says of its law: the value itself, or a bound that the truth exceeds or stays below.
+_SIDES = {"both": "", "above": "> ", "below": "< "}
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Point:
-    """One place at which a claim compares.
+class _Point:
+    """One place at which a claim compares, such as "n = 10"; empty where there is only one.
 
-    - `at`: The place, such as "n = 10"; empty where there is only one.
-    - `value`, `se`: The measurement and its standard error, 0 for a computation without chance.
-    - `law`, `law_error`, `rival`: What is expected, its known error, and what it must be told apart
-      from.
-    - `noticed`: The smallest deviation from the law that the claim notices with probability
-      `POWER`.
+    `se` is 0 for a computation without chance, `law_error` is the known error of the law, `rival`
+    is what it must be told apart from, and `noticed` the smallest deviation from the law that the
+    claim notices with probability `POWER`.
     """
 
     at: str
@@ -74,17 +70,14 @@ class Point:
 class Claim:
     """One claim with its verdict.
 
-    - `id`, `statement`, `source`: Unique in the book, such as "A1"; what is claimed, and who says
-      so.
+    - `id`, `statement`, `source`: Unique in the book, such as "A1"; what is claimed, and by whom.
     - `status`: theorem, published, derived (in this book) or exploratory.
     - `expect` (str or None): Verdict that the build insists on; None leaves it open.
-    - `side`: Whether the law is a value ("both") or a bound ("above", "below").
     - `test`: Where the standard error or the p-values come from.
-    - `points`: Number of points that were compared.
     - `expected`, `measured`, `rival`: As shown: law and measurement at the most strained point, and
       what the rival stands for.
-    - `strained`, `deciding` (Point): The point at which the law is most strained, and the one that
-      excludes the rival best.
+    - `strained`, `deciding`: The point at which the law is most strained, and the one that excludes
+      the rival best.
     """
 
     id: str
@@ -99,8 +92,8 @@ class Claim:
     expected: str
     measured: str
     rival: str
-    strained: Point
-    deciding: Point
+    strained: _Point
+    deciding: _Point
 
 
 def half_width(
@@ -111,7 +104,7 @@ def half_width(
     ``t_df(1 - LEVEL / (sides * points)) * se``, where `points` comparisons share one claim; `sides`
     is 2 for a value, 1 for a bound.
     """
-    return scipy.stats.t.isf(LEVEL / (sides * points), df) * np.asarray(se, dtype=float)
+    return -special.stdtrit(df, LEVEL / (sides * points)) * np.asarray(se, dtype=float)
 
 
 def _noticeable(
@@ -121,10 +114,8 @@ def _noticeable(
 
     By the non-central t law with the estimated standard error in place of the true one.
     """
-    df = np.asarray(df, dtype=float)
-    t = scipy.stats.t.isf(LEVEL / (sides * points), df)
-    normal = t + scipy.stats.norm.isf(1 - POWER)
-    shift = np.where(np.isinf(df), normal, scipy.special.nctdtrinc(df, 1 - POWER, t))
+    t = half_width(1.0, df=df, points=points, sides=sides)
+    shift = np.where(np.isinf(df), t + special.ndtri(POWER), special.nctdtrinc(df, 1 - POWER, t))
     return shift * np.asarray(se, dtype=float)
 
 
@@ -132,12 +123,8 @@ def glue(name: str, value: Any, form: str = "{}", *, se: float | None = None) ->
     """Store a number, or a text, so that the prose of the same page can quote it.
 
     The output is that of myst-nb's own ``glue`` (so the role ``{glue:text}`` finds it). Beside the
-    text it keeps the number itself, for tables that compare runs.
-
-    - `name`: Key, unique in its notebook.
-    - `value` (number or str)
-    - `form`: How the sentence shows it, as for `str.format`: ``"{:.2f}"``, ``"{:.0f} %"``.
-    - `se`: Standard error of the number: it is then shown as `plus_minus` does.
+    text it keeps the number itself, for tables that compare runs. A sentence shows it in the format
+    `form`, such as ``"{:.0f} %"``, or with its standard error `se`.
     """
     from IPython.display import display
 
@@ -194,17 +181,14 @@ class Ledger:
         fail at one.
 
         - `id, statement, source, status, expect, test`: See :class:`Claim`.
-        - `law` (array)
         - `rival` (tuple of (array, str)): What the law must be told apart from, and what that
           stands for.
         - `runs` (array, shape (points, replicates) or (replicates,)): Replicates of what is
-          measured, of which the mean is compared; rows may differ in length. Gives `measured`, `se`
-          and `df`.
+          measured, of which the mean is compared; rows may differ in length.
         - `measured`, `se`, `df` (array): In place of `runs`, for what is no mean of replicates.
           ``se = 0`` is for computations without chance, where `law_error` bounds the numerical
           error.
-        - `law_error` (array): Known error of a law that is itself an approximation; it widens the
-          expectation.
+        - `law_error` (array): Known error of a law that is itself an approximation.
         - `side` ({"both", "above", "below"}): The truth equals the law, exceeds it or stays below
           it. A bound is tested on one side, and may be its own rival: then it has to be exceeded.
         - `at` (dict of name -> values, or sequence of str): Where the points are: ``{"n": [1,
@@ -215,7 +199,7 @@ class Ledger:
         if runs is not None:
             measured, se, df, sizes = _means(id, runs)
             test = test or f"t, {sizes} replicates"
-        _checks.choice("side", side, SIDES)
+        one_of(*_SIDES)("side", side)
         rival, name = _named(id, "rival", rival)
         arrays = _broadcast(
             id, law=law, rival=rival, measured=measured, se=se, law_error=law_error, df=df
@@ -226,17 +210,16 @@ class Ledger:
         sides = 2 if side == "both" else 1
         width = half_width(se, df=df, points=points, sides=sides)
         noticed = law_error + _noticeable(se, df=df, points=points, sides=sides)
-        sign = {"above": 1.0, "below": -1.0}.get(side)
-        if sign is None:
-            strain, away, apart = (np.abs(measured - law), np.abs(measured - rival),
-                                   np.abs(law - rival))  # fmt: skip
-        else:
-            strain, away, apart = (sign * (law - measured), sign * (measured - rival),
-                                   sign * (law - rival))  # fmt: skip
-            if (apart < 0).any():
-                raise ValueError(
-                    f"the rival of claim {id} must not lie {side} its law {law}, got {rival}"
-                )
+        sign = 1 if side == "above" else -1
+
+        def over(one: Floats, other: Floats) -> Floats:
+            return np.abs(one - other) if side == "both" else sign * (one - other)
+
+        strain, away, apart = over(law, measured), over(measured, rival), over(law, rival)
+        if (apart < 0).any():
+            raise ValueError(
+                f"the rival of claim {id} must not lie {side} its law {law}, got {rival}"
+            )
         holds = strain <= width + law_error
         limit = np.where(se > 0, width, law_error)
         told = (apart > noticed) | ((apart == 0) & (side != "both"))
@@ -244,10 +227,10 @@ class Ledger:
         power = np.where(told & (apart == 0), np.inf, _ratio(apart, noticed))
         worst = int(np.argmax(_ratio(strain, width + law_error)))
         best = int(np.argmax(np.where(decides, 2.0, 1.0) * np.minimum(_ratio(away, limit), power)))
-        place = [
-            Point(labels[i], *(float(a[i]) for a in (measured, se, law, law_error, rival, noticed)))
-            for i in (worst, best)
-        ]
+        columns = (measured, se, law, law_error, rival, noticed)
+        strained, deciding = (
+            _Point(labels[i], *(float(a[i]) for a in columns)) for i in (worst, best)
+        )
         where = f" ({labels[worst]})" if labels[worst] else ""
         error = f" ± {law_error[worst]:.2g}" if law_error[worst] > 0 else ""
         self._add(
@@ -256,11 +239,11 @@ class Ledger:
             side=side,
             test=test or ("Monte-Carlo s.e." if se.any() else "no chance"),
             points=points,
-            expected=f"{_SIGNS[side]}{law[worst]:.5g}{error}{where}",
+            expected=f"{_SIDES[side]}{law[worst]:.5g}{error}{where}",
             measured=plus_minus(measured[worst], se[worst]),
             rival=name,
-            strained=place[0],
-            deciding=place[1],
+            strained=strained,
+            deciding=deciding,
         )  # fmt: skip
 
     def sign(
@@ -279,9 +262,7 @@ class Ledger:
         - `differences` (array, shape (n,)): One difference per pair (replicate, seed).
         - `greater`: The claimed sign: positive, or negative.
         """
-        d = np.asarray(differences, dtype=float)
-        if d.ndim != 1:
-            raise ValueError(f"differences of claim {id} must be a row of numbers, got {d}")
+        d = _row(id, "differences", differences)
         right = int(((d > 0) if greater else (d < 0)).sum())
         self.check(
             id, statement, source,
@@ -316,19 +297,21 @@ class Ledger:
         - `law` (tuple of (distribution function, name))
         - `rival` (tuple of (distribution function or sample, name))
         """
-        x = _sorted(id, "sample", sample)
+        from scipy import stats
+
+        x = np.sort(_row(id, "sample", sample))
         (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)
         if callable(rival):
-            other, expected = scipy.stats.kstest(x, rival), rival(x)
+            other, expected = stats.kstest(x, rival), rival(x)
         else:
-            drawn = _sorted(id, "rival", rival)
-            other = scipy.stats.ks_2samp(x, drawn, method="asymp")
+            drawn = np.sort(_row(id, "rival", rival))
+            other = stats.ks_2samp(x, drawn, method="asymp")
             expected = np.searchsorted(drawn, x, side="right") / len(drawn)
-        found = scipy.stats.kstest(x, law)
+        found = stats.kstest(x, law)
         apart = float(np.abs(law(x) - expected).max())
-        level, slack = scipy.stats.kstwobign.isf(LEVEL), scipy.stats.norm.isf(1 - POWER) / 2
+        level, slack = stats.kstwobign.isf(LEVEL), stats.norm.isf(1 - POWER) / 2
         noticed = float(level + slack) / math.sqrt(len(x))
-        point = Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
+        point = _Point("", float(found.statistic), 0.0, 0.0, 0.0, apart, noticed)
         self._add(
             id, statement, source, status, expect,
             verdict=_verdict(found.pvalue >= LEVEL, other.pvalue < LEVEL and apart > noticed),
@@ -345,9 +328,9 @@ class Ledger:
     def _add(self, id, statement, source, status, expect, **shown) -> None:
         if any(claim.id == id for claim in self.claims):
             raise ValueError(f"claim id {id!r} is used twice")
-        _checks.choice("status", status, STATUSES)
+        one_of(*STATUSES)("status", status)
         if expect is not None:
-            _checks.choice("expect", expect, VERDICTS[:2])
+            one_of(*VERDICTS[:2])("expect", expect)
         self.claims.append(Claim(id, statement, source, status, expect, **shown))
 
     def show(self) -> None:
@@ -380,23 +363,20 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 def _means(id: str, runs: ArrayLike | Sequence[ArrayLike]) -> tuple[Floats, Floats, Floats, str]:
     """Means, standard errors and degrees of freedom of the rows, and their lengths as shown."""
     rows = list(runs) if len(runs) and np.ndim(runs[0]) else [runs]
-    rows = [np.asarray(row, dtype=float) for row in rows]
-    for row in rows:
-        if row.ndim != 1 or len(row) < 2 or not np.isfinite(row).all():
-            raise ValueError(
-                f"runs of claim {id} must be two or more finite numbers for each point, got {row}"
-            )
+    rows = [_row(id, "runs", row) for row in rows]
     mean, se = np.array([mean_se(row) for row in rows]).T
     sizes = sorted({len(row) for row in rows})
     shown = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
     return mean, se, np.array([len(row) - 1.0 for row in rows]), shown
 
 
-def _sorted(id: str, what: str, draws: ArrayLike) -> Floats:
-    x = np.sort(np.asarray(draws, dtype=float))
-    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"{what} of claim {id} must be a row of finite numbers, got {draws}")
-    return x
+def _row(id: str, what: str, numbers: ArrayLike) -> Floats:
+    row = np.asarray(numbers, dtype=float)
+    if row.ndim != 1 or len(row) < 2 or not np.isfinite(row).all():
+        raise ValueError(
+            f"{what} of claim {id} must be two or more finite numbers in a row, got {numbers}"
+        )
+    return row
 
 
 def _named(id: str, what: str, pair: tuple[Any, str]) -> tuple[Any, str]:
@@ -410,12 +390,12 @@ def _broadcast(id: str, **numbers: ArrayLike) -> dict[str, Floats]:
     arrays = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in numbers.values()))
     values = {name: np.ravel(array) for name, array in zip(numbers, arrays, strict=True)}
     for name, array in values.items():
-        if name != "df" and not np.isfinite(array).all():
-            raise ValueError(f"{name} of claim {id} must be finite, got {array}")
-        if name in ("se", "law_error") and (array < 0).any():
-            raise ValueError(f"{name} of claim {id} must be >= 0, got {array}")
-    if not (values["df"] > 0).all():
-        raise ValueError(f"df of claim {id} must be > 0, got {values['df']}")
+        rules = [("> 0", array > 0)] if name == "df" else [("finite", np.isfinite(array))]
+        if name in ("se", "law_error"):
+            rules.append((">= 0", array >= 0))
+        for rule, kept in rules:
+            if not kept.all():
+                raise ValueError(f"{name} of claim {id} must be {rule}, got {array}")
     if values["law"].size == 0:
         raise ValueError(f"claim {id} must have at least one point, got none")
     return values
@@ -425,12 +405,11 @@ def _labels(id: str, at: Mapping[str, ArrayLike] | Sequence[str] | None, points:
     if at is None:
         return [""] if points == 1 else [f"point {i + 1}" for i in range(points)]
     if isinstance(at, Mapping):
-        try:
-            columns = [
-                np.broadcast_to(list(v) if np.iterable(v) and not isinstance(v, str) else v, points)
-                for v in at.values()
-            ]
-        except ValueError:
+        columns = [
+            list(v) if np.iterable(v) and not isinstance(v, str) else [v] * points
+            for v in at.values()
+        ]
+        if any(len(column) != points for column in columns):
             columns = [[]]
         labels = [
             ", ".join(f"{name} = {_short(value)}" for name, value in zip(at, row, strict=True))
@@ -444,7 +423,7 @@ def _labels(id: str, at: Mapping[str, ArrayLike] | Sequence[str] | None, points:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else f"{value}"
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 def cells(claim: Mapping[str, Any]) -> str:

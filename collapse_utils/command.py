@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _checks, tables
+from . import _checks, _tables
 
 
 class CommandModel:
@@ -53,18 +53,18 @@ class CommandModel:
         self.sample_command = tuple(sample)
         self.timeout = timeout
         self._model: bytes | None = None
-        self._kind: tables.Kind | None = None
+        self._kind: _tables.Kind | None = None
 
-    def fit(self, X: tables.Rows, rng: np.random.Generator) -> CommandModel:
+    def fit(self, X: _tables.Rows, rng: np.random.Generator) -> CommandModel:
         """Write a table or rows of shape (n,) or (n, d), call the command, keep the model file."""
-        table = tables.is_table(X)
+        table = _tables.is_table(X)
         X = X if table else np.asarray(X)
         if (not table and X.dtype.kind not in "fiub") or X.ndim not in (1, 2) or len(X) == 0:
             raise ValueError(
                 f"X must hold numbers, of shape (n,) or (n, d), or be a table, got {X.dtype} of "
                 f"shape {X.shape}"
             )
-        self._kind = tables.Kind(X if table else X.astype(float), whole=False)
+        self._kind = _tables.Kind(X if table else X.astype(float), whole=False)
         with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:
             data, model = Path(folder, "data.csv"), Path(folder, "model")
             if table:
@@ -77,7 +77,7 @@ class CommandModel:
             self._model = model.read_bytes()
         return self
 
-    def sample(self, n: int, rng: np.random.Generator) -> tables.Rows:
+    def sample(self, n: int, rng: np.random.Generator) -> _tables.Rows:
         """Call the command and read `n` rows."""
         n = _checks.integer("n", n, 1)
         if self._model is None:
@@ -94,7 +94,7 @@ class CommandModel:
             except ValueError as error:  # of which a UnicodeDecodeError is one
                 raise RuntimeError(f"{name} wrote other rows than it must: {error}") from None
 
-    def _read(self, rows: Path) -> tables.Rows:
+    def _read(self, rows: Path) -> _tables.Rows:
         if self._kind.columns is None:
             found = np.loadtxt(rows, delimiter=",", ndmin=2)
             return found[:, 0] if self._kind.shape == () and found.shape[1] == 1 else found

@@ -16,14 +16,13 @@ from weakref import WeakKeyDictionary
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks
+from ._checks import checked, one_of, whole
 from .metrics import mean_se
 from .publishing import GRID, INK, PAPER
 
@@ -39,9 +38,8 @@ MODEL = "#d55e00"
 THIRD = "#109c74"
 FOURTH = "#b5679d"
 THEORY = {"color": INK, "linestyle": "--", "linewidth": 1.4}
-#: Colours of curves in order, and the ways to draw replicates.
+#: Colours of curves in order.
 CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
-HOWS = ("band", "dots", "ribbon", "lines")
 #: Points between the names at the ends of two curves.
 _GAP = 11
 #: Names at the ends of curves, by axes: end, colour and text.
@@ -49,40 +47,46 @@ _NAMED: WeakKeyDictionary[Axes, dict[str, tuple]] = WeakKeyDictionary()
 
 _GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
+_THEME = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 12,
+    "axes.linewidth": 1.25,
+    "axes.prop_cycle": mpl.cycler(color=[MODEL, TRUTH, THIRD, FOURTH]),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "figure.figsize": (7.2, 3.8),
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "sans-serif"],
+    "font.size": 10.5,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 11,
+    "legend.title_fontsize": 12,
+    "lines.linewidth": 1.8,
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "collapse",
+    "text.color": INK,
+}
+for _axis, _side in (("xtick", "bottom"), ("ytick", "left")):  # no ticks, but their room
+    _THEME |= {f"{_axis}.{_side}": False, f"{_axis}.color": INK, f"{_axis}.labelsize": 11}
+    _THEME |= {f"{_axis}.major.size": 6, f"{_axis}.minor.size": 4}
+
 
 def use_theme() -> None:
     """Set the book's theme; call it once in the set-up cell of a chapter."""
-    sns.set_theme(
-        style="whitegrid",
-        palette=[MODEL, TRUTH, THIRD, FOURTH],
-        rc={
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "figure.constrained_layout.use": True,
-            "figure.figsize": (7.2, 3.8),
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "font.size": 10.5,
-            "grid.color": GRID,
-            "grid.linewidth": 0.7,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "svg.hashsalt": "collapse",
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-        },
-    )
+    plt.style.use(["seaborn-v0_8-whitegrid", _THEME])
 
 
+@checked(n=whole(1))
 def generation_colours(n: int) -> list[str]:
     """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
-    n = _checks.integer("n", n, 1)
     return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
 
 
@@ -96,18 +100,13 @@ def panels(
 ) -> tuple[Figure, Any]:
     """A figure with one panel per title, or with one panel that needs none.
 
-    - `titles`
-    - `rows`: Rows over which the panels are spread.
-    - `size` (tuple of float): Inches; default one column of text for one panel or two, a little
-      more for three.
-    - `sharex`, `sharey`
-    - `axes`: Given to every panel, such as ``xlabel="generation"`` or ``yscale="log"``. A shared
-      label stands at the outer panels only.
+    `rows` is the number of rows of panels, `size` is in inches. `axes` is given to every panel,
+    such as ``xlabel="generation"``; a shared label stands at the outer panels only.
 
     Returns Figure, and its axes (one, or an array in reading order).
     """
     titles = titles or ("",)
-    columns = -(-len(titles) // _checks.integer("rows", rows, 1, len(titles)))
+    columns = -(-len(titles) // whole(1, len(titles))("rows", rows))
     size = size or (7.2 + 0.3 * (columns > 2), 3.6 if rows == 1 else 2.7 * rows)
     fig, grid = plt.subplots(
         rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
@@ -125,29 +124,7 @@ def panels(
     return fig, grid[0, 0] if len(titles) == 1 else grid.flat[: len(titles)]
 
 
-def ribbon(
-    ax: mpl.axes.Axes,
-    generations: ArrayLike,
-    values: ArrayLike,
-    *,
-    color: str = MODEL,
-    label: str | None = None,
-    quantiles: tuple[float, float] = (0.1, 0.9),
-    centre: str = "median",
-) -> None:
-    """Draw the centre of the replicates and a band that holds most of them.
-
-    `values` has shape (G, R), one column per replicate; `quantiles` are the edges of the band, and
-    `centre` is "median" or "mean".
-    """
-    values = np.asarray(values, dtype=float)
-    _checks.choice("centre", centre, ("median", "mean"))
-    low, high = np.quantile(values, quantiles, axis=1)
-    middle = np.median(values, axis=1) if centre == "median" else values.mean(axis=1)
-    ax.fill_between(generations, low, high, color=color, alpha=0.22, linewidth=0)
-    ax.plot(generations, middle, color=color, label=label)
-
-
+@checked(how=one_of("band", "dots", "ribbon", "lines"), names=one_of("ends", "legend", "none"))
 def curves(
     ax: Axes,
     runs: Mapping[str, ArrayLike],
@@ -161,11 +138,10 @@ def curves(
 ) -> None:
     """Draw named curves: replicates in colour, laws dashed in ink.
 
-    - `ax` (matplotlib axes)
     - `runs` (dict of name -> array, shape (points, replicates) or (points,)): A row of numbers is
       drawn as one line.
-    - `laws` (dict of name -> array, shape (points,), or pair of arrays (x, law)): Expected values.
-      A law without runs of that name has a colour of its own.
+    - `laws` (dict of name -> array, shape (points,), or pair (x, law)): Expected values. A law
+      without runs of that name has a colour of its own.
     - `x` (array, or dict of name -> array): Where the points are; default 0, 1, 2, ...
     - `how` ({"band", "dots", "ribbon", "lines"}): Mean ± 2 s.e. as a band or as dots with bars; the
       median with the middle 80 % of the replicates; or every replicate.
@@ -174,15 +150,11 @@ def curves(
     - `names` ({"ends", "legend", "none"}): Where the curves are named.
     - `axes`: Given to ``ax.set`` before the names are placed.
     """
-    _checks.choice("how", how, HOWS)
-    _checks.choice("names", names, ("ends", "legend", "none"))
     laws = laws or {}
     every = list(dict.fromkeys([*runs, *laws]))
     if not every:
         raise ValueError("runs or laws must name at least one curve, got none")
-    if colours is None:
-        colours = CYCLE if len(every) <= len(CYCLE) else generation_colours(len(every))
-    palette = colours if isinstance(colours, Mapping) else dict(zip(every, colours, strict=False))
+    palette = colours if isinstance(colours, Mapping) else _palette(every, colours)
     ends = {}
     for name in every:
         places = x[name] if isinstance(x, Mapping) else x
@@ -208,6 +180,13 @@ def curves(
         _name_ends(ax, ends, palette)
 
 
+def _palette(names: Sequence[str], colours: Sequence[str] | None = None) -> dict[str, str]:
+    """A colour for each name; early to late where the book's colours are too few."""
+    few = len(names) <= len(CYCLE)
+    colours = colours or (CYCLE if few else generation_colours(len(names)))
+    return dict(zip(names, colours, strict=False))
+
+
 def _places(name: str, x: ArrayLike | None, n: int) -> NDArray:
     at = np.arange(n) if x is None else np.asarray(x)
     if at.shape != (n,):
@@ -226,15 +205,15 @@ def _draw(ax: Axes, x: NDArray, values: NDArray, how: str, color: str, name: str
         ax.plot([], [], color=color, label=name)
         return float(np.median(values[-1]))
     if how == "ribbon":
-        ribbon(ax, x, values, color=color, label=name)
-        return float(np.median(values[-1]))
-    middle, se = mean_se(values)
-    if how == "dots":
-        ax.errorbar(
-            x, middle, 2 * se, fmt="o", color=color, markersize=4.5, linewidth=1.2, label=name
-        )
+        low, middle, high = np.quantile(values, (0.1, 0.5, 0.9), axis=1)
     else:
-        ax.fill_between(x, middle - 2 * se, middle + 2 * se, color=color, alpha=0.22, linewidth=0)
+        middle, se = mean_se(values)
+        low, high = middle - 2 * se, middle + 2 * se
+    if how == "dots":
+        dots = {"fmt": "o", "color": color, "markersize": 4.5, "linewidth": 1.2}
+        ax.errorbar(x, middle, 2 * se, **dots, label=name)
+    else:
+        ax.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
         ax.plot(x, middle, color=color, label=name)
     return float(middle[-1])
 
@@ -280,20 +259,15 @@ def over_generations(
 ) -> None:
     """Draw a metric of a history: for each workflow the median and the middle 80 %.
 
-    - `ax` (matplotlib axes)
-    - `history` (History)
-    - `metric`
-    - `law` (dict of workflow -> array, shape (generations + 1,))
-    - `axes`: Given to ``ax.set``.
+    `law` maps workflows to arrays of shape (generations + 1,); `axes` is given to ``ax.set``.
     """
+    import seaborn as sns
+
     frame = history.frame[history.frame["metric"] == metric]
     if frame.empty:
         known = ", ".join(map(str, history.frame["metric"].unique()))
         raise ValueError(f"metric must be one of {known}, got {metric!r}")
-    workflows = list(frame["workflow"].unique())
-    palette = dict(zip(workflows, CYCLE, strict=False))
-    if len(workflows) > len(CYCLE):
-        palette = dict(zip(workflows, generation_colours(len(workflows)), strict=True))
+    palette = _palette(frame["workflow"].unique())
     sns.lineplot(
         frame, x="generation", y="value", hue="workflow", palette=palette, ax=ax,
         estimator="median", errorbar=("pi", 80), err_kws={"linewidth": 0}, legend=False,
@@ -304,7 +278,7 @@ def over_generations(
         ax.plot(np.arange(len(values)), values, **THEORY, zorder=2.5)
     ax.set(**{"ylabel": metric} | axes)
     end = frame["generation"].max()
-    _name_ends(ax, {name: (end, medians[name]) for name in workflows}, palette)
+    _name_ends(ax, {name: (end, medians[name]) for name in palette}, palette)
 
 
 def mark(
@@ -323,9 +297,9 @@ def mark(
                     ha="right", **text)  # fmt: skip
 
 
+@checked(at=one_of("right", "left", "above", "below"))
 def label(ax: Axes, text: str, x: float, y: float, *, color: str = INK, at: str = "right") -> None:
     """Write `text` beside the point (x, y): right, left, above or below it."""
-    _checks.choice("at", at, ("right", "left", "above", "below"))
     offset = {"right": (5, 0), "left": (-5, 0), "above": (0, 5), "below": (0, -5)}[at]
     ax.annotate(
         text, (x, y), xytext=offset, textcoords="offset points", color=color, fontsize=9,
@@ -366,8 +340,6 @@ def digit_grid(
     `rows` maps labels to images of shape (n, height * width) with values in [0, 1], of which the
     first `n_columns` are shown; `shape` is (height, width) of one image.
     """
-    if not rows:
-        raise ValueError("rows must name at least one row of images, got an empty dict")
     tiles = [montage(images, 1, n_columns, shape=shape) for images in rows.values()]
     height = 0.62 * len(tiles) + 0.1
     fig, axes = plt.subplots(len(tiles), 1, figsize=(7.2, height), squeeze=False)
@@ -381,22 +353,17 @@ def digit_grid(
     return fig
 
 
+@checked(n_rows=whole(1), n_columns=whole(1))
 def montage(
-    images: ArrayLike, n_rows: int, n_columns: int, *, shape: tuple[int, int] = (8, 8), gap: int = 1
+    images: ArrayLike, n_rows: int, n_columns: int, *, shape: tuple[int, int] = (8, 8)
 ) -> NDArray[np.float64]:
-    """Tile images of shape (n, height * width) into one array, `gap` white pixels apart."""
-    images = np.asarray(images, dtype=float)
-    n_rows = _checks.integer("n_rows", n_rows, 1)
-    n_columns = _checks.integer("n_columns", n_columns, 1)
-    gap = _checks.integer("gap", gap, 0)
+    """Tile images of shape (n, height * width) into one array, one white pixel apart."""
+    images, (h, w) = np.asarray(images, dtype=float), shape
     need = n_rows * n_columns
-    if len(images) < need or images[0].size != shape[0] * shape[1]:
+    if len(images) < need or images[0].size != h * w:
         raise ValueError(
-            f"images must hold at least {need} images of {shape[0]} x {shape[1]} pixels, "
-            f"got shape {images.shape}"
+            f"images must hold at least {need} images of {h} x {w} pixels, got shape {images.shape}"
         )
-    h, w = shape
-    tiles = np.zeros((n_rows, h + gap, n_columns, w + gap))
+    tiles = np.zeros((n_rows, h + 1, n_columns, w + 1))
     tiles[:, :h, :, :w] = images[:need].reshape(n_rows, n_columns, h, w).transpose(0, 2, 1, 3)
-    sheet = tiles.reshape(n_rows * (h + gap), n_columns * (w + gap))
-    return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
+    return tiles.reshape(n_rows * (h + 1), n_columns * (w + 1))[:-1, :-1]

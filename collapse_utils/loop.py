@@ -14,16 +14,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from . import _checkpoint, _checks, tables
+from . import _checkpoint, _checks, _tables
 from .workflows import Replace, Sources, TrainingSet, Workflow
 
 
 class Model(Protocol):
     """scikit-learn's convention for density models: ``fit(X)`` and ``sample(n)``."""
 
-    def fit(self, X: NDArray) -> Any: ...
+    def fit(self, X: _tables.Rows) -> Any: ...
 
     def sample(self, n: int) -> Any: ...
 
@@ -36,7 +36,7 @@ class Snapshot:
     - `workflow`: Name of the workflow.
     - `model`, `first_model` (Model or None): The fitted model of this generation and of generation
       1 (None at generation 0).
-    - `training` (ndarray): What the model was fitted on (the real data at generation 0).
+    - `training` (array or table): What the model was fitted on (the real data at generation 0).
     - `origin` (ndarray of int): Generation that wrote each training row.
     - `sample` (ndarray): ``n_eval`` rows written by the model. At generation 0: as many real rows,
       or the whole first training set where the data are an array.
@@ -47,9 +47,9 @@ class Snapshot:
     workflow: str
     model: Any
     first_model: Any
-    training: NDArray
+    training: _tables.Rows
     origin: NDArray[np.int64]
-    sample: NDArray
+    sample: _tables.Rows
 
 
 Metric = Callable[[Snapshot], float | Mapping[str, float]]
@@ -60,13 +60,13 @@ class History:
     """Everything measured along the generations.
 
     - `frame` (pandas.DataFrame): Tidy: one row per workflow, generation, replicate and metric.
-    - `samples` (dict): ``samples[workflow, replicate][generation]`` is an array of the kept rows.
+    - `samples` (dict): ``samples[workflow, replicate][generation]`` are the rows that were kept.
     - `models` (dict): ``models[workflow, replicate]`` is the last fitted model.
     - `call` (dict): What was asked of `recurse`, in words, for a report.
     """
 
     frame: pd.DataFrame
-    samples: dict[tuple[str, int], list[NDArray]] = field(default_factory=dict)
+    samples: dict[tuple[str, int], list[_tables.Rows]] = field(default_factory=dict)
     models: dict[tuple[str, int], Any] = field(default_factory=dict)
     call: dict[str, str] = field(default_factory=dict)
 
@@ -107,13 +107,13 @@ class _Lineage:
     fresh: _RealData
     first_model: Any = None
     model: Any = None
-    kept: list[NDArray] = field(default_factory=list)
+    kept: list[_tables.Rows] = field(default_factory=list)
 
 
 class _RealData:
     """Real rows that are handed out once: from an array or table, or from a law for ever."""
 
-    kind: tables.Kind | None = None
+    kind: _tables.Kind | None = None
 
     def __init__(self, data: Any, rng: np.random.Generator):
         self.data = data
@@ -121,7 +121,7 @@ class _RealData:
         self._order = None if callable(data) else rng.permutation(len(data))
         self._used = 0
 
-    def __call__(self, n: int) -> tables.Rows:
+    def __call__(self, n: int) -> _tables.Rows:
         if self._order is None:
             return self.draw(n, self._rng)
         if self._used + n > len(self.data):
@@ -132,18 +132,18 @@ class _RealData:
             )
         rows = self._order[self._used : self._used + n]
         self._used += n
-        self.kind = self.kind or tables.Kind(self.data, whole=True)
-        return tables.take(self.data, rows)
+        self.kind = self.kind or _tables.Kind(self.data, whole=True)
+        return _tables.take(self.data, rows)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tables.Rows:
+    def draw(self, n: int, rng: np.random.Generator) -> _tables.Rows:
         """Rows of a law; the first say of which kind all others are."""
         drawn = self.data(n, rng)
         if self.kind is not None:
             return self.kind(drawn, n, "data(n, rng)")
-        rows = tables.rows(drawn, "data(n, rng)")
+        rows = _tables.rows(drawn, "data(n, rng)")
         if rows.ndim == 0 or len(rows) != n:
             raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
-        self.kind = tables.Kind(rows, whole=False)
+        self.kind = _tables.Kind(rows, whole=False)
         return rows
 
     def branch(self) -> _RealData:
@@ -159,7 +159,7 @@ class _RealData:
 
 def recurse(
     model: Model | Callable[[], Model],
-    data: ArrayLike | Callable[[int, np.random.Generator], NDArray],
+    data: _tables.Rows | Callable[[int, np.random.Generator], _tables.Rows],
     *,
     n_generations: int,
     rng: np.random.Generator,
@@ -180,12 +180,13 @@ def recurse(
 
     - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
       prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
-      models of this package, or your own class. ``fit`` and ``sample`` may take ``rng`` (a
-      Generator) or ``random_state`` (an int) for reproducible runs. A model with
+      models of this package, a pipeline that ends in one, or your own class. ``fit`` and
+      ``sample`` may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs.
+      A model with
       ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
       at once.
-    - `data` (array of shape (N, ...) or callable ``(n, rng) -> array``): The real rows, or a
-      distribution to draw them from.
+    - `data` (array of shape (N, ...), DataFrame, or callable ``(n, rng) -> rows``): The real rows,
+      or a distribution to draw them from. A DataFrame keeps its columns, types and missing values.
     - `n_generations`: Number of generations G to fit, at least 1.
     - `rng`: Every lineage draws from its own child generator.
     - `workflow` (Workflow or dict of name -> Workflow): What each generation trains on; default
@@ -209,7 +210,7 @@ def recurse(
     keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
-        data = tables.rows(data, "data")
+        data = _tables.rows(data, "data")
         if data.ndim == 0 or len(data) == 0:
             raise ValueError(f"data must hold at least one row, got shape {data.shape}")
     sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
@@ -285,7 +286,7 @@ def _said(thing: Any) -> str:
     """A model, a workflow or data in words."""
     if isinstance(thing, np.ndarray):
         return f"array of shape {thing.shape}, {thing.dtype}"
-    if tables.is_table(thing):
+    if _tables.is_table(thing):
         columns = ", ".join(f"{name} {dtype}" for name, dtype in thing.dtypes.items())
         return f"table of {len(thing)} rows: {columns}"
     name = getattr(thing, "__qualname__", None) or repr(thing)
@@ -445,7 +446,7 @@ def _fit(
         tick(1)
 
 
-def _draw(line: _Lineage, n: int) -> tables.Rows:
+def _draw(line: _Lineage, n: int) -> _tables.Rows:
     model = line.model
     steps = [] if hasattr(model, "sample") else _steps(model)
     last = steps[-1] if steps else model
@@ -460,8 +461,8 @@ def _draw(line: _Lineage, n: int) -> tables.Rows:
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
-    def new(source: Callable[[int], tables.Rows], n: int, writer: int) -> TrainingSet:
-        rows = source(n) if n else tables.take(line.original.X, slice(0))
+    def new(source: Callable[[int], _tables.Rows], n: int, writer: int) -> TrainingSet:
+        rows = source(n) if n else _tables.take(line.original.X, slice(0))
         return TrainingSet.of(rows, writer)
 
     sources = Sources(
@@ -497,7 +498,7 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             seen.add(key)
             records.append((line.workflow, generation, line.replicate, key, float(number)))
     if keep:
-        line.kept.append(tables.take(sample, slice(keep)).copy())
+        line.kept.append(_tables.take(sample, slice(keep)).copy())
 
 
 def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:

@@ -26,11 +26,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from . import _checks, tables
+from . import _checks, _tables
 from .loop import History
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
-from .yardstick import LOSSES, losses
+from .yardstick import losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,14 +46,14 @@ MEASURES = {
     "coverage": "coverage of the real data",
 }
 #: And of tables, where they apply.
-OF_TABLES = {
+_OF_TABLES = {
     "categories": "real categories that are written",
     "pairs": "real pairs of categories",
     "missing": "missing values",
 }
-WORDS = MEASURES | OF_TABLES
+_WORDS = MEASURES | _OF_TABLES
 #: Kind of collapse that a resolved change stands for.
-KINDS = {
+_KINDS = {
     ("spread", "falls"): "loss of variance",
     ("spread", "rises"): "growth",
     ("tails", "falls"): "loss of tails",
@@ -65,8 +65,8 @@ KINDS = {
     ("missing", "falls"): "fewer missing values",
     ("missing", "rises"): "more missing values",
 }
-COPIES = 1e-10  # relative difference below which the replicates of a run are one
-LEVEL = 0.05  # chance of a false alarm in a whole report, at most
+_COPIES = 1e-10  # relative difference below which the replicates of a run are one
+_LEVEL = 0.05  # chance of a false alarm in a whole report, at most
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Report:
         """Kinds of change that are seen: loss of variance, loss of tails, drift, growth ..."""
         rows = self.changes[self.changes["workflow"] == (workflow or self.baseline)]
         found = zip(rows["measure"], rows["verdict"], strict=True)
-        return [KINDS[pair] for pair in found if pair in KINDS]
+        return [_KINDS[pair] for pair in found if pair in _KINDS]
 
     def _verdict(self, workflow: str, measure: str) -> str:
         return str(self._row(workflow, measure)["verdict"])
@@ -149,7 +149,7 @@ class Report:
     def _lost(self) -> Iterator[str]:
         """What died, by name, where a change is seen."""
         titles = ("Categories that died", "Pairs of categories that died", "Missing values")
-        for measure, title in zip(OF_TABLES, titles, strict=True):
+        for measure, title in zip(_OF_TABLES, titles, strict=True):
             if (self.baseline, measure) not in self.curves:
                 continue
             if self._verdict(self.baseline, measure) == "no change seen":
@@ -239,7 +239,7 @@ class Report:
         rows = [
             {
                 "Workflow": row["workflow"],
-                "Measure": WORDS.get(row["measure"], row["measure"]),
+                "Measure": _WORDS.get(row["measure"], row["measure"]),
                 "First model": _plus_minus(row["first_model"], row["first_se"]),
                 "By recursion": _plus_minus(row["change"], row["se"]),
                 "Seen since": "" if math.isnan(row["since"]) else f"{row['since']:.0f}",
@@ -254,7 +254,7 @@ class Report:
         from . import figures
 
         measures = list(dict.fromkeys(self.changes["measure"]))
-        titles, n = [WORDS.get(one, one) for one in measures], -(-(len(measures) + 1) // 3)
+        titles, n = [_WORDS.get(one, one) for one in measures], -(-(len(measures) + 1) // 3)
         fig, axes = figures.panels(
             *titles, "", rows=n, size=(7.2, 2.4 * n), sharex=True, xlabel="generation"
         )
@@ -300,7 +300,7 @@ def diagnose(
     history: History | Mapping[str, History],
     *,
     baseline: str | None = None,
-    level: float = LEVEL,
+    level: float = _LEVEL,
 ) -> Report:
     """Say whether a model collapses, how fast, in which way, and what would stop it.
 
@@ -392,7 +392,7 @@ def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
                 f"history lacks {measure!r}: give recurse metrics={{'yardstick': "
                 "Yardstick(real_rows, rng)}"
             )
-    measures = [m for m in (*WORDS, "rows") if all(m in names for names in recorded)]
+    measures = [m for m in (*_WORDS, "rows") if all(m in names for names in recorded)]
     measures += sorted(set.intersection(*recorded) - set(measures))
     curves = {
         (shown, measure): one.array(measure, name)
@@ -405,11 +405,11 @@ def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
 
 
 def _losses(label: str, history: History) -> pd.DataFrame:
-    found = [pd.DataFrame(columns=["workflow", *LOSSES])]
+    found = []
     for name, shown in _shown(label, history).items():
         lines = [kept for (one, _), kept in history.samples.items() if one == name and kept]
-        if lines and tables.is_table(lines[0][0]):
-            found.append(losses(lines).assign(workflow=shown))
+        table = lines and _tables.is_table(lines[0][0])
+        found.append(losses(lines if table else []).assign(workflow=shown))
     return pd.concat(found)
 
 
@@ -427,8 +427,8 @@ def _refuse_copies(workflow: str, spread: Floats) -> None:
     """Replicates whose spread moves alike to rounding had the same random numbers."""
     with np.errstate(divide="ignore", invalid="ignore"):
         pace = spread[2:] / spread[1]
-    moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > COPIES)
-    alike = np.ptp(pace, axis=1) <= COPIES * np.abs(pace).max(1)
+    moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > _COPIES)
+    alike = np.ptp(pace, axis=1) <= _COPIES * np.abs(pace).max(1)
     if (moves.all(1) & alike).any():
         raise ValueError(
             f"history must hold independent replicates, but under {workflow} the spread of all "

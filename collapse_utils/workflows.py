@@ -7,7 +7,8 @@ that sentence into a training set with three operations: ask for new rows, join 
 generation wrote them), in :mod:`collapse_utils.lineages` (rows, counts or moments of many
 lineages at once) and in :mod:`collapse_utils.kinship` (exact expectations).
 
-Those on :class:`Through` wrap another one: ``Verified(Accumulate(), verifier)``.
+Those on :class:`Through` wrap another one: ``Verified(Accumulate(), verifier)``. A chapter that
+needs one of its own writes it beside the text that explains it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _checks, tables
+from . import _tables
 from ._checks import checked, fraction, function, number, one_of, share, whole, workflow
 
 Mask = NDArray[np.bool_]
@@ -49,13 +50,13 @@ class TrainingSet:
         return len(self.X)
 
     def __getitem__(self, rows: slice | NDArray) -> TrainingSet:
-        return TrainingSet(tables.take(self.X, rows), self.origin[rows])
+        return TrainingSet(_tables.take(self.X, rows), self.origin[rows])
 
     def __add__(self, other: TrainingSet) -> TrainingSet:
         if not len(self) or not len(other):
             return self if len(self) else other
         origin = np.concatenate([self.origin, other.origin])
-        return TrainingSet(tables.join(self.X, other.X), origin)
+        return TrainingSet(_tables.join(self.X, other.X), origin)
 
     def choose(self, n: int, rng: Random) -> TrainingSet:
         """`n` rows drawn without replacement (all of them when `n` equals the length)."""
@@ -216,9 +217,8 @@ class FreshData:
         return new, new
 
 
-def at(name: str, value: Share, generation: int) -> float:
-    """Value of a share at a generation, checked."""
-    return _checks.number(0, 1)(name, value(generation)) if callable(value) else value
+def _at(name: str, value: Share, generation: int) -> float:
+    return number(0, 1)(name, value(generation)) if callable(value) else value
 
 
 @checked(real_share=share)
@@ -232,35 +232,9 @@ class Web:
     real_share: Share
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        real = at("real_share", self.real_share, sources.generation)
-        n_real = sources.rng.binomial(n_samples, real, sources.n_lineages)
+        share = _at("real_share", self.real_share, sources.generation)
+        n_real = sources.rng.binomial(n_samples, share, sources.n_lineages)
         new = sources.fresh(n_real) + sources.model(n_samples - n_real)
-        return new, new
-
-
-@checked(share=share)
-@dataclass(frozen=True)
-class Edited:
-    """Each row of the previous training set is rewritten by the latest model at random.
-
-    Token editing in the spirit of Zhu et al. (2025), with rows chosen at random instead of by
-    their probability: `share`, or ``generation -> share``.
-    """
-
-    share: Share
-
-    def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
-        """Refuse sizes that change: editing neither adds rows nor drops them."""
-        if len(set(sizes.tolist())) > 1:
-            raise ValueError(f"n_samples must be constant under Edited, got {sizes.tolist()}")
-        for generation in range(2, len(sizes) + 1):
-            at(f"share({generation})", self.share, generation)
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        edit = at(f"share({sources.generation})", self.share, sources.generation)
-        n_new = sources.rng.binomial(n_samples, edit, sources.n_lineages)
-        kept = sources.previous.choose(n_samples - n_new, sources.rng)
-        new = kept + sources.model(n_new)
         return new, new
 
 
@@ -323,56 +297,6 @@ class Verified(Through):
         return kept[:n]
 
 
-@checked(workflow=workflow, score=function, keep=fraction(above=True))
-@dataclass(frozen=True)
-class Ranked(Through):
-    """The best share of the model's rows: for n rows it writes ``n / keep``.
-
-    Those with the highest ``score(rows)``, shape (n,), stay.
-    """
-
-    score: Callable[[Rows], ArrayLike]
-    keep: float
-
-    def written(self, sources: Sources, n: int) -> TrainingSet:
-        rows = sources.model(math.ceil(n / self.keep - 1e-9))
-        scores = _numbers("score", self.score(rows.X), len(rows))
-        return rows[np.sort(np.argsort(-scores, kind="stable")[:n])]
-
-
-@checked(workflow=workflow, reward=function, n_candidates=whole(1))
-@dataclass(frozen=True)
-class Preferred(Through):
-    """Each row has won a choice among K, `n_candidates`, by its ``reward(rows)``, shape (n,).
-
-    The rule is that of :func:`winners`.
-    """
-
-    reward: Callable[[Rows], ArrayLike]
-    n_candidates: int = 2
-    sharpness: float = 1.0
-
-    def written(self, sources: Sources, n: int) -> TrainingSet:
-        rows = sources.model(n * self.n_candidates)
-        rewards = _numbers("reward", self.reward(rows.X), len(rows)).reshape(n, -1)
-        won = winners(rewards, sources.rng, sharpness=self.sharpness)
-        return rows[np.arange(n) * self.n_candidates + won]
-
-
-def winners(rewards: NDArray, rng: Random, *, sharpness: float = 1.0) -> NDArray[np.int64]:
-    """Which of K rows a reader chooses, shape (...), by rewards of shape (..., K).
-
-    Row i wins with probability ``e^{r_i} / (e^{r_1} + ... + e^{r_K})``: the largest of reward plus
-    Gumbel noise (Luce 1959). A sharpness multiplies the rewards: 0 is no choice; infinite takes
-    the best one, ties at random.
-    """
-    if sharpness != math.inf:
-        number(0)("sharpness", sharpness)
-        return (sharpness * rewards + rng.gumbel(size=rewards.shape)).argmax(axis=-1)
-    best = rewards == rewards.max(axis=-1, keepdims=True)
-    return np.where(best, rng.random(rewards.shape), -1.0).argmax(axis=-1)
-
-
 @checked(workflow=workflow, plant=function, fraction=fraction())
 @dataclass(frozen=True)
 class Poisoned(Through):
@@ -387,7 +311,7 @@ class Poisoned(Through):
                 honest, n_bad = source(n), round(self.fraction * n)
                 if n_bad == 0:
                     return honest
-                like = tables.Kind(honest.X, whole=False)
+                like = _tables.Kind(honest.X, whole=False)
                 bad = like(self.plant(n_bad, sources.rng), n_bad, f"plant({n_bad}, rng)")
                 return honest[: n - n_bad] + TrainingSet.of(bad, PLANTED)
 
@@ -399,7 +323,7 @@ class Poisoned(Through):
         return self.workflow.compose(inner, n_samples)
 
 
-@checked(workflow=workflow, detector=function, refill=one_of("more", "repeat", "none"))
+@checked(workflow=workflow, detector=function, refill=one_of("more", "none"))
 @dataclass(frozen=True)
 class Detected(Through):
     """Any workflow without the rows that a detector flags as generated.
@@ -408,36 +332,28 @@ class Detected(Through):
 
     - `detector`: ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that
       it takes for generated.
-    - `refill` ({"more", "repeat", "none"}): What takes the place of flagged rows: more candidates
-      until ``n_samples`` have passed (for workflows that hand on a stream); rows that have passed,
-      drawn again with replacement; or nothing, so that the set is smaller (for ``Accumulate``).
+    - `refill` ({"more", "none"}): More candidates take the place of flagged rows until
+      ``n_samples`` have passed (for workflows that hand on a stream); or nothing does, and the set
+      is smaller (for ``Accumulate``).
     """
 
     detector: Callable[[TrainingSet, int, Random], Mask]
     refill: str = "more"
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        if self.refill == "more":
-            return self._more(sources, n_samples)
-        candidates, pool = self.workflow.compose(sources, n_samples)
-        passed = self._passed(candidates, sources)
-        if not len(passed):
-            raise ValueError(f"detector must let a row pass, but flagged all {len(candidates)}")
-        if self.refill == "repeat":
-            again = sources.rng.integers(len(passed), size=len(candidates) - len(passed))
-            passed = passed + passed[again]
-        return passed, pool
-
-    def _more(self, sources: Sources, n_samples: int) -> tuple[TrainingSet, Any]:
-        kept, pool = None, sources.pool
+        kept, pool = sources.model(0), sources.pool
         for _ in range(_PATIENCE):
             inner = dataclasses.replace(sources, pool=pool)
             candidates, pool = self.workflow.compose(inner, n_samples)
             passed = self._passed(candidates, sources)
-            need = n_samples - (0 if kept is None else len(kept))
-            # A choice, since a workflow may put its real rows last.
-            passed = passed if len(passed) <= need else passed.choose(need, sources.rng)
-            kept = passed if kept is None else kept + passed
+            if self.refill == "none":
+                if len(passed):
+                    return passed, pool
+                raise ValueError(f"detector must let a row pass, but flagged all {len(candidates)}")
+            if len(passed) > n_samples - len(kept):
+                # A choice, since a workflow may put its real rows last.
+                passed = passed.choose(n_samples - len(kept), sources.rng)
+            kept = kept + passed
             if len(kept) == n_samples:
                 return kept, pool
         raise ValueError(
@@ -463,8 +379,8 @@ class NoisyDetector:
 
     def __call__(self, rows: TrainingSet, generation: int, rng: Random) -> Mask:
         """Which rows it flags, shape (n,)."""
-        hit = at("true_positive", self.true_positive, generation)
-        false = at("false_positive", self.false_positive, generation)
+        hit = _at("true_positive", self.true_positive, generation)
+        false = _at("false_positive", self.false_positive, generation)
         return rng.random(len(rows)) < np.where(rows.origin == 0, false, hit)
 
 
@@ -493,13 +409,3 @@ def _mask(name: str, mask: ArrayLike, n: int) -> Mask:
             f"{mask.shape}"
         )
     return mask
-
-
-def _numbers(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
-    values = np.asarray(values, dtype=float)
-    if values.shape != (n,) or np.isnan(values).any():
-        raise ValueError(
-            f"{name} must return a number for each of {n} rows, got shape {values.shape}"
-            + (" with NaN" if values.shape == (n,) else "")
-        )
-    return values

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
-from . import tables
+from . import _tables
 from ._checks import checked, rng, whole
 from .loop import Snapshot
 
@@ -44,25 +44,25 @@ class Yardstick:
     - `real` (array, shape (n, ...), table or strings): Real rows kept from the models, at least 20.
     - `rng`: Chooses directions and the rows for the coverage.
     - `features`: Turns rows into numbers of shape (n, k); default of tables and strings:
-      :class:`Features`.
+      :class:`_Features`.
     - `n_directions`, `n_neighbourhoods`: Directions of the distance, and real rows of the coverage.
     """
 
     def __init__(
         self,
-        real: tables.Rows,
+        real: _tables.Rows,
         rng: np.random.Generator,
         *,
-        features: Callable[[tables.Rows], ArrayLike] | None = None,
+        features: Callable[[_tables.Rows], ArrayLike] | None = None,
         n_directions: int = 32,
         n_neighbourhoods: int = 300,
     ) -> None:
-        real = tables.rows(real, "real")
+        real = _tables.rows(real, "real")
         if real.ndim == 0 or len(real) < 20:
             n_rows = len(real) if real.ndim else 0
             raise ValueError(f"real must hold at least 20 rows, got {n_rows}")
-        own = features is None and (tables.is_table(real) or _are_texts(real))
-        self._features = Features(real) if own else features
+        own = features is None and (_tables.is_table(real) or _are_texts(real))
+        self._features = _Features(real) if own else features
         rows = self._numbers(real, "real")
         self._mean, sd = rows.mean(0), rows.std(0)
         # The spread that rounding gives to a column that is constant is no scale.
@@ -82,13 +82,13 @@ class Yardstick:
         self._chosen = chosen
         self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
 
-    def __call__(self, snapshot: Snapshot | tables.Rows) -> dict[str, float]:
+    def __call__(self, snapshot: Snapshot | _tables.Rows) -> dict[str, float]:
         """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
         own = isinstance(snapshot, Snapshot)
-        given = snapshot.sample if own else tables.rows(snapshot, "generated")
+        given = snapshot.sample if own else _tables.rows(snapshot, "generated")
         rows = self._standardised(self._numbers(given, "generated"))
         nearest = cdist(self._chosen, rows).min(1)
-        survey = self._features.survey(given) if isinstance(self._features, Features) else {}
+        survey = self._features.survey(given) if isinstance(self._features, _Features) else {}
         return survey | {
             "distance": float(_wasserstein(rows @ self._directions, self._projected).mean()),
             "spread": _spread(rows) / self._spread,
@@ -98,7 +98,7 @@ class Yardstick:
             "rows": float(len(rows)),
         }
 
-    def _numbers(self, rows: tables.Rows, name: str) -> Floats:
+    def _numbers(self, rows: _tables.Rows, name: str) -> Floats:
         if self._features is not None:
             rows = self._features(rows)
         rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
@@ -146,12 +146,12 @@ def _wasserstein(a: Floats, b: Floats) -> Floats:
 
 def _are_texts(rows: object) -> bool:
     """Whether rows are an array of strings."""
-    if tables.is_table(rows) or rows.dtype.kind in "UT":
-        return not tables.is_table(rows)
+    if _tables.is_table(rows) or rows.dtype.kind in "UT":
+        return not _tables.is_table(rows)
     return rows.dtype.kind == "O" and all(isinstance(one, str) for one in rows.flat)
 
 
-class Features:
+class _Features:
     """Numbers for rows of a table, or for strings, learned from real rows.
 
     Each column becomes a group of coordinates (a text two), and all groups weigh the same:
@@ -166,7 +166,7 @@ class Features:
     `weights` are the factors of coordinates that have been scaled to a standard deviation of one.
     """
 
-    def __init__(self, real: tables.Rows) -> None:
+    def __init__(self, real: _tables.Rows) -> None:
         from sklearn.feature_extraction.text import CountVectorizer
 
         table = _frame(real)
@@ -190,7 +190,7 @@ class Features:
         vary = [max(1, np.count_nonzero(np.ptp(part, axis=0))) for part in parts]
         self.weights = np.repeat(1 / np.sqrt(vary), [part.shape[1] for part in parts])
 
-    def __call__(self, rows: tables.Rows) -> Floats:
+    def __call__(self, rows: _tables.Rows) -> Floats:
         """Coordinates of rows, shape (n, k)."""
         table = _frame(rows)
         if set(table.columns) != set(self.roles):
@@ -223,7 +223,7 @@ class Features:
         others = [name for name, role in self.roles.items() if name not in self.holes]
         return [*parts, table[others].isna().mean(axis=1).to_numpy()[:, None]] if others else parts
 
-    def together(self, rows: tables.Rows) -> NDArray[np.float32]:
+    def together(self, rows: _tables.Rows) -> NDArray[np.float32]:
         """In how many rows two categories stand, shape (k, k); in the diagonal, each of them."""
         table, places, n = _frame(rows), [np.empty((2, 0), dtype=int)], 0
         for name, levels in self.levels.items():
@@ -234,7 +234,7 @@ class Features:
         marks = csr_array((np.ones(at.shape[1], np.float32), at), shape=(len(table), n))
         return (marks.T @ marks).toarray()
 
-    def survey(self, rows: tables.Rows) -> dict[str, float]:
+    def survey(self, rows: _tables.Rows) -> dict[str, float]:
         """Shares of the real categories and pairs of them that rows have, and of missing values."""
         found = {}
         if self.levels:
@@ -251,9 +251,9 @@ class Features:
         return [f"{name}={level}" for name, levels in self.levels.items() for level in levels]
 
 
-def _frame(rows: tables.Rows) -> pd.DataFrame:
+def _frame(rows: _tables.Rows) -> pd.DataFrame:
     """A table as it is; an array of strings with a column for each place."""
-    if tables.is_table(rows):
+    if _tables.is_table(rows):
         return rows
     return pd.DataFrame(np.asarray(rows, dtype=object).reshape(len(rows), -1))
 
@@ -303,9 +303,6 @@ def _labels(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), "(missing)").map(str)
 
 
-LOSSES = ["kind", "name", "first", "last", "lost"]
-
-
 def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """What the first model wrote and the last did not, from ``lineages[replicate][generation]``.
 
@@ -313,11 +310,13 @@ def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
     values: mean shares of the rows in generation 1 (``first``) and the last, and ``lost``, the
     number of replicates.
     """
-    features = Features(pd.concat([line[0] for line in lineages], ignore_index=True))
-    shares = [[line[g].isna().mean() for line in lineages] for g in (1, -1)]
-    first, last = (pd.DataFrame(one).mean() for one in shares)
-    found = [("missing", f"{name}", first[name], last[name], np.nan) for name in features.holes]
-    if features.levels:
+    found = []
+    if lineages:
+        features = _Features(pd.concat([line[0] for line in lineages], ignore_index=True))
+        first, last = (
+            pd.DataFrame([line[g].isna().mean() for line in lineages]).mean() for g in (1, -1)
+        )
+        found = [("missing", f"{name}", first[name], last[name], np.nan) for name in features.holes]
         first = last = lost = 0
         for line in lineages:
             one, other = (features.together(line[g]) for g in (1, -1))
@@ -329,4 +328,5 @@ def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
                 ("categories", names[i]) if i == j else ("pairs", f"{names[i]}, {names[j]}")
             )
             found.append((kind, name, first[i, j] / n, last[i, j] / n, lost[i, j]))
-    return pd.DataFrame(found, columns=LOSSES).sort_values(["lost", "first"], ascending=False)
+    frame = pd.DataFrame(found, columns=["kind", "name", "first", "last", "lost"])
+    return frame.sort_values(["lost", "first"], ascending=False)

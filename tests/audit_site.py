@@ -1,8 +1,9 @@
 """Every page of the built site as a browser shows it: `make audit`, after `make book`.
 
-Requests to other hosts, errors, links that lead nowhere, weight, width on a phone, and
-accessibility (axe) in both themes. What is folded is unfolded first, so that solutions and colophons are looked at too. Pages come from
-a folder, not from a port. Not part of `make test`: it needs Chromium and the extra `audit`.
+Requests to other hosts, errors, dead links, weight, width on a phone, accessibility (axe) in both
+themes. What is folded is unfolded first, so that solutions and colophons are looked at too. Pages
+come from a folder, not from a port. Not part of `make test`: it needs Chromium and the extra
+`audit`.
 """
 
 from __future__ import annotations

@@ -420,8 +420,8 @@ def test_what_a_distribution_notices_it_notices_nine_times_in_ten(monkeypatch):
         ({"se": -0.1}, "se of claim T1 must be >= 0"),
         ({"se": None}, "claim T1 must have either runs, or measured and se"),
         ({"measured": None, "se": None}, "claim T1 must have either runs, or measured and se"),
-        ({"runs": []}, "runs of claim T1 must be two or more finite numbers for each point"),
-        ({"runs": [1.0]}, "runs of claim T1 must be two or more finite numbers for each point"),
+        ({"runs": []}, "runs of claim T1 must be two or more finite numbers in a row"),
+        ({"runs": [1.0]}, "runs of claim T1 must be two or more finite numbers in a row"),
         ({"runs": [[1.0, np.nan]]}, "runs of claim T1 must be two or more finite numbers"),
         ({"runs": np.zeros((2, 2, 2))}, "runs of claim T1 must be two or more finite numbers"),
         ({"law_error": np.nan}, "law_error of claim T1 must be finite"),
@@ -458,9 +458,9 @@ def test_sign_refuses_bad_values(differences):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sample": [1.0, np.nan]}, "sample of claim F1 must be a row of finite numbers"),
-        ({"sample": [[1.0, 2.0]]}, "sample of claim F1 must be a row of finite numbers"),
-        ({"rival": ([np.inf, 1.0], "x")}, "rival of claim F1 must be a row of finite numbers"),
+        ({"sample": [1.0, np.nan]}, "sample of claim F1 must be two or more finite numbers"),
+        ({"sample": [[1.0, 2.0]]}, "sample of claim F1 must be two or more finite numbers"),
+        ({"rival": ([np.inf, 1.0], "x")}, "rival of claim F1 must be two or more finite numbers"),
         ({"law": stats.norm.cdf}, "law of claim F1 must be a pair"),
     ],
 )

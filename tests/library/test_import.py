@@ -31,6 +31,19 @@ def test_the_loop_and_the_simulators_need_no_network_library_and_no_plots():
     assert not loaded & HEAVY
 
 
+def test_drawing_imports_seaborn_only_where_it_draws():
+    assert "seaborn" not in modules_after("from collapse_utils import figures")
+
+
+def test_claims_that_compare_numbers_need_no_distributions():
+    code = "from collapse_utils import Ledger, glue"
+    listed = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "scipy.special" in listed.stdout and "scipy.stats" not in listed.stdout.split()
+
+
 @pytest.mark.parametrize("name", collapse_utils.__all__)
 def test_every_public_name_resolves(name):
     value = getattr(collapse_utils, name)

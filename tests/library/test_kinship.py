@@ -24,7 +24,7 @@ from collapse_utils import (
     recurse,
 )
 from collapse_utils.models.gaussian import Gaussian
-from collapse_utils.workflows import Edited, Web
+from collapse_utils.workflows import Web
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,18 @@ class Crawl:
     def compose(self, sources, n_samples):
         web = sources.pool + sources.model(7) + sources.fresh(self.human)
         return web.choose(n_samples, sources.rng), web
+
+
+@dataclass(frozen=True)
+class Edited:
+    "Each row of the previous training set is rewritten at random."
+
+    share: float
+
+    def compose(self, sources, n_samples):
+        n_new = sources.rng.binomial(n_samples, self.share, sources.n_lineages)
+        kept = sources.previous.choose(n_samples - n_new, sources.rng)
+        return kept + sources.model(n_new), None
 
 
 WORDS = np.array([0.4, 0.3, 0.15, 0.1, 0.05])

@@ -31,7 +31,7 @@ from collapse_utils.workflows import (
     Verified,
     Web,
 )
-from collapse_utils.yardstick import Features, Yardstick
+from collapse_utils.yardstick import Yardstick, _Features
 
 
 def mixed(n: int = 300, seed: int = 0) -> pd.DataFrame:
@@ -318,7 +318,7 @@ def test_each_measure_of_tables_sees_its_own_change():
 @pytest.mark.parametrize("scale", [1.0, 1e9])
 def test_numbers_count_by_rank_and_ties_by_their_middle(scale):
     real = pd.DataFrame({"a": np.r_[np.zeros(50), np.arange(1.0, 51)] * scale})
-    scores = Features(real)(pd.DataFrame({"a": [0.0, -1e20, 1e20, scale]}))[:, 0]
+    scores = _Features(real)(pd.DataFrame({"a": [0.0, -1e20, 1e20, scale]}))[:, 0]
     expected = stats.norm.ppf(np.array([25.5, 0.5, 100.5, 51.0]) / 101)
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
     exponents = real.assign(a=np.exp(real["a"] / scale))
