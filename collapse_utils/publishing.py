@@ -71,11 +71,11 @@ def show(fig: Figure, *, name: str, caption: str, alt: str) -> None:
     - `alt`: What a reader who cannot see the figure needs: kind of chart, data, message.
     """
     _require(name=name, caption=caption, alt=alt)
-    _display("figure", _variants(fig, alt), name, caption, alt)
+    _display("figure", variants(fig, alt), name, caption, alt)
 
 
-def _variants(fig: Figure, alt: str) -> str:
-    """HTML of a figure in a light and a dark variant."""
+def variants(fig: Figure, alt: str) -> str:
+    """HTML of a figure in a light and a dark variant, for a page that is no notebook."""
     import matplotlib.pyplot as plt
 
     light = _svg(fig)

@@ -240,7 +240,7 @@ class Report:
         rows = [
             {
                 "Workflow": row["workflow"],
-                "Measure": _WORDS[row["measure"]],
+                "Measure": _WORDS.get(row["measure"], row["measure"]),
                 "First model": _plus_minus(row["first_model"], row["first_se"]),
                 "By recursion": _plus_minus(row["change"], row["se"]),
                 "Seen since": "" if math.isnan(row["since"]) else f"{row['since']:.0f}",
@@ -255,7 +255,7 @@ class Report:
         from . import figures
 
         measures = list(dict.fromkeys(self.changes["measure"]))
-        titles, n = [_WORDS[measure] for measure in measures], -(-(len(measures) + 1) // 3)
+        titles, n = [_WORDS.get(one, one) for one in measures], -(-(len(measures) + 1) // 3)
         fig, axes = figures.panels(
             *titles, "", rows=n, size=(7.2, 2.4 * n), sharex=True, xlabel="generation"
         )
@@ -308,7 +308,8 @@ def diagnose(
     """Say whether a model collapses, how fast, in which way, and what would stop it.
 
     - `history` (History or dict of name -> History): Of ``recurse`` with a `Yardstick` among its
-      metrics, at least two generations and three replicates. Several histories may differ in
+      metrics, at least two generations and three replicates. Metrics of your own are judged beside
+      it, if they report a number at every generation from 1 on. Several histories may differ in
       anything, such as the sample size; one of a single workflow goes by its name in the dict.
     - `baseline`: Workflow that the others are compared with; default the first.
     - `level`: Chance that the report of a model that recursion leaves alone names any change, at
@@ -338,7 +339,7 @@ def diagnose(
     for workflow in workflows:
         _refuse_copies(workflow, curves[workflow, "spread"])
     # Changes, paces, and comparisons with the baseline, but the first question.
-    measures = [one for one in _WORDS if (baseline, one) in curves]
+    measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
     first, rest = level / 2, level / 2 / others
     changes = pd.DataFrame(
@@ -395,12 +396,15 @@ def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
                 "Yardstick(real_rows, rng)}"
             )
     measures = [m for m in (*_WORDS, "rows") if all(m in names for names in recorded)]
-    return {
+    measures += sorted(set.intersection(*recorded) - set(measures))
+    curves = {
         (shown, measure): one.array(measure, name)
         for label, one in histories.items()
         for name, shown in _shown(label, one).items()
         for measure in measures
     }
+    part = {measure for (_, measure), curve in curves.items() if np.isnan(curve[1:]).any()}
+    return {key: curve for key, curve in curves.items() if key[1] not in part}
 
 
 def _losses(label: str, history: History) -> pd.DataFrame:

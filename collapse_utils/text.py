@@ -12,6 +12,7 @@ import ast
 import gzip
 import hashlib
 import json
+import os
 import re
 import sysconfig
 import zlib
@@ -57,17 +58,16 @@ def paragraphs(name: str = "reference") -> tuple[str, ...]:
 
         return _unique(_paragraphs(topics.topics[topic] for topic in sorted(topics.topics)))
     root = Path(sysconfig.get_path("stdlib"))
-    files = [
-        path
-        for path in sorted(root.rglob("*.py"))
-        if _SKIPPED.isdisjoint(path.relative_to(root).parts)
-    ]
+    files = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = set(inside) - _SKIPPED
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
     if not files:
         raise FileNotFoundError(
             f"the standard library in {str(root)!r} has no source files to read docstrings from; "
             'use paragraphs("reference") or a Python with its sources'
         )
-    return _unique(_paragraphs(_docstrings(files)), map(_key, paragraphs()))
+    return _unique(_paragraphs(_docstrings(sorted(files))), map(_key, paragraphs()))
 
 
 def fingerprint(paragraphs: Iterable[str]) -> str:

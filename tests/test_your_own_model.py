@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from collapse_book.gate import check_chapter
@@ -12,6 +14,9 @@ from collapse_book.kernel import execute_notebook
 from collapse_book.notebooks import chapter_parameters, dump_notebook, joined, read_notebook
 from collapse_book.pages import merge
 from collapse_book.project import Project
+from collapse_utils import text
+from collapse_utils.models import language
+from collapse_utils.models.language import LanguageModel
 
 PROJECT = Project(Path(__file__).resolve().parents[1])
 SMALL = {"n_samples": 60, "n_generations": 2, "n_replicates": 3}
@@ -53,3 +58,58 @@ def test_code_of_the_guide_runs(tmp_path, monkeypatch):
         exec(compile(block, "your_own_model.md", "exec"), space)
     assert (tmp_path / "changes.csv").read_text().count("\n") == 16
     assert (tmp_path / "report.pdf").stat().st_size > 5000
+
+
+@pytest.fixture
+def language_model(tmp_path, monkeypatch):
+    """The guide's script, beside a tiny checkpoint that is no OPT and a folder with text."""
+    pytest.importorskip("torch")
+    language._ready()
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    paragraphs, held_out = text.corpus()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.txt").write_text("\n".join(paragraphs[:80]))
+    (tmp_path / "text" / "test.txt").write_text("\n".join(held_out[:20]))
+    language._tokenizer(paragraphs[:80], 300).save_pretrained(tmp_path / "model")
+    size = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    config = GPT2Config(vocab_size=300, bos_token_id=2, eos_token_id=2, **size)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.syspath_prepend(PROJECT.book / "examples")
+    script = importlib.import_module("own_language_model")
+    sizes = {"block": 16, "n_blocks": 24, "generations": 2, "epochs": 1, "rate": 1e-3}
+    given = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+    return lambda *more: script.main(["model", "text", *given, *more])
+
+
+def test_a_language_model_of_ones_own_is_reported_on_and_goes_on(
+    language_model, monkeypatch, capsys
+):
+    whole = language_model("--checkpoint", "whole.pickle")
+    said = capsys.readouterr().out
+    assert re.search(r"^19 fits .* minutes, [\d.]+ GB of main memory, at most [\d.]+ MB", said)
+    own = ["distinct 2-grams", "perplexity of human text", "repeated 4-grams"]
+    measures = list(dict.fromkeys(whole.changes["measure"]))
+    assert [*own, "tail under the first model"] == measures[5:]
+    assert set(whole.changes["workflow"]) == {"replace", "accumulate", "10 % real"}
+    assert all(one in Path("report.html").read_text() for one in measures[5:])
+    limit = float(re.search(r"at most ([\d.]+) MB", said)[1]) * 1e6 + 1e5
+    assert Path("whole.pickle").stat().st_size < limit
+
+    wrote, plain = [], LanguageModel.write
+
+    def write(self, rng):
+        wrote.append(1)
+        if len(wrote) == 12:  # one to time it, nine in generation 1, and then
+            raise KeyboardInterrupt
+        return plain(self, rng)
+
+    monkeypatch.setattr(LanguageModel, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        language_model()
+    wrote.clear()
+    monkeypatch.setattr(LanguageModel, "write", lambda *a: wrote.append(1) or plain(*a))
+    pd.testing.assert_frame_equal(language_model().changes, whole.changes)
+    assert len(wrote) == 1 + 9  # to time it, and generation 2

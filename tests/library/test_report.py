@@ -122,7 +122,7 @@ def history(**workflows: dict[str, np.ndarray]) -> History:
     for workflow, curves in workflows.items():
         shape = next(iter(curves.values())).shape
         still = np.broadcast_to(np.linspace(1, 2, shape[1]), shape)
-        for measure in (*MEASURES, "rows"):
+        for measure in dict.fromkeys((*MEASURES, "rows", *curves)):
             curve = curves.get(measure, still if measure != "rows" else np.full(shape, 100.0))
             generation, replicate = np.indices(shape).reshape(2, -1)
             frames.append(
@@ -171,6 +171,18 @@ def test_since_is_when_the_change_stays_seen():
     curve = np.array([0.0, 0, 5, 0, 5, 5, 5])[:, None] + noisy(0)
     report = diagnose(history(replace={"distance": curve}))
     assert report.changes["since"].iloc[0] == 4
+
+
+def test_a_metric_of_ones_own_is_judged_beside_the_yardstick():
+    curve = np.arange(7.0)[:, None] + noisy(0)
+    curve[0] = np.nan  # there is no model yet
+    part = np.where(np.arange(7)[:, None] == 6, np.nan, curve)
+    own = {"mine": curve, "sometimes": part}
+    report = diagnose(history(replace={"distance": noisy(0)} | own))
+    assert list(report.changes["measure"]) == [*MEASURES, "mine"]
+    row = report.changes.iloc[-1]
+    assert row["verdict"] == "rises" and math.isnan(row["first_model"])
+    assert "mine" in report._table()
 
 
 def test_vanished_spread_has_a_pace_until_it_vanishes():
