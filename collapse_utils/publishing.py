@@ -441,9 +441,9 @@ def quiz(
         shown = choices[answer]
         data["choices"] = list(choices)
     else:
-        answer = _checks.real("answer", answer)
+        answer = _checks.number()("answer", answer)
         within = "within 5 %" if error is None else f"within {error:.2g}" if error else "exactly"
-        error = 0.05 * abs(answer) if error is None else _checks.real("error", error, 0)
+        error = 0.05 * abs(answer) if error is None else _checks.number(0)("error", error)
         if error == 0 and answer != round(answer):
             raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
         shown = f"{answer:.4g}"
