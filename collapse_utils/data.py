@@ -41,7 +41,7 @@ def images(
     - `root`: See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where
       torchvision puts them, or in ``mnist``.
     """
-    _checks.choice("dataset", name, IMAGES)
+    _checks.one_of(*IMAGES)("dataset", name)
     if name in _FILES:
         return _mnist(name, data_folder(root), download)
     if name == "digits":

@@ -55,7 +55,7 @@ def paragraphs(name: str = "reference") -> tuple[str, ...]:
     - `name` ({"reference", "docstrings"}): What ``help()`` shows of the language, or the docstrings
       of the standard library without the paragraphs of the former.
     """
-    _checks.choice("name", name, TEXTS)
+    _checks.one_of(*TEXTS)("name", name)
     if name == "reference":
         from pydoc_data import topics
 
