@@ -113,10 +113,8 @@ class _Lineage:
 class _RealData:
     """Real rows that are handed out once: from an array or table, or from a law for ever."""
 
-    kind: _tables.Kind | None = None
-
-    def __init__(self, data: Any, rng: np.random.Generator):
-        self.data = data
+    def __init__(self, data: Any, kind: _tables.Kind | None, rng: np.random.Generator):
+        self.data, self.kind = data, kind
         self._rng = rng
         self._order = None if callable(data) else rng.permutation(len(data))
         self._used = 0
@@ -132,7 +130,6 @@ class _RealData:
             )
         rows = self._order[self._used : self._used + n]
         self._used += n
-        self.kind = self.kind or _tables.Kind(self.data, whole=True)
         return _tables.take(self.data, rows)
 
     def draw(self, n: int, rng: np.random.Generator) -> _tables.Rows:
@@ -356,8 +353,9 @@ def _factory(model: Any) -> Callable[[], Any]:
 def _start(data, workflows, n_first, real_rngs, line_rngs) -> list[_Lineage]:
     """The lineages: workflows share the real data of a replicate."""
     lineages = []
+    kind = None if callable(data) else _tables.Kind(data, whole=True)
     for r, real_rng in enumerate(real_rngs):
-        source = _RealData(data, real_rng)
+        source = _RealData(data, kind, real_rng)
         original = TrainingSet.of(source(n_first), 0)
         for name in workflows:
             lineages.append(
