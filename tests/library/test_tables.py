@@ -24,10 +24,8 @@ from collapse_utils.command import CommandModel
 from collapse_utils.report import MEASURES, diagnose
 from collapse_utils.workflows import (
     Detected,
-    Edited,
     NoisyDetector,
     Poisoned,
-    Ranked,
     Verified,
     Web,
 )
@@ -93,9 +91,7 @@ WORKFLOWS = [
     Mix(0.5, gamma=0.5, redraw=False),
     FreshData(0.5),
     Web(0.5),
-    Edited(0.5),
     Verified(Replace(), lambda rows, rng: rows["count"] > 0),
-    Ranked(Replace(), lambda rows: rows["count"], 0.5),
     Poisoned(Replace(), lambda n, rng: mixed(n, 3), 0.2),
     Detected(Accumulate(), NoisyDetector(0.5), "none"),
 ]
