@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from machine import described
 from collapse_book.files import write_atomic
 from collapse_book.pages import revision
 from collapse_book.project import Project
-from collapse_utils import Mix, Replace, data, recurse, text
+from collapse_utils import Mix, Replace, data, figures, recurse, text
 from collapse_utils.metrics import mean_se
 from collapse_utils.models import language, mixture
 from collapse_utils.models.language import LanguageModel, block_losses
 from collapse_utils.models.vae import ConvVAE
 from collapse_utils.models.writing import Decoding
+from collapse_utils.publishing import _variants
 
 Plan = dict[str, Any]
 EDGES = np.geomspace(1, 1e4, 33)  # of the histogram of perplexities
@@ -257,6 +259,27 @@ def _histogram(losses: np.ndarray) -> dict[str, float]:
     return {f"bin {i:02}": share for i, share in enumerate(shares)}
 
 
+def judged(numbers: Plan) -> str:
+    """Histograms of a language run: what the first model says of each generation."""
+    conditions, shown = ("nothing kept", "10 % kept"), (1, 2, 3, 4, 6, 10)
+    inner = numbers["edges"]  # the first and the last bin are open
+    centres = [(low * high) ** 0.5 for low, high in pairwise(inner)]
+    centres = [inner[0], *centres, inner[-1]]
+    axis = {"xscale": "log", "xlabel": "perplexity under the first model"}
+    figures.use_theme()
+    fig, axes = figures.panels(*conditions, sharey=True, ylabel="share of blocks", **axis)
+    for ax, condition in zip(axes, conditions, strict=True):
+        found = numbers[condition]
+        for generation, colour in zip(shown, figures.generation_colours(len(shown)), strict=True):
+            shares = [row[generation - 1] for row in found["judged"]]
+            ax.plot(centres, shares, color=colour, label=f"generation {generation}")
+        ax.plot(centres, found["human"], label="human test text", **figures.THEORY)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return _variants(
+        fig, alt="Two histograms: generated blocks by their perplexity, by generation."
+    )
+
+
 # --------------------------------------------------------------------------- command
 
 
@@ -283,6 +306,8 @@ def perform(project: Project, name: str, minutes: float, root: str | None) -> No
     numbers, seconds = run(saved["plan"], folder, root)
     record = described() | {"commit": saved["commit"], "minutes": minutes}
     record |= {"seconds": round(seconds), "parameters": saved["plan"], "numbers": rounded(numbers)}
+    if name == "language":
+        record["picture"] = judged(record["numbers"])
     text = json.dumps(record, indent=1, ensure_ascii=False)
     write_atomic(project.recorded / f"{name}.json", text + "\n")
     shutil.rmtree(folder)

@@ -45,6 +45,7 @@ NOT_PROSE = re.compile(r"^\s*[|#].*$", re.MULTILINE)
 NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`|\]\([^)]*\)", re.DOTALL)
 #: Where every sentence that begins a paragraph or an item is a statement, not an illustration.
 STATING = re.compile(r"^#+ .*(Takeaways|findings|Monday)", re.IGNORECASE)
+EXERCISES = re.compile(r"^## Exercises$", re.MULTILINE)
 ASKING = re.compile("Exercise|What if")
 HEADING = re.compile(r"^#+ .*$", re.MULTILINE)
 MONDAY = re.compile(r"[-* ]*\*\*[^*]*Monday")
@@ -254,6 +255,7 @@ def _problems_in_git(chapter: str, notebook: nb.Notebook, claims: set[str]) -> I
         pairs = enumerate(zip(cells, clean["cells"], strict=False), start=1)
         first = next((number for number, (one, other) in pairs if one != other), None)
         yield first, f"is not as git keeps it ({TIDY}): run `collapse-book check --fix`"
+    yield from _quizzes(cells)
     used: set[str] = set()
     heading = ""
     for number, cell in enumerate(cells, start=1):
@@ -273,6 +275,28 @@ def _problems_in_git(chapter: str, notebook: nb.Notebook, claims: set[str]) -> I
     for parameter in parameters:
         if parameter.name not in used:
             yield None, f"parameter {parameter.name} is never used"
+
+
+def _quizzes(cells: list[nb.Cell]) -> Iterator[Problem]:
+    """Exercises whose answers the page cannot check, or gives away."""
+    asked = False
+    for number, cell in enumerate(cells, start=1):
+        for call in _calls(cell, "quiz"):
+            asked = True
+            if "hide-cell" not in nb.tags(cell):
+                yield number, "gives an answer away: a cell with quiz(...) needs the tag hide-cell"
+            if len(call.args) > 1 and isinstance(call.args[1], ast.Constant):
+                yield number, f"types the answer {call.args[1].value!r} of a quiz: compute it"
+    if not asked and any(EXERCISES.search(cell["source"]) for cell in cells):
+        yield None, "no exercise checks its answer: end a solution with quiz(question, answer)"
+
+
+def _calls(cell: nb.Cell, name: str) -> Iterator[ast.Call]:
+    if nb.is_code(cell) and f"{name}(" in cell["source"]:
+        with suppress(SyntaxError):  # `_wrong_code` says so
+            for node in ast.walk(parsed(cell["source"])):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == name:
+                    yield node
 
 
 def typed_values(text: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -290,30 +289,7 @@ def status_page(project: Project, notebooks: Mapping[str, nb.Notebook]) -> str:
 def recorded_page(project: Project) -> str:
     """The paper's systems on real data: runs that were recorded, told apart from this build."""
     runs = {name: _recorded(project, name) for name in ("digits", "language", "mixtures")}
-    picture = judged(runs["language"]["numbers"]) if runs["language"] else ""
-    return render("recorded.md", **runs, picture=picture, perplexity=math.exp)
-
-
-def judged(numbers: Mapping[str, Any]) -> str:
-    """Histograms of the recorded language run: what the first model says of each generation."""
-    from collapse_utils import figures
-    from collapse_utils.publishing import variants
-
-    conditions, shown = ("nothing kept", "10 % kept"), (1, 2, 3, 4, 6, 10)
-    inner = numbers["edges"]  # the first and the last bin are open
-    centres = [(low * high) ** 0.5 for low, high in pairwise(inner)]
-    centres = [inner[0], *centres, inner[-1]]
-    axis = {"xscale": "log", "xlabel": "perplexity under the first model"}
-    figures.use_theme()
-    fig, axes = figures.panels(*conditions, sharey=True, ylabel="share of blocks", **axis)
-    for ax, condition in zip(axes, conditions, strict=True):
-        found = numbers[condition]
-        for generation, colour in zip(shown, figures.generation_colours(len(shown)), strict=True):
-            shares = [row[generation - 1] for row in found["judged"]]
-            ax.plot(centres, shares, color=colour, label=f"generation {generation}")
-        ax.plot(centres, found["human"], label="human test text", **figures.THEORY)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return variants(fig, alt="Two histograms: generated blocks by their perplexity, by generation.")
+    return render("recorded.md", **runs, perplexity=math.exp)
 
 
 def _recorded(project: Project, name: str) -> Any:

@@ -179,12 +179,11 @@ def recurse(
     data*, Shumailov et al. 2024, section "What is model collapse?").
 
     - `model` (object with ``fit(X)`` and ``sample(n)``, or a callable that makes one): An unfitted
-      prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, the
-      models of this package, a pipeline that ends in one, or your own class. ``fit`` and
+      prototype, copied for every fit: scikit-learn's ``GaussianMixture`` and ``KernelDensity``, a
+      pipeline that ends in one, the models of this package, or your own class. ``fit`` and
       ``sample`` may take ``rng`` (a Generator) or ``random_state`` (an int) for reproducible runs.
-      A model with
-      ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for all lineages
-      at once.
+      A model with ``fit_many(list_of_X, rng)`` that returns a list of fitted models is trained for
+      all lineages at once.
     - `data` (array of shape (N, ...), DataFrame, or callable ``(n, rng) -> rows``): The real rows,
       or a distribution to draw them from. A DataFrame keeps its columns, types and missing values.
     - `n_generations`: Number of generations G to fit, at least 1.
@@ -213,7 +212,9 @@ def recurse(
         data = _tables.rows(data, "data")
         if data.ndim == 0 or len(data) == 0:
             raise ValueError(f"data must hold at least one row, got shape {data.shape}")
-    sizes = _checks.schedule(_default_size(n_samples, data), n_generations)
+    if n_samples is None and callable(data):
+        raise ValueError("n_samples must be given when data is a callable, got None")
+    sizes = _checks.schedule(len(data) if n_samples is None else n_samples, n_generations)
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
     n_eval = int(sizes[0]) if n_eval is None else _checks.integer("n_eval", n_eval, 1)
@@ -239,10 +240,11 @@ def recurse(
         "seed": f"{getattr(rng.bit_generator.seed_seq, 'entropy', 'unknown')}",
     }
     # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
-    rngs = _spawn(rng, n_replicates, len(workflows))
+    real_rngs, line_rngs = rng.spawn(n_replicates), rng.spawn(n_replicates * len(workflows))
+    fit_rng = rng.spawn(1)[0]
     state = None if path is None else _checkpoint.load(path, same, sizes.tolist())
     if state is None:
-        lineages, fit_rng = _start(data, workflows, int(sizes[0]), *rngs)
+        lineages = _start(data, workflows, int(sizes[0]), real_rngs, line_rngs)
         records: list[tuple] = []
         done = 0
         for line in lineages:
@@ -321,14 +323,6 @@ def _check_workflows(
             workflow.check(sizes, n_real)
 
 
-def _default_size(n_samples: _checks.Schedule | None, data: Any) -> _checks.Schedule:
-    if n_samples is not None:
-        return n_samples
-    if callable(data):
-        raise ValueError("n_samples must be given when data is a callable, got None")
-    return len(data)
-
-
 def _line(thing: Any) -> str:
     return " ".join(repr(thing).split())
 
@@ -369,12 +363,7 @@ def _factory(model: Any) -> Callable[[], Any]:
     )
 
 
-def _spawn(rng: np.random.Generator, n_replicates: int, n_workflows: int):
-    """Child generators: for the real data of a replicate, for each lineage, for ``fit_many``."""
-    return rng.spawn(n_replicates), rng.spawn(n_replicates * n_workflows), rng.spawn(1)[0]
-
-
-def _start(data, workflows, n_first, real_rngs, line_rngs, fit_rng):
+def _start(data, workflows, n_first, real_rngs, line_rngs) -> list[_Lineage]:
     """The lineages: workflows share the real data of a replicate."""
     lineages = []
     for r, real_rng in enumerate(real_rngs):
@@ -392,7 +381,7 @@ def _start(data, workflows, n_first, real_rngs, line_rngs, fit_rng):
                     fresh=source.branch(),
                 )
             )
-    return lineages, fit_rng
+    return lineages
 
 
 @functools.lru_cache  # a look at a signature takes longer than a small Gaussian's fit

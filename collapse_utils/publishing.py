@@ -408,6 +408,53 @@ def _grey_png(image: NDArray[np.float64]) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def quiz(
+    question: str,
+    answer: float,
+    *,
+    error: float | None = None,
+    choices: Sequence[str] | None = None,
+    hints: Mapping[float, str] | None = None,
+) -> None:
+    """Show the answer to an exercise, which the page lets the reader find first.
+
+    Call it in the hidden cell of a solution. The book's page puts the question before the solution,
+    with a field or with choices, and judges what the reader gives. On paper, without JavaScript and
+    in Jupyter it is a line of the solution: question and answer.
+
+    - `question`: One question, in plain words.
+    - `answer` (float): What the run computed; with `choices` the index of the right one, or a bool.
+    - `error` (float): How far an accepted number may be from the answer, such as two standard
+      errors of the run; default 5 % of the answer. The reader is told.
+    - `choices` (sequence of str): What the reader picks from, instead of typing a number.
+    - `hints` (dict of number or index -> str): What to say to a typical wrong answer.
+    """
+    _require(question=question)
+    data: dict[str, Any] = {"question": question}
+    if choices is not None:
+        if len(choices) < 2 or answer not in range(len(choices)):
+            raise ValueError(
+                f"answer must be the index of one of two or more choices, "
+                f"got {answer!r} and {len(choices)} choices"
+            )
+        answer, error = int(answer), 0.0
+        shown = choices[answer]
+        data["choices"] = list(choices)
+    else:
+        answer = _checks.real("answer", answer)
+        within = "within 5 %" if error is None else f"within {error:.2g}" if error else "exactly"
+        error = 0.05 * abs(answer) if error is None else _checks.real("error", error, 0)
+        if error == 0 and answer != round(answer):
+            raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
+        shown = f"{answer:.4g}"
+        data["within"] = within
+    data |= {"answer": answer, "error": error, "shown": shown}
+    data["hints"] = [[float(value), hint] for value, hint in (hints or {}).items()]
+    data_quiz = html.escape(json.dumps(data), quote=True)
+    body = f"{html.escape(question)} <strong>{html.escape(shown)}</strong>"
+    show_html(f'<p data-quiz="{data_quiz}">{body}</p>', f"{question} {shown}", {"kind": "quiz"})
+
+
 def show_html(html: str, text: str, metadata: dict[str, Any]) -> None:
     """Display HTML with a plain-text fallback and the metadata that the press reads."""
     from IPython.display import display

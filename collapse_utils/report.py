@@ -47,8 +47,8 @@ MEASURES = {
 }
 #: And of tables, where they apply.
 _OF_TABLES = {
-    "categories": "real categories that are written",
-    "pairs": "real pairs of categories",
+    "categories": "real categories left",
+    "pairs": "real pairs of categories left",
     "missing": "missing values",
 }
 _WORDS = MEASURES | _OF_TABLES
@@ -149,22 +149,23 @@ class Report:
     def _lost(self) -> Iterator[str]:
         """What died, by name, where a change is seen."""
         titles = ("Categories that died", "Pairs of categories that died", "Missing values")
+        lost = self.losses[self.losses["workflow"] == self.baseline]
         for measure, title in zip(_OF_TABLES, titles, strict=True):
-            if (self.baseline, measure) not in self.curves:
+            known = (self.baseline, measure) in self.curves
+            if not known or (measure, self._verdict(self.baseline, measure)) not in _KINDS:
                 continue
-            if self._verdict(self.baseline, measure) == "no change seen":
+            if lost.empty:
+                yield f"{title}: give recurse keep_samples= for their names."
                 continue
-            found = self.losses
-            found = found[(found["workflow"] == self.baseline) & (found["kind"] == measure)]
+            found = lost[lost["kind"] == measure]
             said = [
                 f"{one['name']} (from {100 * one['first']:.2g} % of the rows in generation 1 to "
                 f"{100 * one['last']:.2g} %"
-                + ("" if measure == "missing" else f", gone in {one['lost']:.0f} replicates")
+                + (")" if measure == "missing" else f", gone in {one['lost']:.0f} replicates)")
                 for _, one in found.head(5).iterrows()
             ]
             more = f", and {len(found) - 5} more" * (len(found) > 5)
-            named = "), ".join(said) + ")" if said else "give recurse keep_samples= for their names"
-            yield f"{title}: {named}{more}."
+            yield f"{title}: {', '.join(said) or 'none of the rows that were kept'}{more}."
 
     def _pace(self) -> str:
         speed = self.speed[self.speed["workflow"] == self.baseline].iloc[0]
@@ -265,6 +266,8 @@ class Report:
             if measure in ("spread", "tails"):
                 ax.axhline(1, **figures.THEORY)
             ax.set_title(ax.get_title(), fontsize=9.5)
+        axes[-4].tick_params(labelbottom=True)  # the panel above the legend
+        axes[-4].set_xlabel("generation")
         axes[-1].set_axis_off()
         axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="center", fontsize=9)
         return fig

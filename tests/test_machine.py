@@ -147,7 +147,7 @@ def test_worlds_are_those_of_the_library(machine):
     truth = two_gaussians(4.0, 1.0)
     edges = np.arange(-20, 21) * 0.5
     bins = law("histogram({bin: 0.5})")
-    np.testing.assert_allclose(bins, np.diff(truth.cdf(edges)), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bins, -np.diff(truth.sf(edges)), rtol=0, atol=1e-12)
     words = law("english({words: 240})")
     assert abs(words.sum() - 1) < 1e-12 and (np.diff(words) <= 0).all()
     assert machine.evaluate("collapseMachine.worlds.kernel({}).truth.variance") == truth.var()
@@ -457,7 +457,7 @@ def test_weight_and_picture(machine, site):
 
 def test_page_is_quiet_and_works_from_a_folder(browser, site):
     page, found = opened(browser, site)
-    assert page.locator("canvas").count() == 3
+    assert page.locator("canvas").count() == 4
     page.locator(".machine-real summary").click()
     assert "recurse(" in page.locator(".machine-real pre").inner_text()
     page.close()
@@ -502,7 +502,7 @@ def test_state_is_said_when_it_stops_and_not_in_every_frame(browser, site):
             .observe(document.querySelector("[role=status]"), { childList: true });
     }""")
     page.locator(".machine-run").click()
-    page.locator(".machine-clock", has_text=re.compile("generation [5-9] of")).wait_for()
+    page.locator(".machine-clock", has_text=re.compile(r"generation ([5-9]|\d\d) of")).wait_for()
     assert page.evaluate("said") == 0
     page.locator(".machine-run").click()
     assert page.evaluate("said") == 1
@@ -578,7 +578,7 @@ def test_picture_where_there_is_no_script_and_on_paper(browser, site):
 
 def test_front_page_plays_while_it_is_seen(browser, site):
     page, found = opened(browser, site, "index.html")
-    page.locator(".machine-clock", has_text=re.compile("generation [3-9] of")).wait_for()
+    page.locator(".machine-clock", has_text=re.compile(r"generation ([3-9]|\d\d) of")).wait_for()
     assert page.locator(".machine-form").count() == 0
     assert page.url == HOST + "index.html"
     page.locator(".machine-run", has_text="Pause").click()
@@ -596,8 +596,9 @@ FRAME = 8.0
 
 
 def test_frames_are_short(browser, site):
-    """Processor time with 200 lineages: of the whole task that holds a frame (script, style,
-    layout, paint, commit) in a typical frame, and of its script in nineteen of twenty."""
+    """Processor time with 200 lineages, of a whole run: of the script of a frame in nineteen of
+    twenty, and of the whole task that holds it (script, style, layout, paint, commit) in a typical
+    one. Time of the thread, not of the clock, so that other work on this machine counts little."""
     view = {"width": 1280, "height": 900}
     page, _ = opened(browser, site, "machine.html#lineages=200&generations=100", viewport=view)
     client = page.context.new_cdp_session(page)
@@ -607,9 +608,9 @@ def test_frames_are_short(browser, site):
     client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     client.on("Tracing.tracingComplete", lambda data: complete.append(data))
     page.locator(".machine-run").click()
-    page.wait_for_timeout(2000)  # compiled by now
+    page.locator(".machine-clock", has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
     client.send("Tracing.start", {"categories": "toplevel,devtools.timeline"})
-    page.wait_for_timeout(4000)
+    page.locator(".machine-clock", has_text="generation 100 of 100").wait_for(timeout=120_000)
     client.send("Tracing.end")
     while not complete:
         page.wait_for_timeout(50)
@@ -625,7 +626,28 @@ def test_frames_are_short(browser, site):
         around = [t for t in tasks if t["ts"] <= frame["ts"] <= t["ts"] + t.get("dur", 0)]
         whole += [min(t["tdur"] for t in around) / 1000] if around else []
     script = [frame["tdur"] / 1000 for frame in frames if "tdur" in frame]
-    assert min(len(script), len(whole)) > 50
+    assert min(len(script), len(whole)) >= 300
     assert np.quantile(script, 0.95) <= FRAME, np.quantile(script, [0.5, 0.9, 0.95, 0.99, 1])
     assert np.median(whole) <= FRAME, np.quantile(whole, [0.5, 0.9, 0.95, 0.99, 1])
+    page.close()
+
+
+def test_what_changes_is_laid_out_alone(browser, site):
+    """While it runs, text changes in boxes of a fixed size: no frame lays out the whole page."""
+    page, _ = opened(browser, site)
+    client = page.context.new_cdp_session(page)
+    events: list[dict[str, Any]] = []
+    complete: list[Any] = []
+    client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
+    client.on("Tracing.tracingComplete", lambda data: complete.append(data))
+    page.locator(".machine-run").click()
+    page.locator(".machine-clock", has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
+    client.send("Tracing.start", {"categories": "devtools.timeline"})
+    page.locator(".machine-clock", has_text=re.compile(r"generation [3-6]\d of")).wait_for()
+    client.send("Tracing.end")
+    while not complete:
+        page.wait_for_timeout(50)
+    layouts = [e["args"]["beginData"] for e in events if e["name"] == "Layout"]
+    assert len(layouts) >= 3
+    assert all(layout["partialLayout"] and layout["totalObjects"] < 30 for layout in layouts)
     page.close()

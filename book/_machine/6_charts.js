@@ -22,7 +22,7 @@
     }
 
     /* Lines, each a list x, y, x, y, ..., in one stroke. */
-    lines(all, { colour, width = 1, dash = [], alpha = 1, inside = null }) {
+    lines(all, { colour, width = 1, dash = [], alpha = 1, cap = "butt", inside = null }) {
       const { context } = this;
       context.save();
       if (inside) {
@@ -35,7 +35,7 @@
         context.moveTo(points[0], points[1]);
         for (let i = 2; i < points.length; i += 2) context.lineTo(points[i], points[i + 1]);
       }
-      Object.assign(context, { strokeStyle: colour, lineWidth: width, globalAlpha: alpha, lineJoin: "round" });
+      Object.assign(context, { strokeStyle: colour, lineWidth: width, globalAlpha: alpha, lineCap: cap, lineJoin: "round" });
       context.setLineDash(dash);
       context.stroke();
       context.restore();
@@ -146,34 +146,28 @@
       pen.lines([[at.left, at.y(1), at.right, at.y(1)]], { colour: colours.truth, width: 1.6 });
     }
 
-    /* The part between two generations. */
-    lineages(pen, colours, from, to) {
+    /* The part between two generations: all lineages, the one that is shown beside, and the mean. */
+    lineages(pen, colours, from, to, shown) {
       if (to <= from) return;
-      const { within, config } = this.run, { at } = this, all = [];
-      for (let i = 0; i < config.lineages; i++) {
+      const { within, config } = this.run, { at } = this;
+      const line = (value) => {
         const points = [];
-        for (let g = from; g <= to; g++) points.push(at.x(g), at.y(within[g][i]));
-        all.push(points);
-      }
-      const alpha = Math.max(0.12, Math.min(0.5, 12 / config.lineages));
+        for (let g = from; g <= to; g++) points.push(at.x(g), at.y(value(within[g])));
+        return points;
+      };
+      const all = Array.from({ length: config.lineages }, (_, i) => line((row) => row[i]));
+      const alpha = Math.max(0.12, Math.min(0.5, 12 / config.lineages)), joined = { cap: "round", inside: at };
       pen.lines(all, { colour: colours.model, alpha, inside: at });
+      pen.lines([all[shown]], { colour: colours.shown, width: 1.5, ...joined });
+      pen.lines([line(mean)], { colour: colours.model, width: 2.6, ...joined });
     }
 
-    /* The law, the mean, and the lineage that is shown beside. */
-    over(pen, colours, generation, shown) {
+    /* The law, above all that is drawn later. */
+    over(pen, colours) {
       pen.clear(...this.size);
-      const { law, within, config } = this.run, { at } = this;
-      const line = (value, end) => {
-        const points = [];
-        for (let g = 0; g <= end; g++) points.push(at.x(g), at.y(value(g)));
-        return [points];
-      };
-      if (generation) {
-        pen.lines(line((g) => within[g][shown], generation), { colour: colours.shown, width: 1.5, inside: at });
-        pen.lines(line((g) => mean(within[g]), generation), { colour: colours.model, width: 2.6, inside: at });
-      }
-      const dash = law.exact ? [6, 4] : [2, 3];
-      pen.lines(line((g) => law.within[g], config.generations), { colour: colours.ink, width: 1.6, dash, inside: at });
+      const { law } = this.run, { at } = this, dash = law.exact ? [6, 4] : [2, 3];
+      const points = law.within.flatMap((value, g) => [at.x(g), at.y(value)]);
+      pen.lines([points], { colour: colours.ink, width: 1.6, dash, inside: at });
     }
   }
 
@@ -185,59 +179,71 @@
 
   /* ---- the distribution of one lineage ---- */
 
-  function distribution(pen, colours, run, shown, width, height) {
-    pen.clear(width, height);
-    const { world, generation } = run, fit = generation ? run.lineages[shown].fitted : null;
-    if (world.p && !world.bins) return shares(pen, colours, world, fit, width, height);
-    const [low, high] = world.truth.range, steps = 120;
-    const xs = Array.from({ length: steps + 1 }, (_, i) => low + (i * (high - low)) / steps);
-    const truth = xs.map(world.truth.pdf), top = 2.2 * Math.max(...truth);
-    const at = scales(width, height, [low, high], [0, top]);
-    frame(pen, at, colours, ticks(low, high, 6), ticks(0, top, 4), { x: "value", y: "density" });
-    const line = (values) => xs.flatMap((x, i) => [at.x(x), at.y(values[i])]);
-    pen.area([at.left, at.bottom, ...line(truth), at.right, at.bottom], { colour: colours.truth, alpha: 0.18 });
-    pen.lines([line(truth)], { colour: colours.truth, width: 1.6 });
-    if (fit) {
-      const points = fit.mean === undefined ? xs : narrow(xs, fit, low, high);
-      const pdf = world.density(fit);
-      pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2, inside: at });
+  class Distribution {
+    constructor(run, width, height) {
+      const { world } = run;
+      this.run = run;
+      this.size = [width, height];
+      this.words = Boolean(world.p && !world.bins);
+      if (this.words) {
+        this.top = Math.sqrt(Math.min(1, Math.max(0.25, 2.5 * world.p[0])));
+        this.at = scales(width, height, [0.5, world.p.length + 0.5], [0, this.top]);
+        this.truth = Array.from(world.p).flatMap((share, i) => [this.at.x(i + 1), this.at.y(Math.sqrt(share))]);
+        return;
+      }
+      const [low, high] = world.truth.range, steps = 120;
+      this.xs = Array.from({ length: steps + 1 }, (_, i) => low + (i * (high - low)) / steps);
+      const truth = this.xs.map(world.truth.pdf);
+      this.top = 2.2 * Math.max(...truth);
+      this.at = scales(width, height, [low, high], [0, this.top]);
+      this.truth = this.xs.flatMap((x, i) => [this.at.x(x), this.at.y(truth[i])]);
     }
-    legend(pen, colours, at);
+
+    /* What stays: the axes and the truth. */
+    ground(pen, colours) {
+      pen.clear(...this.size);
+      const { at, top, truth, run } = this;
+      if (this.words) {
+        const grades = [0, 0.01, 0.05, 0.2, 0.5, 1].filter((v) => Math.sqrt(v) <= top);
+        frame(pen, { ...at, y: (v) => at.y(Math.sqrt(v)) }, colours, ticks(1, run.world.p.length, 6), grades, {
+          x: "word, by its true rank", y: "share of the rows",
+        });
+      } else {
+        frame(pen, at, colours, ticks(...run.world.truth.range, 6), ticks(0, top, 4), { x: "value", y: "density" });
+        pen.area([at.left, at.bottom, ...truth, at.right, at.bottom], { colour: colours.truth, alpha: 0.18 });
+        pen.lines([truth], { colour: colours.truth, width: 1.6 });
+      }
+      pen.text(at.right, 14, "truth", { colour: colours.truthText, align: "right" });
+      pen.text(at.right - 40, 14, "model", { colour: colours.modelText, align: "right" });
+    }
+
+    /* The model of this generation; with words the truth is a line above its bars. */
+    model(pen, colours, shown) {
+      pen.clear(...this.size);
+      const { at, run, xs } = this, fit = run.generation ? run.lineages[shown].fitted : null;
+      if (this.words) {
+        const bars = [];
+        fit?.shares.forEach((share, i) => {
+          if (share > 0) bars.push([at.x(i + 1), at.bottom, at.x(i + 1), at.y(Math.sqrt(share))]);
+        });
+        const wide = Math.max(1, Math.min(12, (0.72 * (at.right - at.left)) / run.world.p.length));
+        pen.lines(bars, { colour: colours.model, width: wide, inside: at });
+        pen.lines([this.truth], { colour: colours.truth, width: 1.8 });
+      } else if (fit) {
+        const points = fit.mean === undefined ? xs : narrow(xs, fit), pdf = run.world.density(fit);
+        pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2, inside: at });
+      }
+    }
   }
 
   /* More points where a fit has become narrow. */
-  function narrow(xs, { mean: centre, variance }, low, high) {
+  function narrow(xs, { mean: centre, variance }) {
     const sd = Math.sqrt(variance), more = [];
     for (let z = -5; z <= 5; z += 0.25) {
       const x = centre + z * sd;
-      if (x > low && x < high) more.push(x);
+      if (x > xs[0] && x < xs.at(-1)) more.push(x);
     }
     return [...xs, ...more].sort((a, b) => a - b);
-  }
-
-  function shares(pen, colours, world, fit, width, height) {
-    const top = Math.sqrt(Math.min(1, Math.max(0.25, 2.5 * world.p[0]))), k = world.p.length;
-    const at = scales(width, height, [0.5, k + 0.5], [0, top]);
-    const grades = [0, 0.01, 0.05, 0.2, 0.5, 1].filter((v) => Math.sqrt(v) <= top);
-    frame(pen, { ...at, y: (v) => at.y(Math.sqrt(v)) }, colours, ticks(1, k, 6), grades, {
-      x: "word, by its true rank", y: "share of the rows",
-    });
-    if (fit) {
-      const bars = [];
-      fit.shares.forEach((share, i) => {
-        if (share > 0) bars.push([at.x(i + 1), at.bottom, at.x(i + 1), at.y(Math.sqrt(share))]);
-      });
-      const wide = Math.max(1, Math.min(12, (0.72 * (at.right - at.left)) / k));
-      pen.lines(bars, { colour: colours.model, width: wide, inside: at });
-    }
-    const truth = Array.from(world.p).flatMap((share, i) => [at.x(i + 1), at.y(Math.sqrt(share))]);
-    pen.lines([truth], { colour: colours.truth, width: 1.8 });
-    legend(pen, colours, at);
-  }
-
-  function legend(pen, colours, at) {
-    pen.text(at.right, 14, "truth", { colour: colours.truthText, align: "right" });
-    pen.text(at.right - 40, 14, "model", { colour: colours.modelText, align: "right" });
   }
 
   /* Both charts of a run that is finished, one above the other, in colours for any paper. */
@@ -247,11 +253,12 @@
       rule: "#9aa1a944", truthText: "#0a84c6", modelText: "#d55e00",
     };
     const [width, height] = [380, 280], history = new History(run, width, height);
-    const left = new SvgPen(), right = new SvgPen();
-    distribution(left, colours, run, 0, width, height);
+    const left = new SvgPen(), right = new SvgPen(), distribution = new Distribution(run, width, height);
+    distribution.ground(left, colours);
+    distribution.model(left, colours, 0);
     history.ground(right, colours);
-    history.lineages(right, colours, 0, run.generation);
-    history.over(right, colours, run.generation, 0);
+    history.lineages(right, colours, 0, run.generation, 0);
+    history.over(right, colours);
     return (
       `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * width + 20} ${height}" ` +
       `font-family='${FONT}' font-size="12">${left.parts.join("")}` +
@@ -259,5 +266,5 @@
     );
   }
 
-  Object.assign(machine, { CanvasPen, History, distribution, picture, mean });
+  Object.assign(machine, { CanvasPen, History, Distribution, picture, mean });
 })((globalThis.collapseMachine ??= {}));

@@ -3,8 +3,9 @@
 (function (machine) {
   "use strict";
 
-  const { Run, CanvasPen, History, controls, presets, percent, mean } = machine;
-  const PACE = 90, SLICE = 3; // milliseconds from one generation to the next, and of work per frame
+  const { Run, CanvasPen, Distribution, History, controls, presets, percent, mean } = machine;
+  /* Milliseconds from one generation to the next, of work per frame, and between two writings. */
+  const PACE = 90, SLICE = 3, READ = 250;
 
   function make(tag, properties = {}, ...children) {
     const element = document.createElement(tag);
@@ -13,6 +14,13 @@
       else element[key] = value;
     element.append(...children);
     return element;
+  }
+
+  /* Only what has changed, in the text that is there: a new one would cost a layout of its own. */
+  function put(element, text) {
+    const { firstChild } = element;
+    if (!firstChild) element.textContent = text;
+    else if (firstChild.data !== text) firstChild.data = text;
   }
 
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -46,10 +54,10 @@
       const canvas = (label) => make("canvas", { role: "img", "aria-label": label });
       this.density = canvas("Distribution of one lineage against the truth");
       this.ground = canvas("All lineages over generations");
-      this.over = make("canvas", { "aria-hidden": "true" });
+      const [model, over] = [0, 1].map(() => make("canvas", { "aria-hidden": "true" }));
       this.charts = make("div", { className: "machine-charts" },
-        make("div", {}, this.density), make("div", {}, this.ground, this.over));
-      this.pens = [this.density, this.ground, this.over].map((one) => new CanvasPen(one));
+        make("div", {}, this.density, model), make("div", {}, this.ground, over));
+      this.pens = [this.density, model, this.ground, over].map((one) => new CanvasPen(one));
       const button = (text, act) => {
         const one = make("button", { type: "button", textContent: text });
         one.addEventListener("click", act);
@@ -57,14 +65,14 @@
       };
       this.play = button("Run", () => this.toggle());
       this.play.className = "machine-run";
-      this.clock = make("span", { className: "machine-clock" });
+      this.clock = make("span");
       this.says = make("p", { className: "machine-says" });
       this.live = make("p", { className: "machine-live-region", role: "status" });
       const bar = make("div", { className: "machine-bar" }, this.play);
       const again = button("Reset", () => this.load(this.config));
       const next = button("New seed", () => this.load({ ...this.config, seed: this.config.seed + 1 }));
       if (!this.small) bar.append(button("Step", () => this.step()));
-      bar.append(again, next, this.clock);
+      bar.append(again, next, make("span", { className: "machine-clock" }, this.clock));
       const key = make("p", { className: "machine-key" });
       for (const [kind, text] of [["truth", "truth"], ["model", "mean of the lineages"], ["shown", "lineage shown"], ["law", ""]]) {
         const name = make("span", { textContent: text });
@@ -194,11 +202,14 @@
       this.playing = on;
       this.play.textContent = on ? "Pause" : "Run";
       if (!on) {
-        if (this.run?.generation) this.tell();
+        if (!this.run?.generation) return;
+        for (const part of this.parts.splice(0)) part();
+        this.spell();
+        this.tell();
         return;
       }
       if (this.asked) return;
-      this.due = 0;
+      this.due = this.reads = 0;
       this.asked = requestAnimationFrame((now) => this.frame(now));
     }
 
@@ -212,6 +223,10 @@
         if (this.run.work(() => performance.now() - start > SLICE)) {
           this.due = calm() ? now : now + PACE;
           if (!calm() || this.run.finished) this.parts = this.picture();
+          if (now >= this.reads) {
+            this.parts.push(() => this.spell());
+            this.reads = now + READ;
+          }
         }
       }
       if (this.run.finished && !this.parts.length) this.toggle(false);
@@ -245,9 +260,12 @@
       if (!width || !this.run) return;
       this.size = [width, height];
       this.palette = this.colours();
+      const [density, , ground, over] = this.pens;
+      this.distribution = new Distribution(this.run, width, height);
       this.history = new History(this.run, width, height);
-      const [, ground] = this.pens;
+      this.distribution.ground(density, this.palette);
       this.history.ground(ground, this.palette);
+      this.history.over(over, this.palette);
       this.drawn = 0;
       this.show();
     }
@@ -255,47 +273,46 @@
     show() {
       this.parts = [];
       for (const part of this.picture()) part();
+      this.spell();
     }
 
     /* The parts of the picture of this generation, each of them the work of a frame. */
     picture() {
-      const [density, ground, over] = this.pens, { generation } = this.run;
+      const [, model, ground] = this.pens, { generation } = this.run;
       if (!this.size) return [];
       return [
-        () => machine.distribution(density, this.palette, this.run, this.shown, ...this.size),
+        () => this.distribution.model(model, this.palette, this.shown),
         () => {
-          this.history.lineages(ground, this.palette, this.drawn, generation);
+          this.history.lineages(ground, this.palette, this.drawn, generation, this.shown);
           this.drawn = generation;
-        },
-        () => this.history.over(over, this.palette, generation, this.shown),
-        () => {
-          for (let k = this.small ? 3 : 0; k < 4; k++) this.write(k);
         },
       ];
     }
 
-    /* A part of what is written: the three facts; then generation and words. */
-    write(part) {
+    /* What is written: the generation, the words that are gone, and three facts. */
+    spell() {
       const { generation, config, law, within, between, lineages, world } = this.run;
-      const fit = lineages[this.shown].fitted;
-      if (part === 3) {
-        this.clock.textContent = `generation ${generation} of ${config.generations}`;
-        for (const [i, span] of (this.spans ?? []).entries()) {
-          const gone = generation > 0 && fit.shares[i] === 0;
-          if (span.classList.contains("gone") !== gone) span.classList.toggle("gone", gone);
-        }
-        return;
+      const { fitted } = lineages[this.shown];
+      put(this.clock, `generation ${generation} of ${config.generations}`);
+      if (this.small) return;
+      for (const [i, span] of this.spans.entries()) {
+        const gone = generation > 0 && fitted.shares[i] === 0;
+        if (span.classList.contains("gone") !== gone) span.classList.toggle("gone", gone);
       }
       const kind = law.exact ? "law" : "without chance";
       const fact = (name, measured, expected) =>
         [name, percent(mean(measured[generation])), `${kind}: ${percent(expected[generation])}`];
-      if (part === 0) this.state[0] = fact("Spread within a lineage", within, law.within);
-      if (part === 1) this.state[1] = fact("Distance from the truth", between, law.between);
-      if (part === 2) this.state[2] = this.dead(generation, fit, world);
-      const [dt, dd] = this.facts.children[part].children;
-      [dt, dd.firstChild, dd.lastChild].forEach((one, k) => {
-        if (one.textContent !== this.state[part][k]) one.textContent = this.state[part][k];
-      });
+      this.state = [
+        fact("Spread within a lineage", within, law.within),
+        fact("Distance from the truth", between, law.between),
+        this.dead(generation, fitted, world),
+      ];
+      for (const [k, [name, value, more]] of this.state.entries()) {
+        const [dt, dd] = this.facts.children[k].children;
+        put(dt, name);
+        put(dd.firstChild, value);
+        put(dd.lastChild, more);
+      }
     }
 
     /* What has died: words, bins, or whole lineages. */

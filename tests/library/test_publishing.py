@@ -5,6 +5,7 @@ import base64
 import html
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -593,3 +594,69 @@ def test_glue_of_a_measured_number_shows_its_error(displayed):
 )
 def test_plus_minus_shows_two_digits_of_the_error(value, error, text):
     assert plus_minus(value, error) == text
+
+
+# --------------------------------------------------------------------------- exercises
+
+
+def asked(displayed, *args, **kwargs):
+    """What a quiz gives to the script of the page, its paragraph and its plain text."""
+    publishing.quiz(*args, **kwargs)
+    ((data, metadata),) = displayed
+    assert metadata == {"collapse": {"kind": "quiz"}}
+    page = Page(data["text/html"])
+    return json.loads(page.all("p")[0]["data-quiz"]), page, data["text/plain"]
+
+
+def test_quiz_is_a_line_of_the_solution_with_data_for_the_page(displayed):
+    question = 'Is "a" <b>less</b> & more?'
+    data, page, plain = asked(
+        displayed, question, np.float64(0.123456), hints={np.e: "That <is> e."}
+    )
+    assert data == {
+        "question": question, "within": "within 5 %", "answer": 0.123456, "shown": "0.1235",
+        "error": pytest.approx(0.05 * 0.123456), "hints": [[np.e, "That <is> e."]],
+    }  # fmt: skip
+    assert page.text["p"] == [question + " "] and page.text["strong"] == ["0.1235"]
+    assert [tag for tag, _ in page.elements] == ["p", "strong"]
+    assert plain == question + " 0.1235"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "within", "shown"),
+    [
+        (-2, None, "within 5 %", "-2"),
+        (3.14159, 0.251, "within 0.25", "3.142"),
+        (7, 0, "exactly", "7"),
+    ],
+)
+def test_quiz_says_how_close_is_right(displayed, answer, error, within, shown):
+    data, *_ = asked(displayed, "How many?", answer, error=error)
+    assert (data["within"], data["shown"]) == (within, shown)
+    assert data["error"] == pytest.approx(abs(answer) * 0.05 if error is None else error)
+
+
+@pytest.mark.parametrize("answer", [1, True, np.int64(1), np.True_])
+def test_quiz_of_choices(displayed, answer):
+    data, _, plain = asked(displayed, "Does it?", answer, choices=("no", "yes"))
+    assert (data["answer"], data["choices"], data["error"]) == (1, ["no", "yes"], 0)
+    assert plain == "Does it? yes"
+
+
+@pytest.mark.parametrize(
+    ("answer", "change", "message"),
+    [
+        (math.nan, {}, r"answer must be a finite number in \[-inf, inf\], got nan"),
+        ("3", {}, "answer must be a finite number"),
+        (1.5, {"error": -1}, r"error must be a finite number in \[0, inf\], got -1"),
+        (1.5, {"error": 0}, r"error must be positive for an answer such as 1.5, got 0"),
+        (2, {"choices": ["no", "yes"]}, "answer must be the index .*, got 2 and 2 choices"),
+        (0.5, {"choices": ["no", "yes"]}, "answer must be the index .*, got 0.5 and 2 choices"),
+        (0, {"choices": ["yes"]}, "got 0 and 1 choices"),
+        (1, {"question": " "}, "question must be a text that is not empty"),
+    ],
+)
+def test_quiz_refuses_what_it_cannot_ask(displayed, answer, change, message):
+    with pytest.raises(ValueError, match=message):
+        publishing.quiz(change.pop("question", "How many?"), answer, **change)
+    assert displayed == []

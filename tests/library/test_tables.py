@@ -419,7 +419,7 @@ def test_the_figure_and_the_file_show_all_measures(report, tmp_path):
     plt.close(figure)
     report.save(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "real pairs of categories" in page and "colour=blue" in page
+    assert "real pairs of categories left" in page and "colour=blue" in page
 
 
 def test_without_kept_rows_the_report_says_what_would_name_them():

@@ -210,3 +210,19 @@ def test_fix_leaves_what_jupyter_saved_as_it_is(author: Author):
     path.write_text(saved, encoding="utf-8")
     assert not fix_notebook(author.project, "gaussian")
     assert path.read_text(encoding="utf-8") == saved
+
+
+@pytest.mark.parametrize(
+    ("cell", "tag", "message"),
+    [
+        ("quiz('How many?', 1 + seed)", "hide-cell", None),
+        ("x = 1", "hide-cell", "no exercise checks its answer: end a solution with quiz("),
+        ("quiz('How many?', seed)", "hide-input", "gives an answer away: a cell with quiz(...)"),
+        ("quiz('How many?', 2)", "hide-cell", "types the answer 2 of a quiz: compute it"),
+    ],
+)
+def test_a_quiz_is_there_and_hidden_and_computed(author: Author, cell, tag, message):
+    author.chapter("gaussian", "md:## Exercises\n\n**1. How many?** Count.", cell)
+    change(author, set_cell(-1, metadata={"tags": [tag]}))
+    found = findings(author)
+    assert [message] == [message in line and message for line in found] if message else not found

@@ -168,6 +168,13 @@ def test_pages_and_downloads_are_written_once_and_go_with_their_chapter(author: 
     assert changed == {"status.md", "parameters.md", "llms.txt", "map.md"}
 
 
+def test_scripts_of_the_machine_become_one_file_without_comments(author: Author, notebook):
+    author.write("book/_machine/b.js", "  let b = 2;\n")
+    author.write("book/_machine/a.js", "/* What\n it is. */\nlet a = 1;\n")
+    write_pages(author.project, {})
+    assert (author.project.vendor / "machine/machine.js").read_text() == "let a = 1;\nlet b = 2;\n"
+
+
 def test_ledger_holds_every_claim_and_links_back(notebook):
     ledger = Ledger()
     ledger.check(
