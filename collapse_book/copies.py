@@ -43,6 +43,7 @@ PACKAGES = {
     "seaborn",
     "sklearn",
     "tqdm",
+    "wordfreq",  # not there, and the chapter that would use it goes on without
 }
 #: Modules of the standard library for which a browser has no processes, threads or sockets.
 MISSING = {

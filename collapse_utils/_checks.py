@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -53,14 +52,31 @@ def checked(**rules: Rule) -> Callable[[T], T]:
 
 def whole(low: int = 0, high: int | None = None) -> Rule:
     """An integer from `low` to `high`."""
-    return lambda name, value: integer(name, value, low, high)
+    allowed = f">= {low}" if high is None else f"between {low} and {high}"
+
+    def rule(name: str, value: Any) -> int:
+        ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not ok or not low <= value <= (math.inf if high is None else high):
+            raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
+        return int(value)
+
+    return rule
 
 
 def number(
     low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> Rule:
     """A finite number from `low` to `high`; `above` and `below` leave out the end itself."""
-    return lambda name, value: real(name, value, low, high, open_low=above, open_high=below)
+    allowed = f"{'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+
+    def rule(name: str, value: Any) -> float:
+        ok = isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
+        inside = ok and low <= value <= high and not isinstance(value, bool)
+        if not inside or (above and value == low) or (below and value == high):
+            raise ValueError(f"{name} must be a finite number in {allowed}, got {value!r}")
+        return float(value)
+
+    return rule
 
 
 def fraction(*, above: bool = False, below: bool = False) -> Rule:
@@ -70,17 +86,28 @@ def fraction(*, above: bool = False, below: bool = False) -> Rule:
 
 def share(name: str, value: Any) -> Any:
     """A number from 0 to 1, or a callable ``generation -> number``."""
-    return value if callable(value) else real(name, value, 0, 1)
+    return value if callable(value) else number(0, 1)(name, value)
 
 
 def one_of(*allowed: str) -> Rule:
     """One of a few words."""
-    return lambda name, value: choice(name, value, allowed)
+
+    def rule(name: str, value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        return value
+
+    return rule
 
 
 def rng(name: str, value: Any) -> np.random.Generator:
     """A numpy generator."""
-    return generator(value)
+    if not isinstance(value, np.random.Generator):
+        raise ValueError(
+            f"{name} must be a numpy.random.Generator such as numpy.random.default_rng(0), "
+            f"got {value!r}"
+        )
+    return value
 
 
 def function(name: str, value: Any) -> Callable:
@@ -90,12 +117,16 @@ def function(name: str, value: Any) -> Callable:
     return value
 
 
-def workflow(name: str, value: Any) -> Any:
-    """An object that composes training sets."""
+def workflow(
+    name: str, value: Any, sizes: NDArray[np.int64] | None = None, n_real: int | None = None
+) -> Any:
+    """An object that composes training sets, and that accepts these sizes if it can tell."""
     if isinstance(value, type) or not callable(getattr(value, "compose", None)):
         raise ValueError(
             f"{name} must have compose(sources, n_samples), such as Replace(), got {value!r}"
         )
+    if sizes is not None and hasattr(value, "check"):
+        value.check(sizes, n_real)
     return value
 
 
@@ -122,62 +153,6 @@ def probabilities(name: str, p: Any) -> np.ndarray:
 Schedule = int | Sequence[int] | Callable[[int], int]
 
 
-def integer(name: str, value: object, low: int, high: int | None = None) -> int:
-    """Return `value` as an int, or say what `name` must be."""
-    allowed = f">= {low}" if high is None else f"between {low} and {high}"
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if (
-        number is None
-        or isinstance(value, bool)
-        or number < low
-        or (high is not None and number > high)
-    ):
-        raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
-    return number
-
-
-def real(
-    name: str,
-    value: object,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> float:
-    """Return `value` as a finite float within bounds, or say what `name` must be."""
-    left, right = "(" if open_low else "[", ")" if open_high else "]"
-    allowed = f"a finite number in {left}{low:g}, {high:g}{right}"
-    ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    number = float(value) if ok else math.nan  # type: ignore[arg-type]
-    if (
-        not math.isfinite(number)
-        or not (low < number or (number == low and not open_low))
-        or not (number < high or (number == high and not open_high))
-    ):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    return number
-
-
-def choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    """Return `value` if it is one of `allowed`, else raise a ``ValueError`` that lists them."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    return str(value)
-
-
-def generator(rng: object) -> np.random.Generator:
-    """Return `rng` if it is a ``numpy.random.Generator``, else say how to make one."""
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(
-            f"rng must be a numpy.random.Generator such as numpy.random.default_rng(0), got {rng!r}"
-        )
-    return rng
-
-
 def schedule(n_samples: Schedule, n_generations: int, low: int = 1) -> NDArray[np.int64]:
     """Sample sizes by generation."""
     if callable(n_samples):
@@ -190,8 +165,8 @@ def schedule(n_samples: Schedule, n_generations: int, low: int = 1) -> NDArray[n
                 f"got {len(sizes)} sizes"
             )
     else:
-        return np.full(n_generations, integer("n_samples", n_samples, low), dtype=np.int64)
-    checked = [integer(f"n_samples[{g}]", s, low) for g, s in enumerate(sizes, start=1)]
+        return np.full(n_generations, whole(low)("n_samples", n_samples), dtype=np.int64)
+    checked = [whole(low)(f"n_samples[{g}]", s) for g, s in enumerate(sizes, start=1)]
     return np.array(checked, dtype=np.int64)
 
 

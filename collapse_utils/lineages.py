@@ -69,10 +69,8 @@ def generations(
 
     Yields array, or tuple of arrays: As `family` fits them, with the lineages along the first axis.
     """
-    workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow)
     sizes = _checks.schedule(n_samples, n_generations, getattr(family, "least", 1))
-    if hasattr(workflow, "check"):
-        workflow.check(sizes, None)
+    workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow, sizes)
     known = getattr(family, "truth", _over_lineages)
     truth = known(truth, n_replicates)
     return _generations(family, truth, workflow, sizes, n_replicates, rng, write)

@@ -84,9 +84,9 @@ class History:
         names = list(self.frame["workflow"].unique())
         if workflow is None and len(names) > 1:
             raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
-        workflow = _checks.choice("workflow", workflow or names[0], names)
+        workflow = _checks.one_of(*names)("workflow", workflow or names[0])
         metrics = list(self.frame["metric"].unique())
-        metric = _checks.choice("metric", metric, metrics)
+        metric = _checks.one_of(*metrics)("metric", metric)
         rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
         shape = self.frame["generation"].max() + 1, self.frame["replicate"].max() + 1
         table = np.full(shape, np.nan)
@@ -113,10 +113,8 @@ class _Lineage:
 class _RealData:
     """Real rows that are handed out once: from an array or table, or from a law for ever."""
 
-    kind: _tables.Kind | None = None
-
-    def __init__(self, data: Any, rng: np.random.Generator):
-        self.data = data
+    def __init__(self, data: Any, kind: _tables.Kind | None, rng: np.random.Generator):
+        self.data, self.kind = data, kind
         self._rng = rng
         self._order = None if callable(data) else rng.permutation(len(data))
         self._used = 0
@@ -132,7 +130,6 @@ class _RealData:
             )
         rows = self._order[self._used : self._used + n]
         self._used += n
-        self.kind = self.kind or _tables.Kind(self.data, whole=True)
         return _tables.take(self.data, rows)
 
     def draw(self, n: int, rng: np.random.Generator) -> _tables.Rows:
@@ -157,6 +154,13 @@ class _RealData:
         return {**self.__dict__, "data": None}
 
 
+@_checks.checked(
+    n_generations=_checks.whole(1),
+    rng=_checks.rng,
+    n_replicates=_checks.whole(1),
+    n_eval=_checks.whole(1),
+    keep_samples=_checks.whole(),
+)
 def recurse(
     model: Model | Callable[[], Model],
     data: _tables.Rows | Callable[[int, np.random.Generator], _tables.Rows],
@@ -203,10 +207,6 @@ def recurse(
       after the last generation that was finished; with a larger `n_generations` it extends the run.
       It is a pickle: only load your own.
     """
-    _checks.generator(rng)
-    n_generations = _checks.integer("n_generations", n_generations, 1)
-    n_replicates = _checks.integer("n_replicates", n_replicates, 1)
-    keep_samples = _checks.integer("keep_samples", keep_samples, 0)
     make = _factory(model)
     if not callable(data):
         data = _tables.rows(data, "data")
@@ -217,12 +217,15 @@ def recurse(
     sizes = _checks.schedule(len(data) if n_samples is None else n_samples, n_generations)
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
-    n_eval = int(sizes[0]) if n_eval is None else _checks.integer("n_eval", n_eval, 1)
+    n_eval = int(sizes[0]) if n_eval is None else n_eval
     workflows = dict(workflow) if isinstance(workflow, Mapping) else None
     if workflows is None:
         single = Replace() if workflow is None else workflow
         workflows = {type(single).__name__: single}
-    _check_workflows(workflows, sizes, None if callable(data) else len(data))
+    if not workflows:
+        raise ValueError("workflow must name at least one workflow, got an empty dict")
+    for one in workflows.values():
+        _checks.workflow("workflow", one, sizes, None if callable(data) else len(data))
     metrics = dict(metrics or {})
 
     path = None if checkpoint is None else Path(checkpoint)
@@ -307,22 +310,6 @@ def _placed(line: _Lineage, generation: int) -> Iterator[None]:
         raise
 
 
-def _check_workflows(
-    workflows: Mapping[str, Workflow], sizes: NDArray[np.int64], n_real: int | None
-) -> None:
-    if not workflows:
-        raise ValueError("workflow must name at least one workflow, got an empty dict")
-    for workflow in workflows.values():
-        if inspect.isclass(workflow) or not callable(getattr(workflow, "compose", None)):
-            raise ValueError(
-                "workflow must have compose(sources, n_samples), such as Replace(), got "
-                f"{workflow!r}"
-            )
-        # Optional: a workflow that can tell beforehand that it will run out of rows does so here.
-        if hasattr(workflow, "check"):
-            workflow.check(sizes, n_real)
-
-
 def _line(thing: Any) -> str:
     return " ".join(repr(thing).split())
 
@@ -366,8 +353,9 @@ def _factory(model: Any) -> Callable[[], Any]:
 def _start(data, workflows, n_first, real_rngs, line_rngs) -> list[_Lineage]:
     """The lineages: workflows share the real data of a replicate."""
     lineages = []
+    kind = None if callable(data) else _tables.Kind(data, whole=True)
     for r, real_rng in enumerate(real_rngs):
-        source = _RealData(data, real_rng)
+        source = _RealData(data, kind, real_rng)
         original = TrainingSet.of(source(n_first), 0)
         for name in workflows:
             lineages.append(

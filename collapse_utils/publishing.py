@@ -121,8 +121,8 @@ def player(
         raise ValueError(
             f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
         )
-    scale = _checks.integer("scale", scale, 1)
-    start = _checks.integer("start", start, 0, len(arrays) - 1)
+    scale = _checks.whole(1)("scale", scale)
+    start = _checks.whole(0, len(arrays) - 1)("start", start)
     uris = [_grey_png(a) for a in arrays]
     height, width = arrays[0].shape
     stage = (
@@ -163,7 +163,7 @@ def film(
     counts = [len(frame) for frame in frames]
     if len(counts) < 2 or len(set(counts)) != 1 or counts[0] == 0:
         raise ValueError(f"frames must be two or more of equally many artists, got {counts}")
-    start = _checks.integer("start", start, 0, len(frames) - 1)
+    start = _checks.whole(0, len(frames) - 1)("start", start)
     for i, frame in enumerate(frames):
         for k, artist in enumerate(frame):
             if artist.get_figure() is not fig:
@@ -209,7 +209,7 @@ def reader(
     headings = [list(page) for page in pages]
     if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
         raise ValueError(f"pages must be two or more with the same headings, got {headings}")
-    start = _checks.integer("start", start, 0, len(pages) - 1)
+    start = _checks.whole(0, len(pages) - 1)("start", start)
     frames = [[html.escape(text) for text in page.values()] for page in pages]
 
     def still(i: int) -> str:
@@ -441,9 +441,9 @@ def quiz(
         shown = choices[answer]
         data["choices"] = list(choices)
     else:
-        answer = _checks.real("answer", answer)
+        answer = _checks.number()("answer", answer)
         within = "within 5 %" if error is None else f"within {error:.2g}" if error else "exactly"
-        error = 0.05 * abs(answer) if error is None else _checks.real("error", error, 0)
+        error = 0.05 * abs(answer) if error is None else _checks.number(0)("error", error)
         if error == 0 and answer != round(answer):
             raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
         shown = f"{answer:.4g}"

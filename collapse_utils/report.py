@@ -118,7 +118,7 @@ class Report:
         return str(self._row(workflow, measure)["verdict"])
 
     def _row(self, workflow: str, measure: str) -> pd.Series:
-        workflow = _checks.choice("workflow", workflow, list(self.speed["workflow"]))
+        workflow = _checks.one_of(*list(self.speed["workflow"]))("workflow", workflow)
         rows = self.changes
         return rows[(rows["workflow"] == workflow) & (rows["measure"] == measure)].iloc[0]
 
@@ -320,12 +320,12 @@ def diagnose(
     settings of the run; replicates that share all of their real rows do not show how another
     data set would fare.
     """
-    level = _checks.real("level", level, 0, 1, open_low=True, open_high=True)
+    level = _checks.number(0, 1, above=True, below=True)("level", level)
     histories = history if isinstance(history, Mapping) else {"": history}
     curves = _curves(histories)
     workflows = list(dict.fromkeys(workflow for workflow, _ in curves))
     baseline = workflows[0] if baseline is None else baseline
-    _checks.choice("baseline", baseline, workflows)
+    _checks.one_of(*workflows)("baseline", baseline)
     shapes = {curve.shape for curve in curves.values()}
     if len(shapes) > 1:
         raise ValueError(f"histories must have one shape (generations, replicates), got {shapes}")

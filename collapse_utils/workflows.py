@@ -254,8 +254,7 @@ class Through:
 
     def check(self, sizes: NDArray[np.int64], n_real: int | None) -> None:
         """Ask the inner workflow."""
-        if hasattr(self.workflow, "check"):
-            self.workflow.check(sizes, n_real)
+        workflow("workflow", self.workflow, sizes, n_real)
 
     def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
         def model(n: int) -> Any:

@@ -88,7 +88,7 @@ class Bigram:
         """Count the pairs of a text."""
         heads = flatten(X)
         top = int(heads.max())
-        self._k = _checks.integer("n_types", self.n_types or top + 1, top + 1)
+        self._k = _checks.whole(top + 1)("n_types", self.n_types or top + 1)
         if heads.min() < 0 or (heads == END).sum() != len(X):
             raise ValueError("rows must hold word numbers >= 1: 0 ends a sentence")
         self._codes, self.counts_ = np.unique(
@@ -195,7 +195,7 @@ class Bigram:
 
         One pair of arrays per step: the sentences that go on, and ``replicate * E + pair``.
         """
-        _checks.generator(rng)
+        _checks.rng("rng", rng)
         n_replicates, n_pairs = counts.shape
         bounds = (np.arange(n_replicates)[:, None] * n_pairs + self._first).astype(np.intp)
         choose = _sampler(

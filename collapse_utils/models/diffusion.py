@@ -70,7 +70,7 @@ class LinearFlow(BaseEstimator):
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> Floats:
         """Write `n` rows, shape (n, d)."""
-        n, rng = _checks.integer("n", n, 1), _random(rng)
+        n, rng = _checks.whole(1)("n", n), _random(rng)
         scale = self.variances_.mean() if self.rescale else 1.0
         x = np.sqrt(self.temperature) * rng.standard_normal((n, len(self.mean_)))
         x = self.carry(x, self.variances_ / scale, rng)
@@ -128,7 +128,7 @@ class Flow(BaseEstimator):
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> Floats:
         """Write `n` rows, of the shape of those it was trained on."""
-        n, rng = _checks.integer("n", n, 1), _random(rng)
+        n, rng = _checks.whole(1)("n", n), _random(rng)
         w, variance = self.parts_, self.parts_["variances"]
         label = rng.choice(len(w["shares"]), n, p=w["shares"])
         of_class = w["Wc"][label] if self.n_classes else 0.0
@@ -207,7 +207,7 @@ class Flow(BaseEstimator):
 
 
 def _random(rng: np.random.Generator | None) -> np.random.Generator:
-    return np.random.default_rng() if rng is None else _checks.generator(rng)
+    return np.random.default_rng() if rng is None else _checks.rng("rng", rng)
 
 
 def _rows(X: ArrayLike) -> Floats:

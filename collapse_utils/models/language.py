@@ -46,7 +46,7 @@ def blocks(
 
     The remainder at the end is dropped.
     """
-    length = _checks.integer("length", length, 2)
+    length = _checks.whole(2)("length", length)
     lines = [paragraph + "\n" for paragraph in paragraphs]
     encoded = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
     tokens = np.array([i for line in encoded for i in line], dtype=np.int64)
@@ -365,7 +365,7 @@ class LanguageModel:
         X = block_rows("X", X, self.prompts.shape[1])
         if self.base is None:
             raise ValueError("this model was stored after its fit; make a new LanguageModel to fit")
-        seed = int(_checks.generator(rng).integers(2**63))
+        seed = int(_checks.rng("rng", rng).integers(2**63))
         key = (self._start, _hash(X), len(self.prompts), self.epochs, self.batch, self.rate, seed)
         if self.first is not None and self.first._fit_key == key:
             self.network = self.first.network
@@ -398,11 +398,11 @@ class LanguageModel:
         The model continues every prompt once, when it is first asked, and that text is its data
         set: a smaller n is a random choice from it, the same n the same text again.
         """
-        n = _checks.integer("n", n, 1, len(self.prompts))
+        n = _checks.whole(1, len(self.prompts))("n", n)
         if self.network is None:
             raise ValueError("the model must be fitted before it can write")
         if self._written is None:
-            seed = int(_checks.generator(rng).integers(2**63))
+            seed = int(_checks.rng("rng", rng).integers(2**63))
             key = (self._fit_key, _hash(self.prompts), self.decoding, seed)
             if self.first is not None and self.first._text_key == key:
                 self._written = self.first._written

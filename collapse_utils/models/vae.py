@@ -50,8 +50,8 @@ class _ImageVAE(BaseEstimator):
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
         """Write `n` images: shape (n, pixels). Noise may leave [0, 1]: clipping changes the law."""
-        n = _checks.integer("n", n, 1)
-        rng = np.random.default_rng() if rng is None else _checks.generator(rng)
+        n = _checks.whole(1)("n", n)
+        rng = np.random.default_rng(rng)
         mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
         if self.sampling == "mean":
             return mean
@@ -132,7 +132,7 @@ class VAE(_ImageVAE):
         self, Xs: Sequence[ArrayLike], rng: np.random.Generator | None = None
     ) -> list[VAE]:
         """Train one VAE on each data set: what one `fit` after the other gives, batched."""
-        rng = np.random.default_rng() if rng is None else _checks.generator(rng)
+        rng = np.random.default_rng(rng)
         data = [self._check_images(X) for X in Xs]
         if len({X.shape[1] for X in data}) != 1:
             widths = sorted({X.shape[1] for X in data})
@@ -369,7 +369,7 @@ class ConvVAE(_ImageVAE):
 
         X = self._check_images(X)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        rng = np.random.default_rng() if rng is None else _checks.generator(rng)
+        rng = np.random.default_rng(rng)
         seed = int(rng.integers(2**63))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)

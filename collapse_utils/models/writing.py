@@ -94,7 +94,7 @@ def write(
     import torch
 
     prompts = block_rows("prompts", prompts)
-    length = _checks.integer("length", prompts.shape[1] if length is None else length, 1)
+    length = _checks.whole(1)("length", prompts.shape[1] if length is None else length)
     context = reach(network)
     if prompts.shape[1] + length > context:
         raise ValueError(

@@ -77,29 +77,6 @@ def test_without_mlxtend_the_message_names_a_way_out(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_words_are_the_most_frequent_of_english():
-    names, p = data.words(2000)
-    assert names[:3] == ["the", "to", "and"] and len(set(names)) == 2000
-    assert (np.diff(p) <= 0).all() and p.sum() == pytest.approx(1)
-    assert {"water", "music"} < set(names) and not {"2020", "s", "t"} & set(names)
-    few, share = data.words(10)
-    assert few == names[:10]
-    np.testing.assert_allclose(share, p[:10] / p[:10].sum())
-
-
-@pytest.mark.parametrize("n", [0, 2.5, 10**6])
-def test_words_say_how_many_there_are(n):
-    with pytest.raises((ValueError, TypeError), match=rf"n must be .*got {n}") as error:
-        data.words(n)
-    assert "\n" not in str(error.value)
-
-
-def test_without_wordfreq_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wordfreq", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install wordfreq"):
-        data.words()
-
-
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("place", ["MNIST/raw", "mnist", ""])
 def test_mnist_is_found_and_read(tmp_path, place, packed):

@@ -59,7 +59,7 @@ def chart():
     """A figure with every kind of artist that the chapters use."""
     rng = np.random.default_rng(0)
     fig, (left, right) = plt.subplots(1, 2)
-    figures.ribbon(left, np.arange(5), rng.random((5, 20)), label="model")
+    figures.curves(left, {"model": rng.random((5, 20))}, how="ribbon", names="none")
     left.plot([0, 4], [0, 1], **figures.THEORY, label="law")
     left.scatter(range(5), range(5), c=[figures.TRUTH], edgecolor=figures.PAPER, s=20)
     left.annotate("note", (1, 1), color=figures.INK)

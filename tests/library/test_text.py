@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import sys
 
+import numpy as np
 import pytest
 
 from collapse_utils import text
@@ -227,3 +229,26 @@ def test_two_files_of_one_part_are_refused(tmp_path, names):
         (tmp_path / name).write_bytes(gzip.compress(b"a b") if packed else b"a b")
     with pytest.raises(ValueError, match="one file of each part, got {} and {}".format(*names)):
         text.corpus(str(tmp_path))
+
+
+def test_words_are_the_most_frequent_of_english():
+    names, p = text.words(2000)
+    assert names[:3] == ["the", "to", "and"] and len(set(names)) == 2000
+    assert (np.diff(p) <= 0).all() and p.sum() == pytest.approx(1)
+    assert {"water", "music"} < set(names) and not {"2020", "s", "t"} & set(names)
+    few, share = text.words(10)
+    assert few == names[:10]
+    np.testing.assert_allclose(share, p[:10] / p[:10].sum())
+
+
+@pytest.mark.parametrize("n", [0, 2.5, 10**6])
+def test_words_say_how_many_there_are(n):
+    with pytest.raises((ValueError, TypeError), match=rf"n must be .*got {n}") as error:
+        text.words(n)
+    assert "\n" not in str(error.value)
+
+
+def test_without_wordfreq_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install wordfreq"):
+        text.words()

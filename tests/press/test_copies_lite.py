@@ -63,7 +63,7 @@ def test_only_published_chapters_in_their_order(author: Author):
 
 def test_the_book_offers_what_needs_no_torch():
     offered = set(copies.browser_chapters(BOOK))
-    assert {"gaussian", "dimensions", "two_words", "feedback", "scaling"} <= offered
+    assert {"gaussian", "dimensions", "words", "two_words", "feedback", "scaling"} <= offered
     assert not {"diffusion", "digits", "language", "provenance", "your_own_model"} & offered
 
 
