@@ -34,7 +34,7 @@ from collapse_utils.models import language, mixture
 from collapse_utils.models.language import LanguageModel, block_losses
 from collapse_utils.models.vae import ConvVAE
 from collapse_utils.models.writing import Decoding
-from collapse_utils.publishing import _variants
+from collapse_utils.publishing import variants
 
 Plan = dict[str, Any]
 EDGES = np.geomspace(1, 1e4, 33)  # of the histogram of perplexities
@@ -275,9 +275,7 @@ def judged(numbers: Plan) -> str:
             ax.plot(centres, shares, color=colour, label=f"generation {generation}")
         ax.plot(centres, found["human"], label="human test text", **figures.THEORY)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return _variants(
-        fig, alt="Two histograms: generated blocks by their perplexity, by generation."
-    )
+    return variants(fig, alt="Two histograms: generated blocks by their perplexity, by generation.")
 
 
 # --------------------------------------------------------------------------- command
