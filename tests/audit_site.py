@@ -66,6 +66,17 @@ BARE_TABLES = """() => [...document.querySelectorAll("main table:not([role=prese
   .map((table) => "table without a header: " + table.textContent.trim().slice(0, 60))"""
 LINKS = """() => [...document.querySelectorAll("a[href], area[href]")]
   .map((link) => new URL(link.getAttribute("href"), document.baseURI).href)"""
+#: Each exercise that checks itself takes the answer of the run, before its solution.
+QUIZZES = """() => [...document.querySelectorAll("[data-quiz]")].map((box, k) => {
+  const {answer, question} = JSON.parse(box.dataset.quiz);
+  const form = document.querySelectorAll("form.quiz")[k];
+  if (!form?.nextElementSibling.matches(".admonition.dropdown, .cell"))
+    return "no field before the solution of: " + question;
+  form.elements[`quiz-${k}`].value = answer;
+  form.requestSubmit();
+  const said = form.querySelector("output").textContent;
+  return said.startsWith("Right") ? "" : `says "${said}" to the answer of: ${question}`;
+}).filter(Boolean)"""
 WIDTH = "() => document.scrollingElement.scrollWidth"
 
 
@@ -108,6 +119,7 @@ def look_at(browser: Browser, folder: Path, name: str) -> list[str]:
     page, found = watched(browser, folder)
     page.goto(HOST + name, wait_until="load")
     page.evaluate(UNFOLD)
+    found += page.evaluate(QUIZZES)
     found += [*page.evaluate(BARE_TABLES), *dead_links(folder, page.evaluate(LINKS))]
     page.set_viewport_size(PHONE)
     page.wait_for_timeout(100)
