@@ -165,7 +165,7 @@ RATES = (1e-4, 3e-4, 1e-3)
 
 def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any, Any]:
     """Network, and blocks to train on, to choose by, to test on; the rest is for pre-training."""
-    paragraphs, held_out = text.corpus(str(data.data_folder(root) / "wikitext-2"))
+    paragraphs, held_out = data.corpus(str(data.data_folder(root) / "wikitext-2"))
     rest, human = text.held_out(paragraphs, plan["share"])
     width, layers, heads = plan["size"]
     recipe = language.Recipe(
@@ -180,7 +180,7 @@ def _texts(root: str | None, plan: Plan) -> tuple[Any, Any, Any, Any]:
 
 def plan_language(seconds: float, root: str | None) -> Plan:
     """The largest OPT that fits, or the smallest of all, and its best rate for human text."""
-    text.corpus(str(data.data_folder(root) / "wikitext-2"))
+    data.corpus(str(data.data_folder(root) / "wikitext-2"))
     plan = {"n_blocks": 384, "vocabulary": 2048, "share": 0.2, "n_generations": 10, "batch": 16}
     plan |= {"pretraining": 1000, "pretraining_rate": 2e-3, "seed": 1}
     chosen = None

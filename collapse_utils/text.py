@@ -9,13 +9,10 @@ under the licence of Python. They differ a little between versions of Python, so
 from __future__ import annotations
 
 import ast
-import gzip
 import hashlib
-import json
 import os
 import re
 import sysconfig
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks, compat
+from . import _checks
 from ._checks import checked, number, whole
 
 TEXTS = ("reference", "docstrings")
@@ -96,131 +93,6 @@ def held_out(
             f"on, out of {len(paragraphs)}; both parts must hold at least one"
         )
     return train, rest
-
-
-def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Paragraphs of human text, a part to train on and a part to test on.
-
-    `name` is ``"embedded"`` (Python's language reference), ``"wikitext-2"`` (the raw version, from
-    the Hugging Face hub or its cache), a text file, of which a fifth of the paragraphs is kept for
-    testing, or a folder that holds ``train``, ``test`` and perhaps ``valid`` or ``validation``
-    (trained on if there is no ``train``). Files are ``.txt`` in UTF-8, a paragraph a line, or
-    ``.jsonl`` with a field ``text``, and may be packed with gzip.
-    """
-    path = Path(name).expanduser() if isinstance(name, str) and name else None
-    if name == "embedded":
-        return held_out(paragraphs(), 0.2)
-    if name == "wikitext-2":
-        parts = _wikitext()
-    elif path is not None and path.is_dir():
-        parts = _folder(path)
-    elif path is not None and path.is_file():
-        lines = _lines(path)
-        _require_words(lines, f"corpus {name!r}")
-        parts = held_out(lines, 0.2)
-    else:
-        raise ValueError(
-            'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
-            f"got {name!r}"
-        )
-    for part, what in zip(parts, ("training", "test"), strict=True):
-        _require_words(part, f"the {what} part of corpus {name!r}")
-    return parts
-
-
-_FILES = [f"wikitext-2-raw-v1/{part}-00000-of-00001.parquet" for part in ("train", "test")]
-_HUB = {"repo_id": "Salesforce/wikitext", "repo_type": "dataset"}
-
-
-def wikitext_files() -> list[Path]:
-    """Files of WikiText-2 in the cache of the Hugging Face hub, as far as they are there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(filename=name, **_HUB) for name in _FILES]
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
-def _wikitext() -> tuple[tuple[str, ...], ...]:
-    from huggingface_hub import hf_hub_download
-    from pandas import read_parquet
-
-    parts = []
-    for name in _FILES:
-        try:
-            try:
-                path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
-            except OSError:  # not in the cache yet
-                compat.reach_hub()
-                path = hf_hub_download(filename=name, **_HUB)
-        except OSError as error:
-            raise FileNotFoundError(
-                'corpus "wikitext-2" is not in the cache and could not be downloaded '
-                f"({_checks.first_line(error)}); without a network choose "
-                'corpus="embedded" or a local folder'
-            ) from error
-        lines = read_parquet(path)["text"]
-        parts.append(tuple(line.strip() for line in lines if line.strip()))
-    return tuple(parts)
-
-
-def _folder(path: Path) -> tuple[tuple[str, ...], ...]:
-    found: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        part = file.name.split(".")[0].lower().replace("validation", "valid")
-        if part in ("train", "valid", "test") and file.name.endswith(_KINDS):
-            if part in found:
-                raise ValueError(
-                    f"corpus {str(path)!r} must hold one file of each part, got "
-                    f"{found[part].name} and {file.name}"
-                )
-            found[part] = file
-    train = found.get("train", found.get("valid"))
-    if train is None or "test" not in found:
-        raise ValueError(
-            f"corpus {str(path)!r} must hold test.txt and train.txt or valid.txt (or .jsonl, or "
-            f"packed as .gz), found {', '.join(found) or 'none of them'}"
-        )
-    return _lines(train), _lines(found["test"])
-
-
-_KINDS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
-_FEW, _LONG = 20, 100  # a file of fewer lines is cut into paragraphs of so many words
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    """Paragraphs of a file of UTF-8: its lines, or the field ``text`` of each line of JSON."""
-    content = path.read_bytes()
-    try:
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        decoded = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path} must be text in UTF-8, and is not in line {line}") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is no gzip file, or damaged ({error})") from None
-    lines = [line.strip() for line in decoded.splitlines() if line.strip()]
-    if ".jsonl" in path.suffixes:
-        lines = [_field(path, at, line) for at, line in enumerate(lines, 1)]
-    elif len(lines) < _FEW:
-        words = decoded.split()
-        lines = [" ".join(words[i : i + _LONG]) for i in range(0, len(words), _LONG)]
-    return tuple(lines)
-
-
-def _field(path: Path, at: int, line: str) -> str:
-    try:
-        said = json.loads(line)["text"]
-    except (ValueError, TypeError, KeyError):
-        said = None
-    if not isinstance(said, str):
-        raise ValueError(f'{path} must have {{"text": "..."}} in each line, not in line {at}')
-    return " ".join(said.split())
-
-
-def _require_words(paragraphs: Sequence[str], what: str) -> None:
-    if not any(character.isalnum() for p in paragraphs for character in p):
-        raise ValueError(f"{what} must hold text, got {len(paragraphs)} lines without a word")
 
 
 @checked(n=whole(1))

@@ -14,7 +14,7 @@ from collapse_book.kernel import execute_notebook
 from collapse_book.notebooks import chapter_parameters, dump_notebook, joined, read_notebook
 from collapse_book.pages import merge
 from collapse_book.project import Project
-from collapse_utils import text
+from collapse_utils import data
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel
 
@@ -67,7 +67,7 @@ def language_model(tmp_path, monkeypatch):
     language._ready()
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    paragraphs, held_out = text.corpus()
+    paragraphs, held_out = data.corpus()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.txt").write_text("\n".join(paragraphs[:80]))
     (tmp_path / "text" / "test.txt").write_text("\n".join(held_out[:20]))

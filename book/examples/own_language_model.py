@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from collapse_utils import Accumulate, Mix, Replace, Yardstick, diagnose, recurse, text
+from collapse_utils import Accumulate, Mix, Replace, Yardstick, data, diagnose, recurse
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel, block_losses
 
@@ -118,7 +118,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     settings = {name: getattr(given, name) for name in ("n_blocks", "epochs", "batch", "rate")}
 
-    train, test = text.corpus(given.text)
+    train, test = data.corpus(given.text)
     network, tokenizer = language.base(given.model)
     human = language.blocks(train, tokenizer, given.block)
     unseen = language.blocks(test, tokenizer, given.block)[: given.n_blocks]

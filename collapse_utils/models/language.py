@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks, compat, text
+from .. import _checks, compat, data, text
 from .._checks import checked, number, whole
 from .writing import Decoding, block_rows, reach, write
 
@@ -99,7 +99,7 @@ def base(
     if there is one.
     """
     if name == "embedded":
-        return pretrained(text.paragraphs("docstrings"), text.corpus()[0], recipe or Recipe())
+        return pretrained(text.paragraphs("docstrings"), data.corpus()[0], recipe or Recipe())
     is_folder = isinstance(name, str) and name != "" and Path(name).is_dir()
     if not is_folder and not (isinstance(name, str) and _HUB_NAME.fullmatch(name)):
         raise ValueError(

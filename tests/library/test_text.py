@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from collapse_utils import text
+from collapse_utils import data, text
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_share_that_leaves_nothing():
 
 
 def test_embedded_corpus_keeps_its_parts_apart():
-    train, test = text.corpus()
+    train, test = data.corpus()
     assert len(train) > 3 * len(test) > 100
     assert not set(train) & set(test)
 
@@ -135,12 +135,12 @@ def test_embedded_corpus_keeps_its_parts_apart():
 def test_a_folder_without_train_trains_on_validation(tmp_path):
     (tmp_path / "valid.txt").write_text("to train on\n")
     (tmp_path / "test.txt").write_text("to test on\n")
-    assert text.corpus(str(tmp_path)) == (("to train on",), ("to test on",))
+    assert data.corpus(str(tmp_path)) == (("to train on",), ("to test on",))
 
 
 def test_a_file_is_split(tmp_path):
     (tmp_path / "book.txt").write_text("\n".join(f"line number {i}" for i in range(100)))
-    train, test = text.corpus(str(tmp_path / "book.txt"))
+    train, test = data.corpus(str(tmp_path / "book.txt"))
     assert len(train) + len(test) == 100
     assert len(test) > 5
 
@@ -157,19 +157,19 @@ def test_empty_corpus_is_refused(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        text.corpus(str(tmp_path))
+        data.corpus(str(tmp_path))
 
 
 def test_empty_file_is_refused(tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ValueError, match="must hold text"):
-        text.corpus(str(tmp_path / "empty.txt"))
+        data.corpus(str(tmp_path / "empty.txt"))
 
 
 @pytest.mark.parametrize("name", ["wikitext-3", "", None])
 def test_unknown_corpus_is_refused(name):
     with pytest.raises(ValueError, match="corpus must be"):
-        text.corpus(name)
+        data.corpus(name)
 
 
 # ------------------------------------------------------------------ files as people have them
@@ -179,7 +179,7 @@ HUMAN = [f"This is sentence number {i} of a text." for i in range(60)]
 
 def corpus_of(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    return text.corpus(str(tmp_path / name))
+    return data.corpus(str(tmp_path / name))
 
 
 def test_a_mark_of_byte_order_is_no_text(tmp_path):
@@ -228,7 +228,7 @@ def test_two_files_of_one_part_are_refused(tmp_path, names):
         packed = name.endswith("gz")
         (tmp_path / name).write_bytes(gzip.compress(b"a b") if packed else b"a b")
     with pytest.raises(ValueError, match="one file of each part, got {} and {}".format(*names)):
-        text.corpus(str(tmp_path))
+        data.corpus(str(tmp_path))
 
 
 def test_words_are_the_most_frequent_of_english():

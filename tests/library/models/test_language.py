@@ -12,7 +12,7 @@ import pytest
 from rounding import assert_within, bound
 from small_network import DEPTH, swayed
 
-from collapse_utils import Accumulate, Replace, recurse, text
+from collapse_utils import Accumulate, Replace, data, recurse
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel, block_losses
 from collapse_utils.models.writing import Decoding
@@ -39,7 +39,7 @@ def folder(base, tmp_path):
     tokenizer.save_pretrained(tmp_path / "model")
     place = tmp_path / "text"
     place.mkdir()
-    human = text.corpus()[0]
+    human = data.corpus()[0]
     with gzip.open(place / "train.txt.gz", "wt", encoding="utf-8") as file:
         file.write("\n\n".join(human[:40]))
     (place / "test.txt").write_text("\n".join(human[40:60]), encoding="utf-8")
@@ -77,7 +77,7 @@ def test_a_failed_pretraining_leaves_nothing_behind(monkeypatch, tmp_path):
 
 def test_pretraining_lowers_the_loss(base):
     _, tokenizer = base
-    X = language.blocks(text.corpus()[0][:200], tokenizer, TINY.context)
+    X = language.blocks(data.corpus()[0][:200], tokenizer, TINY.context)
     losses = {
         steps: block_losses(
             language._pretrain(X, language.Recipe(**vars(TINY) | {"steps": steps})), X
@@ -91,8 +91,8 @@ def test_pretraining_lowers_the_loss(base):
 def test_local_folders_serve_as_model_and_corpus(folder, base):
     network, tokenizer = language.base(str(folder / "model"))
     assert torch.equal(network.lm_head.weight, base[0].lm_head.weight)
-    train, test = text.corpus(str(folder / "text"))
-    human = text.corpus()[0]
+    train, test = data.corpus(str(folder / "text"))
+    human = data.corpus()[0]
     assert train + test == human[:60] and len(test) == 20
     assert tokenizer.decode(language.blocks(train, tokenizer, 16)[0]) in "\n".join(human[:2])
 
@@ -120,7 +120,7 @@ def offline(monkeypatch, tmp_path):
 def test_no_network_is_one_line_that_names_the_way_out(offline):
     for read in (
         lambda: language.base("nobody/no-such-model"),
-        lambda: text.corpus("wikitext-2"),
+        lambda: data.corpus("wikitext-2"),
     ):
         with pytest.raises(
             FileNotFoundError, match=r'without a network choose .*"embedded"'
@@ -282,7 +282,7 @@ def test_block_losses_are_those_of_the_network(network, prompts, monkeypatch):
 def lineage(base, decoding=None, first=None, n_generations=3, workflow=None, **changed):
     """A few generations of the tiny network, on the first blocks of the language reference."""
     network, tokenizer = base
-    own = language.blocks(text.corpus()[0][:60], tokenizer, 16)[:12]
+    own = language.blocks(data.corpus()[0][:60], tokenizer, 16)[:12]
 
     def read(snapshot):
         return {} if snapshot.model is None else block_losses(snapshot.model.network, own).mean()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_utils import text
+from collapse_utils import data, text
 from collapse_utils.models import language
 
 psutil = pytest.importorskip("psutil")
@@ -75,7 +75,7 @@ def test_a_killed_chapter_continues_to_the_same_numbers_on_local_folders(folder,
     assert whole.wait(timeout=300) == 0, said(tmp_path / "whole.ipynb")
     expected = results(tmp_path / "whole.ipynb")
     assert {"F1", "F2", "F3", "F4b", "F7", "ppl-replace"} <= set(expected)
-    train, test = text.corpus(str(folder / "text"))
+    train, test = data.corpus(str(folder / "text"))
     assert text.fingerprint([*train, "\0", *test]) in str(
         expected["corpus-hash"]
     )  # the folder was read
