@@ -24,6 +24,7 @@ import click
 import numpy as np
 import torch
 from machine import described
+from sklearn.mixture import GaussianMixture
 
 from collapse_book.files import write_atomic
 from collapse_book.pages import revision
@@ -81,12 +82,15 @@ def _chains(plan: Plan, checkpoint: Path | None) -> Any:
     def from_first(snapshot: Any) -> dict[str, float]:
         if snapshot.generation not in SEEN:
             return {}
-        mine, first = snapshot.model.params_, snapshot.first_model.params_
+        mine, first = (
+            mixture.Params.of(one.weights_, one.means_, one.covariances_)
+            for one in (snapshot.model, snapshot.first_model)
+        )
         variance = np.trace(mine.moments()[1][0]) / 2
         return {"l2": mixture.l2_distance(mine, first)[0], "sd": math.sqrt(variance)}
 
     return recurse(
-        mixture.Mixture(2, n_steps=2000, tol=plan["tol"]),
+        GaussianMixture(2, max_iter=2000, tol=plan["tol"]),
         lambda n, rng: rng.standard_normal((n, 2)),
         n_samples=plan["n_samples"],
         n_generations=plan["n_generations"],

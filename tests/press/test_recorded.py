@@ -64,7 +64,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(author: Author):
     assert checkpoint.exists(), "it was killed too late to show anything"
     resumed = run(author.root, "mixtures", "--minutes", "1")
     assert resumed.returncode == 0, resumed.stderr
-    assert "| 150/150 " in resumed.stderr and "| 0/150 " not in resumed.stderr
+    assert "| 300/300 " in resumed.stderr and "| 0/300 " not in resumed.stderr
     assert numbers(author) == expected
 
 
