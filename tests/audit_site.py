@@ -70,7 +70,7 @@ LINKS = """() => [...document.querySelectorAll("a[href], area[href]")]
 QUIZZES = """() => [...document.querySelectorAll("[data-quiz]")].map((box, k) => {
   const {answer, question} = JSON.parse(box.dataset.quiz);
   const form = document.querySelectorAll("form.quiz")[k];
-  if (!form?.nextElementSibling.matches(".admonition.dropdown, .cell"))
+  if (!form?.nextElementSibling.matches(".admonition.dropdown, .cell, form.quiz"))
     return "no field before the solution of: " + question;
   form.elements[`quiz-${k}`].value = answer;
   form.requestSubmit();

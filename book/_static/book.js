@@ -1,7 +1,7 @@
 /* What scrolls sideways must be reachable from the keyboard, but only while it does scroll. */
 addEventListener("DOMContentLoaded", () => {
   const names = {
-    ".bd-article pre": "Code",
+    ".bd-article pre:not(.machine-app *)": "Code",
     ".claims-box": "Claims of this page",
     "div.cell_output .text_html": "Output",
     ".pst-scrollable-table-container": "Table",
