@@ -113,3 +113,21 @@ def test_a_language_model_of_ones_own_is_reported_on_and_goes_on(
     monkeypatch.setattr(LanguageModel, "write", lambda *a: wrote.append(1) or plain(*a))
     pd.testing.assert_frame_equal(language_model().changes, whole.changes)
     assert len(wrote) == 1 + 9  # to time it, and generation 2
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (("--replicates", "2"), "replicates must be at least 3, got 2"),
+        (("--generations", "1"), "generations must be at least 2, got 1"),
+        (("--n_blocks", "19"), "n_blocks must be at least 20, got 19"),
+        (("--n_blocks", "100000"), r"train.txt must fill 100000 blocks of 16 tokens, got \d+$"),
+        (("--block", "400"), r"test.txt must fill 20 blocks of 400 tokens, got \d+$"),
+    ],
+)
+def test_a_language_model_that_cannot_be_reported_on_is_refused_at_once(
+    language_model, monkeypatch, bad, message
+):
+    monkeypatch.setattr(LanguageModel, "fit", None)
+    with pytest.raises(ValueError, match=message):
+        language_model(*bad)

@@ -23,6 +23,8 @@ WORKFLOWS = {
     "accumulate": Accumulate(),
     "10 % real": Mix(alpha=0.9, gamma=0.1),
 }
+YARDSTICK = 20  # blocks that it needs
+LEAST = {"replicates": 3, "generations": 2, "n_blocks": YARDSTICK}  # for a report
 
 
 class Writer:
@@ -117,11 +119,19 @@ def main(arguments=None):
         parser.add_argument(f"--{name}", type=type(default), default=default)
     given = parser.parse_args(arguments)
     settings = {name: getattr(given, name) for name in ("n_blocks", "epochs", "batch", "rate")}
+    for name, least in LEAST.items():
+        if getattr(given, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(given, name)}")
 
     train, test = data.corpus(given.text)
     network, tokenizer = language.base(given.model)
     human = language.blocks(train, tokenizer, given.block)
     unseen = language.blocks(test, tokenizer, given.block)[: given.n_blocks]
+    for part, found, least in (("train", human, given.n_blocks), ("test", unseen, YARDSTICK)):
+        if len(found) < least:
+            raise ValueError(
+                f"{part}.txt must fill {least} blocks of {given.block} tokens, got {len(found)}"
+            )
     announce(network, human, settings, len(WORKFLOWS) * given.replicates, given.generations)
 
     rng = np.random.default_rng(given.seed)
