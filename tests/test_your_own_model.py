@@ -113,3 +113,23 @@ def test_a_language_model_of_ones_own_is_reported_on_and_goes_on(
     monkeypatch.setattr(LanguageModel, "write", lambda *a: wrote.append(1) or plain(*a))
     pd.testing.assert_frame_equal(language_model().changes, whole.changes)
     assert len(wrote) == 1 + 9  # to time it, and generation 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--replicates", "2"), "--replicates must be at least 3, got 2"),
+        (("--n_blocks", "0"), "--n_blocks must be at least 20, got 0"),
+        (("--n_blocks", "100000"), "train must fill 100000 blocks of 16, got"),
+        (("--report", "nowhere/report.html"), "--report must be in a folder that can be written"),
+        (("--rate", "nan"), "rate must be a finite number"),
+        (("--epochs", "-1"), "--epochs must be at least 1, got -1"),
+    ],
+)
+def test_the_script_refuses_what_it_cannot_do_before_it_starts(
+    language_model, capsys, given, message
+):
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        language_model(*given)
+    said = capsys.readouterr()
+    assert message in said.err + str(stopped.value) and " fits to " not in said.out
