@@ -5,7 +5,6 @@ Each message names the parameter, the value and what is allowed.
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import math
@@ -151,8 +150,8 @@ def writable(name: str, value: Any) -> Path:
     file = path(name, value)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if file.exists():
+            file.open("r+b").close()
         with tempfile.TemporaryFile(dir=file.parent):
             return file
     except OSError as error:
