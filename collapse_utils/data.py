@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,8 @@ def images(
     _checks.one_of(*IMAGES)("dataset", name)
     root = None if root is None else _checks.path("root", root)
     if name in _FILES:
-        return _mnist(name, data_folder(root), download)
+        with _permitted(f"root {str(data_folder(root))!r}"):
+            return _mnist(name, data_folder(root), download)
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -71,6 +72,14 @@ def data_folder(root: str | Path | None = None) -> Path:
     """
     chosen = root or os.environ.get("COLLAPSE_DATA_DIR") or "~/.cache/collapse_utils"
     return Path(chosen).expanduser().absolute()
+
+
+@contextlib.contextmanager
+def _permitted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionError(f"{what} is shut: {error.strerror}: {error.filename}") from None
 
 
 def stored(name: str) -> list[Path]:
@@ -197,9 +206,11 @@ def corpus(name: str | Path = "embedded") -> tuple[tuple[str, ...], tuple[str, .
     if name == "wikitext-2":
         parts = _wikitext()
     elif os.path.isdir(place):
-        parts = _folder(path)
+        with _permitted(f"corpus {place!r}"):
+            parts = _folder(path)
     elif os.path.isfile(place):
-        lines = _lines(path)
+        with _permitted(f"corpus {place!r}"):
+            lines = _lines(path)
         _require_words(lines, f"corpus {place!r}")
         try:
             parts = text.held_out(lines, 0.2)
