@@ -331,6 +331,8 @@ def rounded(thing: Any) -> Any:
 @click.option("--data", "root", help="Folder with mnist/ and wikitext-2/, else COLLAPSE_DATA_DIR.")
 def main(names: tuple[str, ...], minutes: float, root: str | None) -> None:
     """Repeat NAMES (default: all), each in MINUTES of processor time; write recorded/NAME.json."""
+    if not math.isfinite(minutes):  # which click takes for a number in the range
+        raise click.BadParameter(f"{minutes} is not finite", param_hint="--minutes")
     torch.set_num_threads(1)
     for name in names or RUNS:
         perform(Project.find(), name, minutes, root)

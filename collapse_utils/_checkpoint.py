@@ -9,7 +9,6 @@ import importlib.metadata
 import pickle
 import sys
 import sysconfig
-import tempfile
 import types
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from . import _checks
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 #: Entries of a class that say nothing of what it does, or that Python adds when it is used.
@@ -204,17 +205,11 @@ def _version(module: str | None) -> str | None:
 
 
 def load(path: Path, run: dict[str, str], sizes: list[int]) -> Any:
-    """The state that `save` wrote; None if there is no file, but a place for one."""
+    """The state that `save` wrote; None if there is none, but a place for it."""
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                return None
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"checkpoint must name a file that can be written, got {str(path)!r} ({error.strerror})"
-        ) from None
+        content = _checks.writable("checkpoint", path).read_bytes()
+    except FileNotFoundError:
+        return None
     try:
         saved, done, state = pickle.loads(content)
         if not isinstance(saved, dict):

@@ -8,7 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -115,6 +118,52 @@ def function(name: str, value: Any) -> Callable:
     if not callable(value):
         raise ValueError(f"{name} must be callable, got {value!r}")
     return value
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """Texts, one after the other; a text itself is none, though Python would give its letters."""
+    found = value
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        found = tuple(value)
+        if all(isinstance(one, str) for one in found):
+            return found
+    raise ValueError(f"{name} must be a list of texts, got {short(found)}")
+
+
+def metrics(name: str, value: Any) -> dict[str, Callable]:
+    """A dict from names to things that can be called."""
+    known = isinstance(value, Mapping)
+    if not known or not all(isinstance(k, str) and callable(v) for k, v in value.items()):
+        raise ValueError(f"{name} must be a dict of name -> callable, got {short(value)}")
+    return dict(value)
+
+
+def path(name: str, value: Any) -> Path:
+    """The path of a file or a folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name} must be a path, got {short(value)}")
+    return Path(value)
+
+
+def writable(name: str, value: Any) -> Path:
+    """The path of a file that can be written; makes its folder where it is missing."""
+    file = path(name, value)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            file.open("r+b").close()
+        with tempfile.TemporaryFile(dir=file.parent):
+            return file
+    except OSError as error:
+        raise ValueError(
+            f"{name} must name a file that can be written, got {str(file)!r} ({error.strerror})"
+        ) from None
+
+
+def short(value: Any) -> str:
+    """A value on one line of moderate length."""
+    said = " ".join(repr(value).split())
+    return said if len(said) <= 80 else f"{said[:80]}..."
 
 
 def workflow(

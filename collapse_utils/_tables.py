@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import short
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -51,7 +53,7 @@ def rows(values: Any, name: str) -> Rows:
     import pandas as pd
 
     if _has_names(values):
-        table = _own(values)
+        table = _own(values, name)
         if not table.columns.is_unique or not len(table.columns):
             raise ValueError(
                 f"{name} must have columns of different names, got {list(table.columns)}"
@@ -59,8 +61,6 @@ def rows(values: Any, name: str) -> Rows:
         for _, column in table.items():
             _check(column, False, name)
         return table
-    if values is None:
-        raise ValueError(f"{name} must be rows, got None")
     if np.ma.is_masked(values):
         raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(values)} masked")
     if hasattr(values, "toarray"):
@@ -72,6 +72,8 @@ def rows(values: Any, name: str) -> Rows:
         array = np.array(values.to_numpy() if hasattr(values, "to_numpy") else values)
     except ValueError:
         raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be rows: an array or a DataFrame, got {short(values)}")
     kind = array.dtype.kind
     if (kind in "fc" and not np.isfinite(array).all()) or (kind in "mM" and np.isnat(array).any()):
         bad = "NaT" if kind in "mM" else "NaN or infinity"
@@ -83,14 +85,17 @@ def rows(values: Any, name: str) -> Rows:
     return array
 
 
-def _own(values: Any) -> pd.DataFrame:
+def _own(values: Any, name: str) -> pd.DataFrame:
     import pandas as pd
 
     if hasattr(values, "to_pandas"):
         values = values.to_pandas()
     elif not is_table(values):
         protocol = hasattr(values, "__dataframe__")
-        values = pd.api.interchange.from_dataframe(values) if protocol else pd.DataFrame(values)
+        try:
+            values = pd.api.interchange.from_dataframe(values) if protocol else pd.DataFrame(values)
+        except ValueError as error:
+            raise ValueError(f"{name} must have columns of one length ({error})") from None
     table, index = values.copy(), pd.RangeIndex(len(values))
     if not table.index.equals(index):
         table.index = index
@@ -144,12 +149,12 @@ class Kind:
             import pandas as pd
 
             values = pd.DataFrame(dict(enumerate(columns))).set_axis(self.columns, axis=1)
-        return _own(values)
+        return _own(values, name)
 
     def _table(self, values: Any, name: str) -> pd.DataFrame:
         """A table with the columns of data, in their order."""
         if _has_names(values):
-            values = values if is_table(values) else _own(values)
+            values = values if is_table(values) else _own(values, name)
         else:  # an array, for models that know no tables
             import pandas as pd
 

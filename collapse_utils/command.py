@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from . import _checks, _tables
+from ._checks import checked, number, texts
 
 
+@checked(fit=texts, sample=texts, timeout=number(0, above=True))
 class CommandModel:
     """Wrap two commands as a model for ``recurse``.
 
@@ -44,13 +46,11 @@ class CommandModel:
             ("fit", fit, ("{data}", "{model}")),
             ("sample", sample, ("{model}", "{n}", "{rows}")),
         ):
-            missing = [one for one in needed if not any(one in part for part in command)]
-            if isinstance(command, str) or missing:
+            if not all(any(one in part for part in command) for one in needed):
                 raise ValueError(
                     f"{name} must be a list of words that name {', '.join(needed)}, got {command!r}"
                 )
-        self.fit_command = tuple(fit)
-        self.sample_command = tuple(sample)
+        self.fit_command, self.sample_command = fit, sample
         self.timeout = timeout
         self._model: bytes | None = None
         self._kind: _tables.Kind | None = None

@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,10 @@ def images(
       torchvision puts them, or in ``mnist``.
     """
     _checks.one_of(*IMAGES)("dataset", name)
+    root = None if root is None else _checks.path("root", root)
     if name in _FILES:
-        return _mnist(name, data_folder(root), download)
+        with _permitted(f"root {str(data_folder(root))!r}"):
+            return _mnist(name, data_folder(root), download)
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -70,6 +72,14 @@ def data_folder(root: str | Path | None = None) -> Path:
     """
     chosen = root or os.environ.get("COLLAPSE_DATA_DIR") or "~/.cache/collapse_utils"
     return Path(chosen).expanduser().absolute()
+
+
+@contextlib.contextmanager
+def _permitted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionError(f"{what} is shut: {error.strerror}: {error.filename}") from None
 
 
 def stored(name: str) -> list[Path]:
@@ -180,7 +190,7 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
 # ---------------------------------------------------------------- text
 
 
-def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
+def corpus(name: str | Path = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Paragraphs of human text, a part to train on and a part to test on.
 
     `name` is ``"embedded"`` (Python's language reference), ``"wikitext-2"`` (the raw version, from
@@ -189,24 +199,30 @@ def corpus(name: str = "embedded") -> tuple[tuple[str, ...], tuple[str, ...]]:
     (trained on if there is no ``train``). Files are ``.txt`` in UTF-8, a paragraph a line, or
     ``.jsonl`` with a field ``text``, and may be packed with gzip.
     """
-    path = Path(name).expanduser() if isinstance(name, str) and name else None
+    place = os.path.expanduser(name) if isinstance(name, (str, os.PathLike)) else ""
+    path = Path(place)
     if name == "embedded":
         return text.held_out(text.paragraphs(), 0.2)
     if name == "wikitext-2":
         parts = _wikitext()
-    elif path is not None and path.is_dir():
-        parts = _folder(path)
-    elif path is not None and path.is_file():
-        lines = _lines(path)
-        _require_words(lines, f"corpus {name!r}")
-        parts = text.held_out(lines, 0.2)
+    elif os.path.isdir(place):
+        with _permitted(f"corpus {place!r}"):
+            parts = _folder(path)
+    elif os.path.isfile(place):
+        with _permitted(f"corpus {place!r}"):
+            lines = _lines(path)
+        _require_words(lines, f"corpus {place!r}")
+        try:
+            parts = text.held_out(lines, 0.2)
+        except ValueError as error:
+            raise ValueError(f"corpus {place!r} is too short: {error}") from None
     else:
         raise ValueError(
             'corpus must be "embedded", "wikitext-2", or a text file or folder that exists, '
-            f"got {name!r}"
+            f"got {_checks.short(name)}"
         )
     for part, what in zip(parts, ("training", "test"), strict=True):
-        _require_words(part, f"the {what} part of corpus {name!r}")
+        _require_words(part, f"the {what} part of corpus {str(name)!r}")
     return parts
 
 

@@ -9,7 +9,6 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,7 +137,7 @@ class _RealData:
         if self.kind is not None:
             return self.kind(drawn, n, "data(n, rng)")
         rows = _tables.rows(drawn, "data(n, rng)")
-        if rows.ndim == 0 or len(rows) != n:
+        if len(rows) != n:
             raise ValueError(f"data(n, rng) must return n rows, got shape {rows.shape} for n={n}")
         self.kind = _tables.Kind(rows, whole=False)
         return rows
@@ -160,6 +159,8 @@ class _RealData:
     n_replicates=_checks.whole(1),
     n_eval=_checks.whole(1),
     keep_samples=_checks.whole(),
+    metrics=_checks.metrics,
+    checkpoint=_checks.path,
 )
 def recurse(
     model: Model | Callable[[], Model],
@@ -210,7 +211,7 @@ def recurse(
     make = _factory(model)
     if not callable(data):
         data = _tables.rows(data, "data")
-        if data.ndim == 0 or len(data) == 0:
+        if len(data) == 0:
             raise ValueError(f"data must hold at least one row, got shape {data.shape}")
     if n_samples is None and callable(data):
         raise ValueError("n_samples must be given when data is a callable, got None")
@@ -224,11 +225,11 @@ def recurse(
         workflows = {type(single).__name__: single}
     if not workflows:
         raise ValueError("workflow must name at least one workflow, got an empty dict")
-    for one in workflows.values():
+    for name, one in workflows.items():
+        if not isinstance(name, str):
+            raise ValueError(f"workflow must have names that are texts, got {name!r}")
         _checks.workflow("workflow", one, sizes, None if callable(data) else len(data))
-    metrics = dict(metrics or {})
-
-    path = None if checkpoint is None else Path(checkpoint)
+    metrics, path = metrics or {}, checkpoint
     run = {"model": model, "data": data, "workflow": workflows, "metrics": metrics, "rng": rng}
     run |= {"n_replicates": n_replicates, "n_eval": n_eval, "keep_samples": keep_samples}
     # The sizes of the generations are compared separately, so that a run can be extended.
@@ -310,10 +311,6 @@ def _placed(line: _Lineage, generation: int) -> Iterator[None]:
         raise
 
 
-def _line(thing: Any) -> str:
-    return " ".join(repr(thing).split())
-
-
 def _steps(model: Any) -> list[Any]:
     """Steps of a scikit-learn pipeline that can sample: its rows go back through all but the last.
 
@@ -324,7 +321,7 @@ def _steps(model: Any) -> list[Any]:
         if not hasattr(step, "inverse_transform"):
             raise ValueError(
                 "model must have steps with inverse_transform before its last one, got "
-                f"{_line(step)}"
+                f"{_checks.short(step)}"
             )
     return steps if steps and hasattr(steps[-1], "sample") else []
 
@@ -346,7 +343,8 @@ def _factory(model: Any) -> Callable[[], Any]:
     if callable(model):
         return model
     raise ValueError(
-        f"model must have fit(X) and sample(n), or be a callable that makes one, got {_line(model)}"
+        "model must have fit(X) and sample(n), or be a callable that makes one, got "
+        f"{_checks.short(model)}"
     )
 
 
@@ -400,7 +398,7 @@ def _fit(
     prototype = make()
     if not _is_model(prototype):
         raise ValueError(
-            f"model() must return an object with fit and sample, got {_line(prototype)}"
+            f"model() must return an object with fit and sample, got {_checks.short(prototype)}"
         )
     if hasattr(prototype, "fit_many"):
         fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
@@ -430,7 +428,9 @@ def _draw(line: _Lineage, n: int) -> _tables.Rows:
     try:
         drawn = last.sample(n, **_keywords(last.sample, line.rng))
     except NotImplementedError as error:  # KernelDensity samples with two of its kernels
-        raise ValueError(f"model cannot sample as it is set up: {_line(last)} {error}") from None
+        raise ValueError(
+            f"model cannot sample as it is set up: {_checks.short(last)} {error}"
+        ) from None
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # rows and labels of a mixture
     for step in steps[-2::-1]:
         drawn = step.inverse_transform(drawn)
@@ -473,7 +473,14 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             if key in seen:
                 raise ValueError(f"metrics must report each name once, got {key!r} twice")
             seen.add(key)
-            records.append((line.workflow, generation, line.replicate, key, float(number)))
+            try:
+                number = float(number)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"metrics[{name!r}] must return a number or a dict of numbers, got "
+                    f"{_checks.short(number)} for {key!r}"
+                ) from None
+            records.append((line.workflow, generation, line.replicate, key, number))
     if keep:
         line.kept.append(_tables.take(sample, slice(keep)).copy())
 

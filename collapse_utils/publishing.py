@@ -235,7 +235,8 @@ def _play(
     alt: str,
 ) -> None:
     """Put a stage, whose slots take the parts of a frame, above a slider; stills are for paper."""
-    labels = [f"generation {g}" for g in range(len(frames))] if labels is None else list(labels)
+    named = [f"generation {g}" for g in range(len(frames))] if labels is None else labels
+    labels = _checks.texts("labels", named)
     if len(labels) != len(frames):
         raise ValueError(f"labels must name all {len(frames)} frames, got {len(labels)}")
     n, size = len(frames), len(frames)
@@ -432,7 +433,8 @@ def quiz(
     _require(question=question)
     data: dict[str, Any] = {"question": question}
     if choices is not None:
-        if len(choices) < 2 or answer not in range(len(choices)):
+        choices = _checks.texts("choices", choices)
+        if len(choices) < 2 or np.ndim(answer) or answer not in range(len(choices)):
             raise ValueError(
                 f"answer must be the index of one of two or more choices, "
                 f"got {answer!r} and {len(choices)} choices"
@@ -449,7 +451,11 @@ def quiz(
         shown = f"{answer:.4g}"
         data["within"] = within
     data |= {"answer": answer, "error": error, "shown": shown}
-    data["hints"] = [[float(value), hint] for value, hint in (hints or {}).items()]
+    if not isinstance(hints or {}, Mapping):
+        raise ValueError(f"hints must map wrong answers to texts, got {hints!r}")
+    wrong = _checks.whole(0, len(choices) - 1) if choices else _checks.number()
+    data["hints"] = [[wrong("hints", value), hint] for value, hint in (hints or {}).items()]
+    _checks.texts("hints", [hint for _, hint in data["hints"]])
     data_quiz = html.escape(json.dumps(data), quote=True)
     body = f"{html.escape(question)} <strong>{html.escape(shown)}</strong>"
     show_html(f'<p data-quiz="{data_quiz}">{body}</p>', f"{question} {shown}", {"kind": "quiz"})

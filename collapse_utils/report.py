@@ -18,7 +18,6 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,7 +109,7 @@ class Report:
 
     def kinds(self, workflow: str | None = None) -> list[str]:
         """Kinds of change that are seen: loss of variance, loss of tails, drift, growth ..."""
-        rows = self.changes[self.changes["workflow"] == (workflow or self.baseline)]
+        rows = self.changes[self.changes["workflow"] == self._known(workflow or self.baseline)]
         found = zip(rows["measure"], rows["verdict"], strict=True)
         return [_KINDS[pair] for pair in found if pair in _KINDS]
 
@@ -118,9 +117,12 @@ class Report:
         return str(self._row(workflow, measure)["verdict"])
 
     def _row(self, workflow: str, measure: str) -> pd.Series:
-        workflow = _checks.one_of(*list(self.speed["workflow"]))("workflow", workflow)
         rows = self.changes
-        return rows[(rows["workflow"] == workflow) & (rows["measure"] == measure)].iloc[0]
+        here = rows["workflow"] == self._known(workflow)
+        return rows[here & (rows["measure"] == measure)].iloc[0]
+
+    def _known(self, workflow: str) -> str:
+        return _checks.one_of(*list(self.speed["workflow"]))("workflow", workflow)
 
     def sentences(self) -> list[str]:
         """The report in words, one finding each."""
@@ -216,6 +218,7 @@ class Report:
         """
         import matplotlib.pyplot as plt
 
+        file = _checks.writable("path", path)
         drawing = io.StringIO()
         figure = self.figure()
         figure.savefig(drawing, format="svg", bbox_inches="tight")
@@ -234,7 +237,7 @@ class Report:
             f"{self._table()}</div><h2>What was asked</h2>{asked}<h2>With</h2>{_list(_versions())}"
             "</html>\n"
         )
-        Path(path).write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8")
 
     def _table(self) -> str:
         rows = [
@@ -322,6 +325,11 @@ def diagnose(
     """
     level = _checks.number(0, 1, above=True, below=True)("level", level)
     histories = history if isinstance(history, Mapping) else {"": history}
+    if not histories or not all(isinstance(one, History) for one in histories.values()):
+        raise ValueError(
+            f"history must be a History of recurse, or a dict of name -> History, got "
+            f"{_checks.short(history)}"
+        )
     curves = _curves(histories)
     workflows = list(dict.fromkeys(workflow for workflow, _ in curves))
     baseline = workflows[0] if baseline is None else baseline

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks
-from ._checks import checked, number, whole
+from ._checks import checked, number, texts, whole
 
 TEXTS = ("reference", "docstrings")
 MIN_WORDS = 8
@@ -72,10 +72,11 @@ def paragraphs(name: str = "reference") -> tuple[str, ...]:
 
 def fingerprint(paragraphs: Iterable[str]) -> str:
     """Hash of a text (the first 16 hexadecimal digits of SHA-256), to store with results."""
+    paragraphs = _checks.texts("paragraphs", paragraphs)
     return hashlib.sha256("\n".join(paragraphs).encode()).hexdigest()[:16]
 
 
-@checked(share=number(0, 1, above=True, below=True))
+@checked(paragraphs=texts, share=number(0, 1, above=True, below=True))
 def held_out(
     paragraphs: Sequence[str], share: float = 0.1
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -123,6 +124,7 @@ def words(n: int = 5000) -> tuple[list[str], NDArray[np.float64]]:
     return names, p / p.sum()
 
 
+@checked(paragraphs=texts)
 def sentences(paragraphs: Iterable[str]) -> list[list[str]]:
     """Lower-case words of each sentence, without the full stop.
 

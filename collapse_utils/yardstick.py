@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
 from . import _tables
-from ._checks import checked, rng, whole
+from ._checks import checked, function, rng, whole
 from .loop import Snapshot
 
 Floats = NDArray[np.float64]
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 MOST = 30  # levels of a category, and n-grams of a text, that are coordinates of their own
 
 
-@checked(rng=rng, n_directions=whole(1), n_neighbourhoods=whole(10))
+@checked(rng=rng, features=function, n_directions=whole(1), n_neighbourhoods=whole(10))
 class Yardstick:
     """Measures of generated rows against real rows that no model has seen; a metric for `recurse`.
 
@@ -58,9 +58,8 @@ class Yardstick:
         n_neighbourhoods: int = 300,
     ) -> None:
         real = _tables.rows(real, "real")
-        if real.ndim == 0 or len(real) < 20:
-            n_rows = len(real) if real.ndim else 0
-            raise ValueError(f"real must hold at least 20 rows, got {n_rows}")
+        if len(real) < 20:
+            raise ValueError(f"real must hold at least 20 rows, got {len(real)}")
         own = features is None and (_tables.is_table(real) or _are_texts(real))
         self._features = _Features(real) if own else features
         rows = self._numbers(real, "real")
@@ -99,6 +98,7 @@ class Yardstick:
         }
 
     def _numbers(self, rows: _tables.Rows, name: str) -> Floats:
+        n = len(rows)
         if self._features is not None:
             rows = self._features(rows)
         rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
@@ -106,7 +106,9 @@ class Yardstick:
             raise ValueError(
                 f"{name} rows must be numbers, got {rows.dtype}: give features(rows) -> numbers"
             )
-        rows = rows.reshape(len(rows), -1).astype(float)
+        if len(rows) != n:
+            raise ValueError(f"features must return a row for each of {n}, got {len(rows)}")
+        rows = rows.reshape(n, -1).astype(float)
         if len(rows) < 2 or rows.shape[1] == 0 or not np.isfinite(rows).all():
             raise ValueError(
                 f"{name} rows must be two or more and finite, got shape {rows.shape}"

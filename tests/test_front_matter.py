@@ -107,19 +107,27 @@ def test_style_fetches_nothing():
             assert not loads, f"{path.name} would load {loads}"
 
 
-def test_workflows_call_what_there_is():
-    """Every `make` target and `collapse-book` command of the workflows exists."""
+def test_what_workflows_call_and_pages_and_messages_name_is_there():
+    """Every `make` target and `collapse-book` command exists."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = set(app.commands)
     files = sorted((ROOT / ".github/workflows").glob("*.yml"))
     assert {path.stem for path in files} == {"check", "deploy", "release", "weekly"}
     for path in files:
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    files += [*map(ROOT.joinpath, ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+    files += ROOT.glob("book/*.md")
+    for folder in ("collapse_book", "collapse_utils", "benchmarks", "tests"):
+        files += [p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".j2")]
+    seen = set()
+    for path in files:
         text = path.read_text(encoding="utf-8")
-        assert yaml.safe_load(text)["jobs"]
-        for target in re.findall(r"run: make (\w+)", text):
+        for target in re.findall(r"(?:^|`|(?:run|yet|which): )make ([a-z]+)\b", text, re.MULTILINE):
             assert target in targets, f"{path.name}: make {target}"
-        for command in re.findall(r"bin/collapse-book (\w+)", text):
+            seen.add(target)
+        for command in re.findall(r"(?:^|`|bin/)collapse-book ([a-z]+)\b", text, re.MULTILINE):
             assert command in commands, f"{path.name}: collapse-book {command}"
+    assert {"book", "test", "serve", "recorded", "kernels", "bench", "audit"} <= seen
 
 
 def test_every_chapter_stands_in_the_opener_of_its_part():

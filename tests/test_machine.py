@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,13 @@ import pytest
 from intervals import assert_mean
 from scipy import stats
 
-from collapse_book.messages import BadInput
 from collapse_book.notebooks import chapter_parameters, validate
 from collapse_book.pages import bundle
-from collapse_book.pdf import HOST, chromium, find_chromium, show_folder
+from collapse_book.pdf import HOST, show_folder
 from collapse_book.project import Project
 from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Mix, Replace, kinship
 from collapse_utils.models.density import two_gaussians
 from collapse_utils.models.words import zipf
-
-pytest.importorskip("playwright", reason="the extra `audit` is not installed")
-try:
-    find_chromium()
-except BadInput as missing:
-    pytest.skip(str(missing), allow_module_level=True)
 
 PROJECT = Project(Path(__file__).parents[1])
 SOURCE = PROJECT.book / "_machine"
@@ -41,12 +33,6 @@ WORKFLOWS = {
     "keep": lambda share: Mix(alpha=1 - share, gamma=share),
 }
 PRESETS = ("spread", "five", "rare", "one", "kernel", "histogram", "accumulate", "cold", "check")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -591,6 +577,24 @@ def test_front_page_plays_while_it_is_seen(browser, site):
     assert found + more == []
 
 
+def traced(page: Any, categories: str, until: str | re.Pattern[str]) -> list[dict[str, Any]]:
+    """What the browser reports while the machine runs, from generation 2 on until a clock."""
+    events: list[dict[str, Any]] = []
+    complete: list[Any] = []
+    client = page.context.new_cdp_session(page)
+    client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
+    client.on("Tracing.tracingComplete", lambda data: complete.append(data))
+    page.locator(".machine-run").click()
+    clock = page.locator(".machine-clock")
+    clock.filter(has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
+    client.send("Tracing.start", {"categories": categories})
+    clock.filter(has_text=until).wait_for(timeout=120_000)
+    client.send("Tracing.end")
+    while not complete:
+        page.wait_for_timeout(50)
+    return events
+
+
 #: Milliseconds of the main thread in a frame, with the processor four times slower.
 FRAME = 8.0
 
@@ -603,17 +607,7 @@ def test_frames_are_short(browser, site):
     page, _ = opened(browser, site, "machine.html#lineages=200&generations=100", viewport=view)
     client = page.context.new_cdp_session(page)
     client.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    events: list[dict[str, Any]] = []
-    complete: list[Any] = []
-    client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
-    client.on("Tracing.tracingComplete", lambda data: complete.append(data))
-    page.locator(".machine-run").click()
-    page.locator(".machine-clock", has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
-    client.send("Tracing.start", {"categories": "toplevel,devtools.timeline"})
-    page.locator(".machine-clock", has_text="generation 100 of 100").wait_for(timeout=120_000)
-    client.send("Tracing.end")
-    while not complete:
-        page.wait_for_timeout(50)
+    events = traced(page, "toplevel,devtools.timeline", "generation 100 of 100")
     frames = [event for event in events if event["name"] == "FireAnimationFrame"]
     thread = frames[0]["pid"], frames[0]["tid"]
     tasks = [
@@ -635,18 +629,7 @@ def test_frames_are_short(browser, site):
 def test_what_changes_is_laid_out_alone(browser, site):
     """While it runs, text changes in boxes of a fixed size: no frame lays out the whole page."""
     page, _ = opened(browser, site)
-    client = page.context.new_cdp_session(page)
-    events: list[dict[str, Any]] = []
-    complete: list[Any] = []
-    client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
-    client.on("Tracing.tracingComplete", lambda data: complete.append(data))
-    page.locator(".machine-run").click()
-    page.locator(".machine-clock", has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
-    client.send("Tracing.start", {"categories": "devtools.timeline"})
-    page.locator(".machine-clock", has_text=re.compile(r"generation [3-6]\d of")).wait_for()
-    client.send("Tracing.end")
-    while not complete:
-        page.wait_for_timeout(50)
+    events = traced(page, "devtools.timeline", re.compile(r"generation [3-6]\d of"))
     layouts = [e["args"]["beginData"] for e in events if e["name"] == "Layout"]
     assert len(layouts) >= 3
     assert all(layout["partialLayout"] and layout["totalObjects"] < 30 for layout in layouts)

@@ -10,26 +10,12 @@ from typing import Any
 
 import pytest
 
-from collapse_book.messages import BadInput
-from collapse_book.pdf import chromium, find_chromium
 from collapse_book.project import Project
 from collapse_utils import publishing
-
-pytest.importorskip("playwright", reason="the extra `audit` is not installed")
-try:
-    find_chromium()
-except BadInput as missing:
-    pytest.skip(str(missing), allow_module_level=True)
 
 STATIC = Project(Path(__file__).parents[1]).book / "_static"
 NUMBER = "Which share <is> left?"
 CHOICE = "Which end is reached?"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

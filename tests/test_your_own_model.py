@@ -116,18 +116,21 @@ def test_a_language_model_of_ones_own_is_reported_on_and_goes_on(
 
 
 @pytest.mark.parametrize(
-    "bad, message",
+    ("given", "message"),
     [
-        (("--replicates", "2"), "replicates must be at least 3, got 2"),
-        (("--generations", "1"), "generations must be at least 2, got 1"),
-        (("--n_blocks", "19"), "n_blocks must be at least 20, got 19"),
-        (("--n_blocks", "100000"), r"train.txt must fill 100000 blocks of 16 tokens, got \d+$"),
-        (("--block", "400"), r"test.txt must fill 20 blocks of 400 tokens, got \d+$"),
+        (("--replicates", "2"), "--replicates must be at least 3, got 2"),
+        (("--n_blocks", "0"), "--n_blocks must be at least 20, got 0"),
+        (("--n_blocks", "100000"), "train.txt must fill 100000 blocks of 16 tokens, got"),
+        (("--report", "nowhere/report.html"), "--report must be in a folder that can be written"),
+        (("--generations", "1"), "--generations must be at least 2, got 1"),
+        (("--rate", "nan"), "rate must be a finite number"),
+        (("--epochs", "-1"), "--epochs must be at least 1, got -1"),
     ],
 )
-def test_a_language_model_that_cannot_be_reported_on_is_refused_at_once(
-    language_model, monkeypatch, bad, message
+def test_the_script_refuses_what_it_cannot_do_before_it_starts(
+    language_model, capsys, given, message
 ):
-    monkeypatch.setattr(LanguageModel, "fit", None)
-    with pytest.raises(ValueError, match=message):
-        language_model(*bad)
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        language_model(*given)
+    said = capsys.readouterr()
+    assert message in said.err + str(stopped.value) and " fits to " not in said.out

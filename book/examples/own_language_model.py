@@ -7,6 +7,7 @@ and test.txt. The same command goes on where it was cut off. A GPU is used if th
 """
 
 import argparse
+import os
 import resource
 import sys
 import time
@@ -23,8 +24,6 @@ WORKFLOWS = {
     "accumulate": Accumulate(),
     "10 % real": Mix(alpha=0.9, gamma=0.1),
 }
-YARDSTICK = 20  # blocks that it needs
-LEAST = {"replicates": 3, "generations": 2, "n_blocks": YARDSTICK}  # for a report
 
 
 class Writer:
@@ -118,19 +117,25 @@ def main(arguments=None):
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=type(default), default=default)
     given = parser.parse_args(arguments)
-    settings = {name: getattr(given, name) for name in ("n_blocks", "epochs", "batch", "rate")}
-    for name, least in LEAST.items():
+    lowest = {"replicates": 3, "generations": 2, "n_blocks": 20, "epochs": 1, "seed": 0}
+    for name, least in lowest.items():
         if getattr(given, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(given, name)}")
+            parser.error(f"--{name} must be at least {least}, got {getattr(given, name)}")
+    for name in ("checkpoint", "report"):
+        if not os.access(os.path.dirname(os.path.abspath(getattr(given, name))), os.W_OK):
+            parser.error(
+                f"--{name} must be in a folder that can be written, got {getattr(given, name)!r}"
+            )
+    settings = {name: getattr(given, name) for name in ("n_blocks", "epochs", "batch", "rate")}
 
     train, test = data.corpus(given.text)
     network, tokenizer = language.base(given.model)
     human = language.blocks(train, tokenizer, given.block)
     unseen = language.blocks(test, tokenizer, given.block)[: given.n_blocks]
-    for part, found, least in (("train", human, given.n_blocks), ("test", unseen, YARDSTICK)):
-        if len(found) < least:
-            raise ValueError(
-                f"{part}.txt must fill {least} blocks of {given.block} tokens, got {len(found)}"
+    for part, blocks, least in (("train", human, given.n_blocks), ("test", unseen, 20)):
+        if len(blocks) < least:
+            parser.error(
+                f"{part}.txt must fill {least} blocks of {given.block} tokens, got {len(blocks)}"
             )
     announce(network, human, settings, len(WORKFLOWS) * given.replicates, given.generations)
 

@@ -653,6 +653,12 @@ def test_quiz_of_choices(displayed, answer):
         (2, {"choices": ["no", "yes"]}, "answer must be the index .*, got 2 and 2 choices"),
         (0.5, {"choices": ["no", "yes"]}, "answer must be the index .*, got 0.5 and 2 choices"),
         (0, {"choices": ["yes"]}, "got 0 and 1 choices"),
+        (0, {"choices": "no"}, "choices must be a list of texts, got 'no'"),
+        (np.array([0, 1]), {"choices": ["no", "yes"]}, "answer must be the index"),
+        (1, {"hints": 5}, "hints must map wrong answers to texts, got 5"),
+        (1, {"hints": {"a": "no"}}, "hints must be a finite number .*, got 'a'"),
+        (1, {"choices": ["no", "yes"], "hints": {2: "?"}}, "hints must be an integer .*, got 2"),
+        (1, {"hints": {2: None}}, "hints must be a list of texts"),
         (1, {"question": " "}, "question must be a text that is not empty"),
     ],
 )

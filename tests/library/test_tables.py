@@ -221,8 +221,8 @@ def test_order_and_types_are_restored(change):
             lambda t: t.to_numpy()[:, :3],
             r"a table with the columns 'height', .* ndarray of 3 columns",
         ),
-        (lambda t: "text", "must return a table with the columns .*, got str"),
-        (lambda t: None, "must be rows, got None"),
+        (lambda t: "text", "must be rows: an array or a DataFrame, got 'text'"),
+        (lambda t: None, "must be rows: an array or a DataFrame, got None"),
     ],
 )
 def test_other_tables_are_refused_in_one_line_with_their_place(change, message):

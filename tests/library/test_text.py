@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,3 +253,36 @@ def test_without_wordfreq_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(ModuleNotFoundError, match="pip install wordfreq"):
         text.words()
+
+
+@pytest.mark.parametrize("what", [text.sentences, text.held_out, text.fingerprint])
+@pytest.mark.parametrize("given", ["One text. Two sentences.", 5, [5], None])
+def test_texts_are_a_list_and_not_one_text(what, given):
+    with pytest.raises(ValueError, match="paragraphs must be a list of texts, got"):
+        what(given)
+
+
+def test_a_corpus_is_a_path_and_not_the_text_itself(tmp_path):
+    (tmp_path / "short.txt").write_text("word")
+    with pytest.raises(ValueError, match=r"short.txt' is too short: .* out of 1"):
+        data.corpus(tmp_path / "short.txt")
+    with pytest.raises(ValueError, match=r"text file or folder that exists, got 'word .*\.\.\.$"):
+        data.corpus("word " * 200)
+    with pytest.raises(ValueError, match="root must be a path, got 5"):
+        data.images("mnist10k", root=5)
+
+
+def test_files_that_may_not_be_read_are_told_by_the_parameter(tmp_path, monkeypatch):
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", "train.txt", "test.txt"):
+        (tmp_path / name).write_text("text")
+
+    def shut(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", shut)  # root may read everything
+    with pytest.raises(PermissionError, match=r"^corpus '.*' is shut: Permission denied: .*/train"):
+        data.corpus(tmp_path)
+    with pytest.raises(PermissionError, match=r"^corpus '.*test.txt' is shut: Permission denied"):
+        data.corpus(tmp_path / "test.txt")
+    with pytest.raises(PermissionError, match=r"^root '.*' is shut: Permission denied: .*/t10k"):
+        data.images("mnist10k", root=tmp_path)

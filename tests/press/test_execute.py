@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from joblib.externals.loky.backend import context
 from miniature import Author
 from test_cli import press_apart as press
 from test_press import start, wait_for
@@ -169,3 +171,18 @@ def test_scheduler_that_does_not_answer_is_bad_input(monkeypatch, address):
     message = f"no Dask scheduler answers at {address}: .* with `dask scheduler`, .* `{start}`"
     with pytest.raises(BadInput, match=message):
         list(execute.execute([Task("x", {}, {})], Options(scheduler=address), {}))
+
+
+CGROUP = "/sys/fs/cgroup/cpu.max"  # where Linux says how much time a container may have
+
+
+@pytest.mark.parametrize(("quota", "jobs"), [("300000 100000", 3), ("max 100000", 8)])
+def test_notebooks_at_once_are_the_cores_that_a_container_may_use(monkeypatch, quota, jobs):
+    here, exists = context.os, context.os.path.exists
+    monkeypatch.setattr(here, "cpu_count", lambda: 8)
+    monkeypatch.setattr(here, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(here.path, "exists", lambda name: name == CGROUP or exists(name))
+    files = {CGROUP: io.StringIO(quota)}
+    monkeypatch.setattr(context, "open", lambda name: files[name], raising=False)
+    with execute._local(Options()) as (_, room):
+        assert room() == jobs

@@ -77,6 +77,13 @@ def test_missing_data_are_one_line_before_anything_is_timed(author: Author):
         assert not (author.root / "recorded").exists()
 
 
+def test_minutes_are_finite(author: Author):
+    author.chapter("gaussian")
+    refused = run(author.root, "mixtures", "--minutes", "nan")
+    assert refused.returncode == 2
+    assert "Invalid value for --minutes: nan is not finite" in refused.stderr
+
+
 def test_page_shows_what_was_recorded_and_says_that_it_was(author: Author):
     author.chapter("gaussian")
     assert "Recorded run* of" not in recorded_page(author.project)
