@@ -2,8 +2,8 @@
 
 A point of the path is ``x_t = (1 - t) z + t x``, with standard normal z and data x, and the
 velocity is the mean of ``x - z`` given x_t (Lipman et al. 2023). A step of Euler's method on this
-path is one of DDIM (Song et al. 2021). `LinearFlow` has the best linear velocity, which is exact
-for Gaussian data; `Flow` is a small network on top of it.
+path is one of DDIM (Song et al. 2021). The best linear velocity is exact for Gaussian data; `Flow`
+is a small network on top of it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from sklearn.base import BaseEstimator, clone
 
 from .. import _checks
 from .._checks import checked, number, one_of, whole
-from .vae import _adam, _one_thread, _rate
+from .vae import _adam, _rate
 
 Floats = NDArray[Any]
 SOLVERS = ("euler", "heun")
 _LEAST = 1e-12  # smallest variance of a direction
+_N_CLOCK = 5  # numbers that tell the time
 _DROP = 0.1  # share of the training rows whose class is withheld, for guidance
 
 
@@ -45,54 +46,18 @@ def integrate(velocity: Callable, x: Floats, n_steps: int, solver: str = "euler"
     return x
 
 
-class LinearFlow(BaseEstimator):
-    """The best linear velocity for the mean and the covariance of the data.
-
-    - `n_steps`, `solver` ({"euler", "heun"}): Steps from noise to data.
-    - `temperature`: Variance of the noise that sampling starts from; training has 1.
-    - `rescale`: Whether data are brought to unit mean variance before training.
-
-    - `mean_`, `variances_` (ndarray, shape (d,)); `axes_` (ndarray, shape (d, d)): One per column.
-    """
-
-    @checked(n_steps=whole(1), solver=one_of(*SOLVERS), temperature=number(0))
-    def __init__(
-        self, *, n_steps: int = 10, solver: str = "euler", temperature: float = 1.0,
-        rescale: bool = False,
-    ) -> None:  # fmt: skip
-        self.n_steps, self.solver = n_steps, solver
-        self.temperature, self.rescale = temperature, rescale
-
-    def fit(self, X: ArrayLike) -> LinearFlow:
-        """Fit to rows `X` of shape (n, d), n >= 2; the covariance divides by n."""
-        self.mean_, self.variances_, self.axes_ = _principal(_rows(X))
-        return self
-
-    def sample(self, n: int, rng: np.random.Generator | None = None) -> Floats:
-        """Write `n` rows, shape (n, d)."""
-        n, rng = _checks.whole(1)("n", n), _random(rng)
-        scale = self.variances_.mean() if self.rescale else 1.0
-        x = np.sqrt(self.temperature) * rng.standard_normal((n, len(self.mean_)))
-        x = self.carry(x, self.variances_ / scale, rng)
-        return self.mean_ + np.sqrt(scale) * x @ self.axes_.T
-
-    def carry(self, x: Floats, variance: Floats, rng: np.random.Generator) -> Floats:
-        """Noise to data that are centred and along their axes; another sampler differs here."""
-        return integrate(lambda x, t: slope(t, variance)[0] * x, x, self.n_steps, self.solver)
-
-
 class Flow(BaseEstimator):
     """A network for the velocity: the linear one, and two hidden layers for what it misses.
 
     Inputs and outputs have unit variance where the linear velocity is right, as in Karras et al.
-    (2022); the last layer starts at zero, which is `LinearFlow`.
+    (2022); the last layer starts at zero, which is the linear velocity.
 
     - `hidden`: Width of both hidden layers (ReLU).
     - `n_classes`: Above 0, the last column of the rows is a label 0, 1, ..., learned with the data
       and written with them, in the shares of the data.
     - `guidance`: w of classifier-free guidance (Ho and Salimans 2022): ``1 + w`` times the velocity
       of the class less ``w`` times the one without a class.
-    - `n_steps`, `solver`: As in `LinearFlow`.
+    - `n_steps`, `solver` ({"euler", "heun"}): Steps from noise to data.
     - `n_train`, `batch_size`, `learning_rate`: Adam steps, rows per step, peak rate.
 
     - `parts_` (dict of str to ndarray): Weights, moments, and shares of the classes.
@@ -129,9 +94,10 @@ class Flow(BaseEstimator):
     def sample(self, n: int, rng: np.random.Generator | None = None) -> Floats:
         """Write `n` rows, of the shape of those it was trained on."""
         n, rng = _checks.whole(1)("n", n), _random(rng)
-        w, variance = self.parts_, self.parts_["variances"]
+        w, variance = self.parts_, self.parts_["variances"].astype(np.float32)
+        of_point, of_time, of_kind = np.split(w["W1"], np.cumsum([len(variance), _N_CLOCK]))
         label = rng.choice(len(w["shares"]), n, p=w["shares"])
-        of_class = w["Wc"][label] if self.n_classes else 0.0
+        kind = of_kind[label] if self.n_classes else np.float32(0)
 
         def rest(hidden: Floats) -> Floats:
             hidden = np.maximum(np.maximum(hidden, 0) @ w["W2"] + w["b2"], 0)
@@ -139,8 +105,9 @@ class Flow(BaseEstimator):
 
         def velocity(x: Floats, t: float) -> Floats:
             a, path = slope(t, variance)
-            hidden = x / np.sqrt(path) @ w["W1"] + w["b1"] + np.stack(_clock(t, np)) @ w["Wt"]
-            out = rest(hidden + of_class)
+            of_all = w["b1"] + np.array(_clock(t, np), np.float32) @ of_time
+            hidden = x / np.sqrt(path) @ of_point + of_all
+            out = rest(hidden + kind)
             if self.guidance:
                 out = (1 + self.guidance) * out - self.guidance * rest(hidden)
             return a * x + np.sqrt(variance / path) * out
@@ -162,43 +129,36 @@ class Flow(BaseEstimator):
     def _train(self, data: list[tuple[Floats, NDArray]], seed: int) -> list[dict[str, Floats]]:
         import torch
 
-        rng, n, h, batch = (
-            torch.Generator().manual_seed(seed),
-            len(data),
-            self.hidden,
-            self.batch_size,
-        )
+        rng = torch.Generator().manual_seed(seed)
+        n, h, batch = len(data), self.hidden, self.batch_size
         moments = [_principal(X) for X, _ in data]
         centred = [(X - m) @ axes for (X, _), (m, _, axes) in zip(data, moments, strict=True)]
         pool = torch.from_numpy(np.concatenate(centred)).float()
         known = torch.from_numpy(np.concatenate([label for _, label in data]))
         sizes = torch.tensor([len(X) for X in centred])[:, None]
         variance = torch.tensor(np.stack([v for _, v, _ in moments])[:, None]).float()
-        d, first = pool.shape[1], sizes.cumsum(0) - sizes
-        fan = {"W1": (d, d), "Wt": (5, d), "Wc": (self.n_classes, d), "W2": (h, h)}
-        w = {k: torch.randn(n, i, h, generator=rng) / by**0.5 for k, (i, by) in fan.items()}
-        w |= {"b1": torch.zeros(n, 1, h), "b2": torch.zeros(n, 1, h)}
-        w |= {"W3": torch.zeros(n, h, d), "b3": torch.zeros(n, 1, d)}
-        every = [one.requires_grad_() for one in w.values() if one.numel()]
+        d, first, kinds = pool.shape[1], sizes.cumsum(0) - sizes, torch.eye(self.n_classes or 1)
+        w = {"W1": torch.randn(n, d + _N_CLOCK + self.n_classes, h, generator=rng) / d**0.5}
+        w |= {"b1": torch.zeros(n, 1, h), "W2": torch.randn(n, h, h, generator=rng) / h**0.5}
+        w |= {"b2": torch.zeros(n, 1, h), "W3": torch.zeros(n, h, d), "b3": torch.zeros(n, 1, d)}
+        every = [one.requires_grad_() for one in w.values()]
         descend = _adam(every)
-        with _one_thread():
-            for step in range(self.n_train):
-                pick, t, keep = torch.rand(3, n, batch, 1, generator=rng)
-                rows = first + (pick[..., 0] * sizes).long()
-                x, z = pool[rows], torch.randn(n, batch, d, generator=rng)
-                point, (a, path) = (1 - t) * z + t * x, slope(t, variance)
-                hidden = torch.baddbmm(w["b1"], point / path.sqrt(), w["W1"])
-                hidden = hidden + torch.cat(_clock(t, torch), -1) @ w["Wt"]
-                if self.n_classes:
-                    kinds = torch.nn.functional.one_hot(known[rows], self.n_classes)
-                    hidden = hidden + (kinds * (keep > _DROP)).float() @ w["Wc"]
-                hidden = torch.baddbmm(w["b2"], hidden.relu(), w["W2"]).relu()
-                target = (x - z - a * point) / (variance / path).sqrt()
-                misses = torch.baddbmm(w["b3"], hidden, w["W3"]) - target
-                grads = torch.autograd.grad(misses.square().mean((1, 2)).sum(), every)
-                for one, grad in zip(every, grads, strict=True):
-                    one.grad = grad
-                descend(self.learning_rate * _rate(step, self.n_train))
+        for step in range(self.n_train):
+            pick, t, keep = torch.rand(3, n, batch, 1, generator=rng)
+            rows = first + (pick[..., 0] * sizes).long()
+            x, z = pool[rows], torch.randn(n, batch, d, generator=rng)
+            point, (a, path) = torch.lerp(z, x, t), slope(t, variance)
+            inputs = [point / path.sqrt(), *_clock(t, torch)]
+            if self.n_classes:
+                inputs.append(kinds[known[rows]] * (keep > _DROP))
+            hidden = torch.baddbmm(w["b1"], torch.cat(inputs, -1), w["W1"]).relu()
+            hidden = torch.baddbmm(w["b2"], hidden, w["W2"]).relu()
+            target = (x - z - a * point) / (variance / path).sqrt()
+            misses = torch.baddbmm(w["b3"], hidden, w["W3"]) - target
+            grads = torch.autograd.grad(misses.square().mean((1, 2)).sum(), every)
+            for one, grad in zip(every, grads, strict=True):
+                one.grad = grad
+            descend(self.learning_rate * _rate(step, self.n_train))
         fitted = [{k: one[b].detach().numpy() for k, one in w.items()} for b in range(n)]
         for parts, (_, label), moment in zip(fitted, data, moments, strict=True):
             parts |= zip(("mean", "variances", "axes"), moment, strict=True)

@@ -7,7 +7,6 @@ it is made for a GPU and uses one when torch finds it.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +103,6 @@ class VAE(_ImageVAE):
       variance `sigma2`; Gaussian with one variance learned from the data (the mean squared
       residual, as in the sigma-VAE of Rybkin et al. 2021); or Bernoulli pixels (binary
       cross-entropy).
-    - `sigma2`: Decoder variance for ``likelihood="gaussian"``.
     - `sampling` ({"mean", "noisy"}): `sample` returns the decoder's mean, as the published
       experiment does, or a draw from the model, noise and all.
     - `n_steps`, `batch_size`: Adam steps and images per step (drawn with replacement).
@@ -124,28 +122,28 @@ class VAE(_ImageVAE):
 
         One integer is drawn from `rng`; it settles the start, the minibatches and the noise.
         """
-        (fitted,) = self.fit_many([X], rng=rng)
-        vars(self).update(vars(fitted))
+        vars(self).update(vars(self.fit_many([X], rng=rng)[0]))
         return self
 
     def fit_many(
         self, Xs: Sequence[ArrayLike], rng: np.random.Generator | None = None
     ) -> list[VAE]:
         """Train one VAE on each data set: what one `fit` after the other gives, batched."""
+        import torch
+
         rng = np.random.default_rng(rng)
         data = [self._check_images(X) for X in Xs]
         if len({X.shape[1] for X in data}) != 1:
             widths = sorted({X.shape[1] for X in data})
             raise ValueError(f"Xs must hold images of one size, got {widths} pixels")
-        seeds = [int(rng.integers(2**63)) for _ in data]
-        stacked, sigma2, losses = _train(self, data, seeds)
-        fitted = []
-        for b in range(len(data)):
-            model = clone(self)
-            model.weights_ = {name: w[b] for name, w in stacked.items()}
-            model.sigma2_ = float(sigma2[b])
-            model.loss_ = losses[:, b]
-            fitted.append(model)
+        # Each model has a generator of its own: it is the same in whatever company it is trained.
+        generators = [torch.Generator().manual_seed(int(rng.integers(2**63))) for _ in data]
+        with torch.no_grad():
+            weights, losses, residuals = _train(self, data, generators)
+        sigma2, fitted = self._noise(residuals), [clone(self) for _ in data]
+        for b, model in enumerate(fitted):
+            model.weights_ = {k: (w[b, 0] if k[0] == "b" else w[b]) for k, w in weights.items()}
+            model.sigma2_, model.loss_ = float(sigma2[b]), losses[:, b]
         return fitted
 
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -165,137 +163,95 @@ class VAE(_ImageVAE):
 
 
 def _train(
-    config: VAE, data: list[NDArray[np.float32]], seeds: list[int]
+    config: VAE, data: list[NDArray[np.float32]], generators: list[Any]
 ) -> tuple[dict[str, NDArray], NDArray, NDArray]:
-    """Train B models at once: weights (B, ...), sigma2 (B,), losses (n_steps, B).
-
-    Each model has a generator of its own, and so is the same whatever company it is trained in.
-    """
+    """Train B models at once: weights (B, ...), losses and squared residuals (n_steps, B)."""
     import torch
 
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    # Lineages often share their data (generation 1 does): keep one copy of each array.
-    unique = list({id(X): X for X in data}.values())
-    starts = dict(zip(map(id, unique), np.cumsum([0, *map(len, unique)]), strict=False))
-    rows = torch.from_numpy(np.concatenate(unique))
-    stack = _Stack(config, _start(config, data, generators))
-    descend = _adam(list(stack.weights.values()))
+    w = _start(config, data, generators)
+    for weight in w.values():
+        weight.grad = torch.empty_like(weight)
+    descend = _adam(list(w.values()))
+    images = [torch.from_numpy(X) for X in data]
+    batch = torch.empty(len(data), config.batch_size, images[0].shape[1])
     losses, residuals = torch.empty(2, config.n_steps, len(data))
-
-    def minibatches() -> Iterator[tuple[Any, Any]]:
-        for first in range(0, config.n_steps, _STEPS_AT_ONCE):
-            shape = (min(_STEPS_AT_ONCE, config.n_steps - first), config.batch_size)
-            chosen = [
-                torch.randint(len(X), shape, generator=g) + int(starts[id(X)])
-                for X, g in zip(data, generators, strict=True)
-            ]
-            noise = [torch.randn(*shape, config.latent, generator=g) for g in generators]
-            yield from zip(torch.stack(chosen, 1), torch.stack(noise, 1), strict=True)
-
-    with _one_thread(), torch.no_grad():
-        for step, (chosen, noise) in enumerate(minibatches()):
-            torch.index_select(rows, 0, chosen.flatten(), out=stack.x.flatten(0, 1))
-            losses[step], residuals[step] = stack.gradients(noise)
+    for first in range(0, config.n_steps, _STEPS_AT_ONCE):
+        shape = (min(_STEPS_AT_ONCE, config.n_steps - first), config.batch_size)
+        chosen = [
+            torch.randint(len(X), shape, generator=g) for X, g in zip(data, generators, strict=True)
+        ]
+        noise = [torch.randn(*shape, config.latent, generator=g) for g in generators]
+        for step, draws in enumerate(torch.stack(noise, 1), first):
+            for X, rows, out in zip(images, chosen, batch, strict=True):
+                torch.index_select(X, 0, rows[step - first], out=out)
+            losses[step], residuals[step] = _gradients(config, w, batch, draws)
             descend(config.learning_rate * _rate(step, config.n_steps))
-    weights = {
-        name: (w.squeeze(1) if name.startswith("b") else w).detach().numpy()
-        for name, w in stack.weights.items()
-    }
-    return weights, config._noise(residuals.numpy()), losses.numpy()
+    return {name: v.numpy() for name, v in w.items()}, losses.numpy(), residuals.numpy()
 
 
 def _start(config: VAE, data: list[NDArray[np.float32]], generators: list[Any]) -> dict[str, Any]:
     """Starting weights, uniform in +-1/sqrt(inputs); the output bias gives the mean image."""
     import torch
 
-    pixels = data[0].shape[1]
-    layers = {
-        "1": (pixels, config.hidden),
-        "2": (config.hidden, 2 * config.latent),
-        "3": (config.latent, config.hidden),
-        "4": (config.hidden, pixels),
-    }
+    sizes = (data[0].shape[1], config.hidden, 2 * config.latent, config.hidden, data[0].shape[1])
     weights = {}
-    for layer, (n_in, n_out) in layers.items():
-        draws = [torch.rand(n_in + 1, n_out, generator=g) for g in generators]
-        uniform = (torch.stack(draws) * 2 - 1) / math.sqrt(n_in)
-        weights["W" + layer] = uniform[:, 1:].contiguous()
-        weights["b" + layer] = uniform[:, :1].contiguous()
+    for layer, n_out in enumerate(sizes[1:], 1):
+        n_in = config.latent if layer == 3 else sizes[layer - 1]
+        draws = torch.stack([torch.rand(n_in + 1, n_out, generator=g) for g in generators])
+        uniform = (draws * 2 - 1) / math.sqrt(n_in)
+        weights |= {f"W{layer}": uniform[:, 1:].contiguous()}
+        weights |= {f"b{layer}": uniform[:, :1].contiguous()}
     mean_images = np.stack([X.mean(0) for X in data])
-    weights["b4"] = torch.from_numpy(logit(mean_images.clip(0.01, 0.99))[:, None])
-    return weights
+    return weights | {"b4": torch.from_numpy(logit(mean_images.clip(0.01, 0.99))[:, None])}
 
 
-class _Stack:
-    """B autoencoders that are trained as one, with their gradients and their scratch memory.
+def _gradients(config: VAE, w: dict[str, Any], x: Any, noise: Any) -> tuple[Any, Any]:
+    """Fill ``grad`` of every weight for images `x`, shape (B, batch, pixels).
 
-    The gradient is written out by hand into memory that is used again at every step: at this size
-    a step costs less than half of what automatic differentiation takes. Put the images of a step
-    into ``x``, shape (B, batch, pixels), then call `gradients`.
+    Written out by hand: at this size a step costs less than half of what automatic differentiation
+    takes. `noise` is standard normal, (B, batch, latent). Returns the negative bound per image
+    (nats) and the mean squared residual per pixel, shape (B,).
     """
+    import torch
 
-    def __init__(self, config: VAE, weights: dict[str, Any]) -> None:
-        import torch
+    n, pixels = x.shape[1:]
 
-        self.config, self.weights = config, weights
-        for w in weights.values():
-            w.grad = torch.zeros_like(w)
-        n_models, pixels, hidden = weights["W1"].shape
-        new = [torch.empty(n_models, config.batch_size, size) for size in (pixels, hidden)]
-        self.x, self.pixels, self.errors = new[0], new[0].clone(), new[0].clone()
-        self.encoded, self.decoded, self.back = new[1], new[1].clone(), new[1].clone()
+    def back_into(layer: int, inputs: Any, delta: Any) -> None:
+        torch.bmm(inputs.mT, delta, out=w[f"W{layer}"].grad)
+        torch.sum(delta, 1, keepdim=True, out=w[f"b{layer}"].grad)
 
-    def gradients(self, noise: Any) -> tuple[Any, Any]:
-        """Fill ``grad`` of every weight; ``noise`` is standard normal, (B, batch, latent).
+    # Forward.
+    h = torch.baddbmm(w["b1"], x, w["W1"]).clamp_(min=0)
+    mean, log_variance = torch.baddbmm(w["b2"], h, w["W2"]).split(config.latent, dim=-1)
+    sd = (log_variance / 2).exp()
+    z = torch.addcmul(mean, noise, sd)
+    g = torch.baddbmm(w["b3"], z, w["W3"]).clamp_(min=0)
+    y = torch.baddbmm(w["b4"], g, w["W4"])
+    if config.likelihood == "bernoulli":
+        loss = torch.nn.functional.softplus(y).addcmul_(x, y, value=-1).mean((1, 2))
+    error = y.sigmoid_() - x
+    residual = torch.linalg.vector_norm(error, dim=(1, 2)).square() / (n * pixels)
+    divergence = (mean.square() + sd.square() - 1 - log_variance).sum((1, 2)) / (2 * n)
 
-        Returns negative bound per image (nats) and mean squared residual per pixel, shape (B,).
-        """
-        import torch
+    # Loss per pixel, and its derivative by the decoder's output before the sigmoid.
+    if config.likelihood == "bernoulli":
+        error /= n
+    else:
+        fixed = torch.full_like(residual, config.sigma2)
+        sigma2 = fixed if config.likelihood == "gaussian" else residual.clamp(min=SMALLEST_SIGMA2)
+        loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
+        error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
 
-        w, x, n, latent = self.weights, self.x, self.config.batch_size, self.config.latent
-        pixels = x.shape[-1]
-
-        def back_into(layer: str, inputs: Any, delta: Any) -> None:
-            torch.bmm(inputs.mT, delta, out=w["W" + layer].grad)
-            torch.sum(delta, 1, keepdim=True, out=w["b" + layer].grad)
-
-        # Forward.
-        h = torch.baddbmm(w["b1"], x, w["W1"], out=self.encoded).clamp_(min=0)
-        mean, log_variance = torch.baddbmm(w["b2"], h, w["W2"]).split(latent, dim=-1)
-        sd = (log_variance / 2).exp()
-        z = torch.addcmul(mean, noise, sd)
-        g = torch.baddbmm(w["b3"], z, w["W3"], out=self.decoded).clamp_(min=0)
-        y = torch.baddbmm(w["b4"], g, w["W4"], out=self.pixels)
-        if self.config.likelihood == "bernoulli":
-            entropy = torch.nn.functional.softplus(y).addcmul_(x, y, value=-1).mean((1, 2))
-        y.sigmoid_()
-        error = torch.sub(y, x, out=self.errors)
-        residual = torch.linalg.vector_norm(error, dim=(1, 2)).square() / (n * pixels)
-        divergence = (mean.square() + sd.square() - 1 - log_variance).sum((1, 2)) / (2 * n)
-
-        # Loss per pixel, and its derivative by the decoder's output before the sigmoid.
-        if self.config.likelihood == "bernoulli":
-            loss = entropy
-            error /= n
-        else:
-            sigma2 = residual.clamp(min=SMALLEST_SIGMA2)
-            if self.config.likelihood == "gaussian":
-                sigma2.fill_(self.config.sigma2)
-            loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
-            error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
-
-        # Backward. After its weights have theirs, a hidden layer becomes its own ReLU mask.
-        back_into("4", g, error)
-        delta = torch.bmm(error, w["W4"].mT, out=self.back).mul_(g.sign_())
-        back_into("3", z, delta)
-        dz = torch.bmm(delta, w["W3"].mT)
-        by_mean = dz + mean / n
-        by_log_variance = (dz * noise * sd + (sd.square() - 1) / n) / 2
-        code = torch.cat([by_mean, by_log_variance], dim=-1)
-        back_into("2", h, code)
-        delta = torch.bmm(code, w["W2"].mT, out=self.back).mul_(h.sign_())
-        back_into("1", x, delta)
-        return pixels * loss + divergence, residual
+    # Backward. After its weights have theirs, a hidden layer becomes its own ReLU mask.
+    back_into(4, g, error)
+    delta = torch.bmm(error, w["W4"].mT).mul_(g.sign_())
+    back_into(3, z, delta)
+    dz = torch.bmm(delta, w["W3"].mT)
+    by_log_variance = (dz * noise * sd + (sd.square() - 1) / n) / 2
+    code = torch.cat([dz + mean / n, by_log_variance], dim=-1)
+    back_into(2, h, code)
+    back_into(1, x, torch.bmm(code, w["W2"].mT).mul_(h.sign_()))
+    return pixels * loss + divergence, residual
 
 
 def _adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], None]:
@@ -305,19 +261,18 @@ def _adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], No
     takes as long as training dozens of the small networks.
     """
     import torch
-    from torch.optim.adam import adam as step
+    from torch.optim.adam import adam
 
     first, second = ([torch.zeros_like(w) for w in weights] for _ in range(2))
     counts = [torch.zeros((), device=w.device) for w in weights]
-    settings = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": weight_decay}
 
+    @torch.no_grad()
     def descend(rate: float) -> None:
-        with torch.no_grad():
-            grads = [w.grad for w in weights]
-            step(
-                weights, grads, first, second, [], counts,
-                lr=rate, fused=True, amsgrad=False, maximize=False, **settings,
-            )  # fmt: skip
+        adam(
+            weights, [w.grad for w in weights], first, second, [], counts, lr=rate, beta1=0.9,
+            beta2=0.999, eps=1e-8, weight_decay=weight_decay, fused=True, amsgrad=False,
+            maximize=False,
+        )  # fmt: skip
 
     return descend
 
@@ -325,19 +280,6 @@ def _adam(weights: list[Any], weight_decay: float = 0.0) -> Callable[[float], No
 def _rate(step: int, n_steps: int) -> float:
     """Share of the peak learning rate: linear warm-up over 5 % of the steps, then linear decay."""
     return min((step + 1) / max(1.0, 0.05 * n_steps), (n_steps - step) / n_steps)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: these matrices are too small to share."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --------------------------------------------------------------------------- convolutions
@@ -367,14 +309,13 @@ class ConvVAE(_ImageVAE):
         """Train a fresh network on images, shape (n, 784); see `VAE.fit`."""
         import torch
 
-        X = self._check_images(X)
+        images = torch.from_numpy(self._check_images(X)).view(-1, 1, _SIDE, _SIDE)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        rng = np.random.default_rng(rng)
-        seed = int(rng.integers(2**63))
+        seed = int(np.random.default_rng(rng).integers(2**63))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             self.network_ = _network(self.latent, self.capacity).to(device)
-            self._train(torch.from_numpy(X).to(device).view(-1, 1, _SIDE, _SIDE))
+            self._train(images.to(device))
         return self
 
     def _train(self, images: Any) -> None:
@@ -430,11 +371,10 @@ class ConvVAE(_ImageVAE):
     def _apply(self, part: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
-        device = next(self.network_.parameters()).device
-        pieces = np.array_split(rows, math.ceil(len(rows) / _ROWS_AT_ONCE))
+        device, network = next(self.network_.parameters()).device, self.network_[part]
         with torch.no_grad():
-            done = [self.network_[part](torch.from_numpy(x).to(device)).cpu() for x in pieces]
-        return torch.cat(done).numpy()
+            pieces = torch.from_numpy(rows).split(_ROWS_AT_ONCE)
+            return torch.cat([network(x.to(device)).cpu() for x in pieces]).numpy()
 
     def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
         X = super()._check_images(X)
@@ -447,25 +387,15 @@ class ConvVAE(_ImageVAE):
 def _network(latent: int, capacity: int) -> Any:
     from torch import nn
 
-    small = _SIDE // 4
-    flat = 2 * capacity * small * small
-    halve = {"kernel_size": 4, "stride": 2, "padding": 1}
-    return nn.ModuleDict(
-        {
-            "encode": nn.Sequential(
-                nn.Conv2d(1, capacity, **halve),
-                nn.ReLU(),
-                nn.Conv2d(capacity, 2 * capacity, **halve),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.Linear(flat, 2 * latent),  # means and log-variances side by side
-            ),
-            "decode": nn.Sequential(
-                nn.Linear(latent, flat),
-                nn.Unflatten(1, (2 * capacity, small, small)),
-                nn.ConvTranspose2d(2 * capacity, capacity, **halve),
-                nn.ReLU(),
-                nn.ConvTranspose2d(capacity, 1, **halve),
-            ),
-        }
-    )
+    halve, block = {"kernel_size": 4, "stride": 2, "padding": 1}, (2 * capacity, *2 * [_SIDE // 4])
+    encode = nn.Sequential(
+        nn.Conv2d(1, capacity, **halve), nn.ReLU(),
+        nn.Conv2d(capacity, 2 * capacity, **halve), nn.ReLU(), nn.Flatten(),
+        nn.Linear(math.prod(block), 2 * latent),  # means and log-variances side by side
+    )  # fmt: skip
+    decode = nn.Sequential(
+        nn.Linear(latent, math.prod(block)), nn.Unflatten(1, block),
+        nn.ConvTranspose2d(2 * capacity, capacity, **halve), nn.ReLU(),
+        nn.ConvTranspose2d(capacity, 1, **halve),
+    )  # fmt: skip
+    return nn.ModuleDict({"encode": encode, "decode": decode})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from collapse_utils import Accumulate, Replace, recurse
-from collapse_utils.models.diffusion import Flow, LinearFlow, integrate, slope
+from collapse_utils.models.diffusion import Flow, integrate, slope
 
 
 @pytest.fixture
@@ -46,37 +46,22 @@ def test_the_solvers_have_their_order(solver, order):
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.02)
 
 
-def test_the_linear_flow_turns_noise_by_the_factor_along_its_axes(rng):
-    X = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 3)) + [1.0, 2.0, 3.0]
-    model = LinearFlow(n_steps=7, temperature=0.5).fit(X)
-    rows = model.sample(40, np.random.default_rng(0))
-    z = np.sqrt(0.5) * np.random.default_rng(0).standard_normal((40, 3))
-    assert np.allclose(model.axes_ * model.variances_ @ model.axes_.T, np.cov(X.T, ddof=0))
-    scales = [factor(v, 7) for v in model.variances_]
-    assert np.allclose(rows, X.mean(axis=0) + z * scales @ model.axes_.T)
-
-
-def test_rescaled_data_have_no_scale(rng):
-    X = rng.standard_normal((30, 2)) * [1.0, 3.0]
-    both = [LinearFlow(rescale=True).fit(c * X).sample(9, np.random.default_rng(1)) / c
-            for c in (1.0, 100.0)]  # fmt: skip
-    assert np.allclose(*np.abs(both))
-
-
-def test_data_without_spread_are_written_as_they_are(rng):
-    assert np.allclose(LinearFlow().fit(np.full((4, 2), 5.0)).sample(3, rng), 5, atol=1e-4)
-
-
-def test_an_untrained_network_is_the_linear_flow(rng):
-    X = rng.standard_normal((60, 3)) * [0.5, 1.0, 2.0] + 1
+def test_an_untrained_network_has_the_linear_velocity(rng):
+    X = rng.standard_normal((60, 3)) @ rng.standard_normal((3, 3)) + [1.0, 2.0, 3.0]
     network = small(learning_rate=1e-12, solver="euler").fit(X, rng)
-    linear = LinearFlow(n_steps=3).fit(X)
     rows = network.sample(5000, np.random.default_rng(5))
     z = np.random.default_rng(5)
     z.choice(1, 5000, p=[1.0])  # the classes, of which there is one
     z = z.standard_normal((5000, 3), dtype=np.float32)
-    expected = linear.mean_ + linear.carry(z, linear.variances_, rng) @ linear.axes_.T
-    assert np.allclose(rows, expected, atol=1e-5)
+    variances, axes = network.parts_["variances"], network.parts_["axes"]
+    assert np.allclose(axes * variances @ axes.T, np.cov(X.T, ddof=0))
+    scales = [factor(v, 3) for v in variances]
+    assert np.allclose(rows, X.mean(axis=0) + z * scales @ axes.T, atol=1e-5)
+
+
+def test_data_without_spread_are_written_as_they_are(rng):
+    rows = small(solver="euler").fit(np.full((4, 2), 5.0), rng).sample(3, rng)
+    assert np.allclose(rows, 5, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +119,10 @@ def test_it_runs_in_the_loop_and_survives_pickling(rng):
     assert np.isfinite(model.sample(4, rng)).all()
 
 
-@pytest.mark.parametrize("make", [LinearFlow, small])
 @pytest.mark.parametrize("X", [[1.0, 2.0], [[1.0]], [[1.0], [np.nan]], np.empty((3, 0))])
-def test_rows_that_cannot_be_learned(make, X):
+def test_rows_that_cannot_be_learned(X):
     with pytest.raises(ValueError, match=r"X must be finite, of shape \(n >= 2, d\), got shape"):
-        make().fit(X)
+        small().fit(X)
 
 
 @pytest.mark.parametrize("label", [-1.0, 0.5, 2.0])
@@ -148,22 +132,21 @@ def test_labels_that_are_none(label):
 
 
 @pytest.mark.parametrize(
-    "make, bad, message",
+    "bad, message",
     [
-        (LinearFlow, {"n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
-        (LinearFlow, {"solver": "rk4"}, "solver must be one of euler, heun, got 'rk4'"),
-        (LinearFlow, {"temperature": -1.0}, "temperature must be a finite number"),
-        (Flow, {"n_classes": -1}, "n_classes must be an integer >= 0, got -1"),
-        (Flow, {"guidance": np.inf}, "guidance must be a finite number"),
-        (Flow, {"learning_rate": 0}, "learning_rate must be a finite number"),
+        ({"n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
+        ({"solver": "rk4"}, "solver must be one of euler, heun, got 'rk4'"),
+        ({"n_classes": -1}, "n_classes must be an integer >= 0, got -1"),
+        ({"guidance": np.inf}, "guidance must be a finite number"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number"),
     ],
 )
-def test_settings_that_make_no_sense(make, bad, message):
+def test_settings_that_make_no_sense(bad, message):
     with pytest.raises(ValueError, match=message):
-        make(**bad)
+        Flow(**bad)
 
 
 def test_a_generator_is_asked_for(rng):
-    model = LinearFlow().fit(rng.standard_normal((5, 1)))
+    model = small().fit(rng.standard_normal((5, 1)), rng)
     with pytest.raises(ValueError, match="rng must be a numpy"):
         model.sample(3, rng=0)

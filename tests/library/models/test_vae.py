@@ -14,7 +14,7 @@ from collapse_utils import Accumulate, Replace, data, recurse
 from collapse_utils.models.vae import (
     LIKELIHOODS,
     VAE,
-    _Stack,
+    _gradients,
     _start,
 )
 
@@ -56,10 +56,11 @@ def test_hand_written_gradient_is_that_of_the_bound(images, likelihood):
     config = small(likelihood=likelihood)
     generators = [torch.Generator().manual_seed(s) for s in (0, 1)]
     weights = _start(config, [images, images[:50]], generators)
-    stack = _Stack(config, {name: w.clone() for name, w in weights.items()})
-    stack.x[:] = torch.from_numpy(images[:32]).reshape(2, 16, -1)
+    for w in weights.values():
+        w.grad = torch.empty_like(w)
+    batch = torch.from_numpy(images[:32]).reshape(2, 16, -1)
     noise = torch.randn(2, 16, 3, generator=generators[0])
-    loss, residual = stack.gradients(noise)
+    loss, residual = _gradients(config, weights, batch, noise)
 
     def route(x, noise, *values):
         "In double precision: loss, residual, and the gradient by each of the weights."
@@ -71,8 +72,8 @@ def test_hand_written_gradient_is_that_of_the_bound(images, likelihood):
             v.grad.numpy() for v in w.values()
         ]
 
-    inputs = [part.double().numpy() for part in (stack.x, noise, *weights.values())]
-    found = [loss, residual, *(stack.weights[name].grad for name in weights)]
+    inputs = [part.double().numpy() for part in (batch, noise, *weights.values())]
+    found = [loss, residual, *(w.grad for w in weights.values())]
     for mine, exact, moves in zip(found, route(*inputs), moved(route, *inputs), strict=True):
         assert_within(mine.double(), exact, bound(STEP, moves, np.float32))
 
