@@ -9,6 +9,7 @@ is a small network on top of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from .._checks import checked, number, one_of, whole
 from .vae import _adam, _rate
 
 Floats = NDArray[Any]
-SOLVERS = ("euler", "heun")
 _LEAST = 1e-12  # smallest variance of a direction
 _N_CLOCK = 5  # numbers that tell the time
 _DROP = 0.1  # share of the training rows whose class is withheld, for guidance
@@ -46,6 +46,11 @@ def integrate(velocity: Callable, x: Floats, n_steps: int, solver: str = "euler"
     return x
 
 
+@checked(
+    hidden=whole(1), n_classes=whole(), guidance=number(), n_steps=whole(1), n_train=whole(1),
+    solver=one_of("euler", "heun"), batch_size=whole(1), learning_rate=number(0, 1, above=True),
+)  # fmt: skip
+@dataclass(kw_only=True, eq=False, repr=False)
 class Flow(BaseEstimator):
     """A network for the velocity: the linear one, and two hidden layers for what it misses.
 
@@ -63,18 +68,14 @@ class Flow(BaseEstimator):
     - `parts_` (dict of str to ndarray): Weights, moments, and shares of the classes.
     """
 
-    @checked(
-        hidden=whole(1), n_classes=whole(), guidance=number(), n_steps=whole(1), n_train=whole(1),
-        solver=one_of(*SOLVERS), batch_size=whole(1), learning_rate=number(0, 1, above=True),
-    )  # fmt: skip
-    def __init__(
-        self, *, hidden: int = 96, n_classes: int = 0, guidance: float = 0.0, n_steps: int = 10,
-        solver: str = "heun", n_train: int = 400, batch_size: int = 128,
-        learning_rate: float = 7e-3,
-    ) -> None:  # fmt: skip
-        self.hidden, self.n_classes, self.guidance = hidden, n_classes, guidance
-        self.n_steps, self.solver, self.n_train = n_steps, solver, n_train
-        self.batch_size, self.learning_rate = batch_size, learning_rate
+    hidden: int = 96
+    n_classes: int = 0
+    guidance: float = 0.0
+    n_steps: int = 10
+    solver: str = "heun"
+    n_train: int = 400
+    batch_size: int = 128
+    learning_rate: float = 7e-3
 
     def fit(self, X: ArrayLike, rng: np.random.Generator | None = None) -> Flow:
         """Train on rows `X` of shape (n, d), or (n, d + 1) with labels."""
@@ -85,7 +86,7 @@ class Flow(BaseEstimator):
         self, Xs: Sequence[ArrayLike], rng: np.random.Generator | None = None
     ) -> list[Flow]:
         """Train one network on each data set, side by side."""
-        seed = int(_random(rng).integers(2**63))
+        seed = int(np.random.default_rng(rng).integers(2**63))
         fitted = [clone(self) for _ in Xs]
         for model, parts in zip(fitted, self._train([*map(self._split, Xs)], seed), strict=True):
             model.parts_ = parts
@@ -93,7 +94,7 @@ class Flow(BaseEstimator):
 
     def sample(self, n: int, rng: np.random.Generator | None = None) -> Floats:
         """Write `n` rows, of the shape of those it was trained on."""
-        n, rng = _checks.whole(1)("n", n), _random(rng)
+        n, rng = _checks.whole(1)("n", n), np.random.default_rng(rng)
         w, variance = self.parts_, self.parts_["variances"].astype(np.float32)
         of_point, of_time, of_kind = np.split(w["W1"], np.cumsum([len(variance), _N_CLOCK]))
         label = rng.choice(len(w["shares"]), n, p=w["shares"])
@@ -164,10 +165,6 @@ class Flow(BaseEstimator):
             parts |= zip(("mean", "variances", "axes"), moment, strict=True)
             parts["shares"] = np.bincount(label, minlength=max(1, self.n_classes)) / len(label)
         return fitted
-
-
-def _random(rng: np.random.Generator | None) -> np.random.Generator:
-    return np.random.default_rng() if rng is None else _checks.rng("rng", rng)
 
 
 def _rows(X: ArrayLike) -> Floats:

@@ -68,7 +68,7 @@ class _ImageVAE(BaseEstimator):
             "bernoulli": np.full(late.shape, math.nan),
         }[self.likelihood]
 
-    def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
+    def _check_images(self, X: ArrayLike, pixels: int | None = None) -> NDArray[np.float32]:
         """Images as float32 rows; ten sigma of this decoder's noise are let pass."""
         margins = {"gaussian": 10 * math.sqrt(self.sigma2), "learned": 5.0, "bernoulli": 0.0}
         margin = margins[self.likelihood]
@@ -77,6 +77,8 @@ class _ImageVAE(BaseEstimator):
             raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
         if not np.isfinite(X).all():
             raise ValueError("X must be finite, got NaN or infinity")
+        if X.shape[1] != (pixels or X.shape[1]):
+            raise ValueError(f"X must hold images of {pixels} pixels, got {X.shape[1]}")
         low, high = X.min(), X.max()
         if low < -margin or high > 1 + margin:
             allowed = "[0, 1]" if margin == 0 else f"[0, 1] give or take noise of {margin:.2g}"
@@ -148,11 +150,8 @@ class VAE(_ImageVAE):
 
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mean latent code of each image, shape (n, latent)."""
-        X = self._check_images(X)
         w = self.weights_
-        if X.shape[1] != len(w["W1"]):
-            raise ValueError(f"X must hold images of {len(w['W1'])} pixels, got {X.shape[1]}")
-        hidden = np.maximum(X @ w["W1"] + w["b1"], 0)
+        hidden = np.maximum(self._check_images(X, len(w["W1"])) @ w["W1"] + w["b1"], 0)
         return (hidden @ w["W2"] + w["b2"])[:, : self.latent]
 
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
@@ -309,18 +308,20 @@ class ConvVAE(_ImageVAE):
         """Train a fresh network on images, shape (n, 784); see `VAE.fit`."""
         import torch
 
-        images = torch.from_numpy(self._check_images(X)).view(-1, 1, _SIDE, _SIDE)
+        X = self._check_images(X, _SIDE**2).reshape(-1, 1, _SIDE, _SIDE)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         seed = int(np.random.default_rng(rng).integers(2**63))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             self.network_ = _network(self.latent, self.capacity).to(device)
-            self._train(images.to(device))
+            self._train(torch.from_numpy(X).to(device))
         return self
 
     def _train(self, images: Any) -> None:
         import torch
 
+        learned = self.likelihood == "learned"
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
         weights = list(self.network_.parameters())
         descend = _adam(weights, weight_decay=1e-5)
         losses, residuals = torch.empty(2, self.n_steps, device=images.device)
@@ -330,7 +331,13 @@ class ConvVAE(_ImageVAE):
             logits = self.network_["decode"](code)
             residual = (logits.sigmoid() - batch).square().mean()
             divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2
-            loss = self._misfit(logits, batch, residual) + divergence / len(batch)
+            if self.likelihood == "bernoulli":
+                misfit = entropy(logits, batch, reduction="sum") / len(batch)
+            else:
+                sigma2 = torch.as_tensor(residual if learned else self.sigma2)
+                sigma2 = sigma2.clamp(min=SMALLEST_SIGMA2)
+                misfit = _SIDE**2 * ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
+            loss = misfit + divergence / len(batch)
             for weight in weights:
                 weight.grad = None
             loss.backward()
@@ -347,20 +354,9 @@ class ConvVAE(_ImageVAE):
             order = torch.randperm(len(images), device=images.device)
             yield from (images[rows] for rows in order.split(self.batch_size))
 
-    def _misfit(self, logits: Any, batch: Any, residual: Any) -> Any:
-        """Negative log-likelihood per image, nats."""
-        import torch
-
-        if self.likelihood == "bernoulli":
-            entropy = torch.nn.functional.binary_cross_entropy_with_logits
-            return entropy(logits, batch, reduction="sum") / len(batch)
-        learned = self.likelihood == "learned"
-        sigma2 = residual.clamp(min=SMALLEST_SIGMA2) if learned else torch.tensor(self.sigma2)
-        return _SIDE**2 * ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
-
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mean latent code of each image, shape (n, latent)."""
-        rows = self._check_images(X).reshape(-1, 1, _SIDE, _SIDE)
+        rows = self._check_images(X, _SIDE**2).reshape(-1, 1, _SIDE, _SIDE)
         return self._apply("encode", rows)[:, : self.latent]
 
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
@@ -375,13 +371,6 @@ class ConvVAE(_ImageVAE):
         with torch.no_grad():
             pieces = torch.from_numpy(rows).split(_ROWS_AT_ONCE)
             return torch.cat([network(x.to(device)).cpu() for x in pieces]).numpy()
-
-    def _check_images(self, X: ArrayLike) -> NDArray[np.float32]:
-        X = super()._check_images(X)
-        if X.shape[1] != _SIDE**2:
-            raise ValueError(f"X must hold images of {_SIDE} x {_SIDE} pixels, shape (n, "
-                             f"{_SIDE**2}), got shape {X.shape}")  # fmt: skip
-        return X
 
 
 def _network(latent: int, capacity: int) -> Any:

@@ -173,7 +173,7 @@ def test_bad_settings_are_refused(kw, message):
     ("spoil", "message"),
     [
         (lambda X: X.reshape(-1, 28, 28), r"shape \(n, pixels\), got shape \(64, 28, 28\)"),
-        (lambda X: X[:, :64], r"28 x 28 pixels, shape \(n, 784\), got shape \(64, 64\)"),
+        (lambda X: X[:, :64], "images of 784 pixels, got 64"),
         (lambda X: X[:0], r"got shape \(0, 784\)"),
         (lambda X: X * 255, r"pixels in \[0, 1\], got \["),
         (lambda X: np.where(X > 0.9, np.nan, X), "X must be finite"),

@@ -144,9 +144,3 @@ def test_labels_that_are_none(label):
 def test_settings_that_make_no_sense(bad, message):
     with pytest.raises(ValueError, match=message):
         Flow(**bad)
-
-
-def test_a_generator_is_asked_for(rng):
-    model = small().fit(rng.standard_normal((5, 1)), rng)
-    with pytest.raises(ValueError, match="rng must be a numpy"):
-        model.sample(3, rng=0)
