@@ -34,15 +34,7 @@ from collapse_book.project import Project
 
 #: What a chapter, and what it uses of the library, may import beside the standard library.
 PACKAGES = {
-    "IPython",
-    "PIL",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "scipy",
-    "seaborn",
-    "sklearn",
-    "tqdm",
+    *("IPython", "PIL", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "sklearn", "tqdm"),
     "wordfreq",  # not there, and the chapter that would use it goes on without
 }
 #: Modules of the standard library for which a browser has no processes, threads or sockets.

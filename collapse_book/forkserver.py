@@ -19,14 +19,17 @@ from ipykernel.kernelapp import launch_new_instance
 
 
 def serve(modules: list[str]) -> None:
-    """Load the modules, those that are installed; then fork a kernel for each line."""
-    for name in modules:
-        with contextlib.suppress(ImportError):
-            import_module(name)
-    gc.freeze()  # a collection in a kernel would copy every page that it shares with the others
+    """Fork a kernel for each line; load the modules, those that are installed, before the second.
+
+    A kernel that stays the only one loads what it needs, and no more.
+    """
     signal.signal(signal.SIGCHLD, _reap)
     os.environ["JPY_PARENT_PID"] = str(os.getpid())
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
+        for name in modules if number == 1 else ():
+            with contextlib.suppress(ImportError):
+                import_module(name)
+        gc.freeze()  # a collection in a kernel would copy every page that it shares with the others
         if (process := os.fork()) == 0:
             become_kernel(**json.loads(line))
         print(process, flush=True)

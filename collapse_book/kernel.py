@@ -77,9 +77,7 @@ for name in ("papermill", "traitlets", "asyncio"):
 
 
 def execute_notebook(
-    notebook: Notebook,
-    parameters: Mapping[str, Any],
-    timeout: float | None = None,
+    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None = None
 ) -> tuple[Notebook, str | None]:
     """Execute a notebook in an empty temporary folder; several threads may do so at once.
 
@@ -259,9 +257,7 @@ class ForkProvisioner(LocalProvisioner):
         order = {"arguments": cmd[3:], "environment": options["env"], "folder": options["cwd"]}
         order["log"] = options["stderr"].name
         with self._lock:
-            if self._server is None or self._server.poll() is not None:
-                type(self)._server = _start_server()
-            server = self._server
+            server = self._running_server()
             try:
                 print(json.dumps(order), file=server.stdin, flush=True)
                 if not select([server.stdout], [], [], self.patience)[0]:
@@ -273,19 +269,17 @@ class ForkProvisioner(LocalProvisioner):
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 
-
-def _start_server() -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-m", "collapse_book.forkserver", *WARM]
-    server = subprocess.Popen(
-        command,
-        env=os.environ | ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    atexit.register(server.communicate)
-    return server
+    @classmethod
+    def _running_server(cls) -> subprocess.Popen[str]:
+        if cls._server is None or cls._server.poll() is not None:
+            command = [sys.executable, "-P", "-m", "collapse_book.forkserver", *WARM]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            environment = os.environ | ENVIRONMENT
+            cls._server = subprocess.Popen(
+                command, env=environment, start_new_session=True, **pipes
+            )
+            atexit.register(cls._server.communicate)
+        return cls._server
 
 
 class _Fork(psutil.Process):
