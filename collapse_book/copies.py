@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from collapse_book import notebooks as nb
-from collapse_book.closure import Library
+from collapse_book.cache import Library
 from collapse_book.files import files_below, run_logged, write_atomic
 from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.project import Project
