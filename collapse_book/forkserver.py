@@ -24,14 +24,14 @@ def serve(modules: list[str]) -> None:
     A kernel that stays the only one loads what it needs, and no more.
     """
     signal.signal(signal.SIGCHLD, _reap)
-    os.environ["JPY_PARENT_PID"] = str(os.getpid())
+    end_with_me = f"--IPKernelApp.parent_handle={os.getpid()}"
     for number, line in enumerate(sys.stdin):
         for name in modules if number == 1 else ():
             with contextlib.suppress(ImportError):
                 import_module(name)
         gc.freeze()  # a collection in a kernel would copy every page that it shares with the others
         if (process := os.fork()) == 0:
-            become_kernel(**json.loads(line))
+            become_kernel(end_with_me, **json.loads(line))
         print(process, flush=True)
 
 
@@ -41,7 +41,9 @@ def _reap(*_: Any) -> None:
             pass
 
 
-def become_kernel(arguments: list[str], environment: dict[str, str], folder: str, log: str) -> None:
+def become_kernel(
+    *more: str, arguments: list[str], environment: dict[str, str], folder: str, log: str
+) -> None:
     """Do in a fork what starting a program does, then be the kernel until it ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
@@ -50,7 +52,7 @@ def become_kernel(arguments: list[str], environment: dict[str, str], folder: str
     nothing = os.open(os.devnull, os.O_RDWR)
     for here, there in enumerate((nothing, nothing, os.open(log, os.O_WRONLY | os.O_APPEND))):
         os.dup2(there, here)
-    sys.argv[1:] = arguments
+    sys.argv[1:] = [*arguments, *more]
     sys.exit(launch_new_instance())
 
 
