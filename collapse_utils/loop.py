@@ -29,7 +29,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a metric may look at: one lineage at one generation.
+    """What a metric may look at: one lineage at one generation. Rows are copies, for it alone.
 
     - `generation`, `replicate`: Generation 0 is the real data; replicates count from 0.
     - `workflow`: Name of the workflow.
@@ -37,8 +37,8 @@ class Snapshot:
       1 (None at generation 0).
     - `training` (array or table): What the model was fitted on (the real data at generation 0).
     - `origin` (ndarray of int): Generation that wrote each training row.
-    - `sample` (ndarray): ``n_eval`` rows written by the model. At generation 0: as many real rows,
-      or the whole first training set where the data are an array.
+    - `sample` (array or table): ``n_eval`` rows written by the model. At generation 0: as many real
+      rows, or the whole first training set where the data are an array.
     """
 
     generation: int
@@ -46,9 +46,20 @@ class Snapshot:
     workflow: str
     model: Any
     first_model: Any
-    training: _tables.Rows
-    origin: NDArray[np.int64]
-    sample: _tables.Rows
+    _trained_on: TrainingSet
+    _written: _tables.Rows
+
+    @functools.cached_property
+    def training(self) -> _tables.Rows:
+        return self._trained_on.X.copy()
+
+    @functools.cached_property
+    def origin(self) -> NDArray[np.int64]:
+        return self._trained_on.origin.copy()
+
+    @functools.cached_property
+    def sample(self) -> _tables.Rows:
+        return self._written.copy()
 
 
 Metric = Callable[[Snapshot], float | Mapping[str, float]]
@@ -400,25 +411,30 @@ def _fit(
         raise ValueError(
             f"model() must return an object with fit and sample, got {_checks.short(prototype)}"
         )
-    if hasattr(prototype, "fit_many"):
-        fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
-        for line, one in zip(lineages, fitted, strict=True):
-            line.model = one
-        tick(len(lineages))
-    for line in lineages if not hasattr(prototype, "fit_many") else ():
-        one = make()
-        # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
-        seeds = [] if not hasattr(one, "set_params") else one.get_params()
-        for seed in (name for name in seeds if f"__{name}".endswith("__random_state")):
-            one.set_params(**{seed: np.random.RandomState(int(line.rng.integers(2**31)))})
-        line.model = one
+    together = hasattr(prototype, "fit_many")
+    if together:
+        models = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
+    else:
+        models = [_seeded(make(), line.rng) for line in lineages]
+    for line, model in zip(lineages, models, strict=True):
+        line.model = model
     # An object that two lineages share holds the fit of the last; the prototype stays unfitted.
-    if len({id(prototype), *(id(line.model) for line in lineages)}) <= len(lineages):
+    if len({id(prototype), *map(id, models)}) <= len(lineages):
         raise ValueError("model() must return a new object at each call, got the same one twice")
-    for line in lineages if not hasattr(prototype, "fit_many") else ():
-        with _placed(line, generation):
-            line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
+    for line in lineages:
+        if not together:
+            with _placed(line, generation):
+                line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
         tick(1)
+
+
+def _seeded(model: Any, rng: np.random.Generator) -> Any:
+    """scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too."""
+    names = model.get_params() if hasattr(model, "set_params") else ()
+    for name in names:
+        if name.rpartition("__")[2] == "random_state":
+            model.set_params(**{name: np.random.RandomState(int(rng.integers(2**31)))})
+    return model
 
 
 def _draw(line: _Lineage, n: int) -> _tables.Rows:
@@ -463,9 +479,8 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
             workflow=line.workflow,
             model=model,
             first_model=line.first_model,
-            training=line.training.X.copy(),  # a metric may sort the rows it is given
-            origin=line.training.origin.copy(),
-            sample=sample.copy(),
+            _trained_on=line.training,
+            _written=sample,
         )
         value = metric(snapshot)
         values = value if isinstance(value, Mapping) else {name: value}
