@@ -188,7 +188,7 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
         return column
     missing, wrong = column.isna(), column
     if hasattr(dtype, "categories"):
-        unseen = column[~missing & ~column.isin(dtype.categories)]
+        unseen = column[~missing & ~column.astype(object).isin(dtype.categories)]
         if unseen.empty:
             return column.astype(dtype)
         raise ValueError(

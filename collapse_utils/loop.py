@@ -46,8 +46,8 @@ class Snapshot:
     workflow: str
     model: Any
     first_model: Any
+    sample: _tables.Rows
     _trained_on: TrainingSet
-    _written: _tables.Rows
 
     @functools.cached_property
     def training(self) -> _tables.Rows:
@@ -56,10 +56,6 @@ class Snapshot:
     @functools.cached_property
     def origin(self) -> NDArray[np.int64]:
         return self._trained_on.origin.copy()
-
-    @functools.cached_property
-    def sample(self) -> _tables.Rows:
-        return self._written.copy()
 
 
 Metric = Callable[[Snapshot], float | Mapping[str, float]]
@@ -264,7 +260,8 @@ def recurse(
         done = 0
         for line in lineages:
             with _placed(line, 0):
-                rows = line.fresh.draw(n_eval, line.rng) if callable(data) else line.original.X
+                own = callable(data)
+                rows = line.fresh.draw(n_eval, line.rng) if own else line.original.X.copy()
                 _measure(line, 0, None, rows, metrics, keep_samples, records)
     else:
         lineages, fit_rng, records, done = state
@@ -361,23 +358,14 @@ def _factory(model: Any) -> Callable[[], Any]:
 
 def _start(data, workflows, n_first, real_rngs, line_rngs) -> list[_Lineage]:
     """The lineages: workflows share the real data of a replicate."""
-    lineages = []
+    lineages, seeds = [], iter(line_rngs)
     kind = None if callable(data) else _tables.Kind(data, whole=True)
-    for r, real_rng in enumerate(real_rngs):
+    for replicate, real_rng in enumerate(real_rngs):
         source = _RealData(data, kind, real_rng)
-        original = TrainingSet.of(source(n_first), 0)
+        first = TrainingSet.of(source(n_first), 0)
         for name in workflows:
-            lineages.append(
-                _Lineage(
-                    workflow=name,
-                    replicate=r,
-                    rng=line_rngs[len(lineages)],
-                    original=original,
-                    training=original,
-                    pool=original,
-                    fresh=source.branch(),
-                )
-            )
+            fresh = source.branch()
+            lineages.append(_Lineage(name, replicate, next(seeds), first, first, first, fresh))
     return lineages
 
 
@@ -471,16 +459,20 @@ def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int
 
 
 def _measure(line, generation, model, sample, metrics, keep, records) -> None:
-    seen = set()
+    """Every metric gets a copy of the sample, and the last the sample itself."""
+    seen, left = set(), len(metrics)
+    if keep:
+        line.kept.append(_tables.take(sample, slice(keep)).copy())
     for name, metric in metrics.items():
+        left -= 1
         snapshot = Snapshot(
             generation=generation,
             replicate=line.replicate,
             workflow=line.workflow,
             model=model,
             first_model=line.first_model,
+            sample=sample.copy() if left else sample,
             _trained_on=line.training,
-            _written=sample,
         )
         value = metric(snapshot)
         values = value if isinstance(value, Mapping) else {name: value}
@@ -496,8 +488,6 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
                     f"{_checks.short(number)} for {key!r}"
                 ) from None
             records.append((line.workflow, generation, line.replicate, key, number))
-    if keep:
-        line.kept.append(_tables.take(sample, slice(keep)).copy())
 
 
 def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:

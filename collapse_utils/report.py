@@ -10,23 +10,24 @@ evidence of a change by recursion; what the first model gets wrong for good is s
 from __future__ import annotations
 
 import contextlib
+import copy
 import html
 import importlib.metadata
 import io
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from . import _checks, _tables
-from .loop import History
+from . import _checkpoint, _checks, _tables
+from .loop import History, _keywords
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
 from .yardstick import losses
@@ -344,8 +345,10 @@ def diagnose(
             "history must have at least 2 generations and 3 replicates, got "
             f"{generations} and {replicates}"
         )
-    for workflow in workflows:
-        _refuse_copies(workflow, curves[workflow, "spread"])
+    for label, one in histories.items():
+        for name, workflow in _shown(label, one).items():
+            models = [model for (written_by, _), model in one.models.items() if written_by == name]
+            _refuse_copies(workflow, curves[workflow, "spread"], models)
     # Changes, paces, and comparisons with the baseline, but the first question.
     measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
@@ -434,19 +437,41 @@ def _interval(values: Floats, chance: float) -> tuple[Floats, Floats, Floats, Fl
     return mean, se, mean - reach, mean + reach
 
 
-def _refuse_copies(workflow: str, spread: Floats) -> None:
-    """Replicates whose spread moves alike to rounding had the same random numbers."""
+def _refuse_copies(workflow: str, spread: Floats, models: Sequence[Any]) -> None:
+    """Replicates had the same random numbers if their spreads move alike to rounding.
+
+    Or if their models draw from generators of their own, and all end in the same state.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         pace = spread[2:] / spread[1]
     moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > _COPIES)
     alike = np.ptp(pace, axis=1) <= _COPIES * np.abs(pace).max(1)
-    if (moves.all(1) & alike).any():
+    states = {_checkpoint.identity(_streams(model), "model") for model in models}
+    shared = len(states) == 1 and _draws_by_itself(models[0])
+    if (moves.all(1) & alike).any() or shared:
         raise ValueError(
-            f"history must hold independent replicates, but under {workflow} the spread of all "
-            f"{spread.shape[1]} moves alike to rounding: the model draws the same random numbers "
-            "in each. It must take them from the rng (or random_state) that fit and sample are "
-            "given, not from a generator of its own or a global seed"
+            f"history must hold independent replicates, but under {workflow} the model draws the "
+            f"same random numbers in each of the {spread.shape[1]}. It must take them from the rng "
+            "(or random_state) that fit and sample are given, not from a generator of its own or a "
+            "global seed"
         )
+
+
+def _streams(model: object) -> dict[str, object]:
+    """Generators of random numbers that a model keeps, those of numpy, Python and torch."""
+    kinds = ("Generator", "RandomState", "Random")
+    attributes = getattr(model, "__dict__", {})
+    return {name: one for name, one in attributes.items() if type(one).__name__ in kinds}
+
+
+def _draws_by_itself(model: Any) -> bool:
+    """Whether a generator of the model's own moves when it samples, though it is lent another."""
+    if not _streams(model):
+        return False
+    trial = copy.deepcopy(model)
+    trial.sample(2, **_keywords(trial.sample, np.random.default_rng(0)))
+    before, after = (_checkpoint.identity(_streams(one), "model") for one in (model, trial))
+    return before != after
 
 
 def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
@@ -489,16 +514,13 @@ def _remedy(curve: Floats, base: Floats, chance: float) -> dict[str, float]:
     here, there = curve[-1] - curve[1], base[-1] - base[1]
     difference, se, low, high = _interval(here - there, chance)
     n = len(here)
-    # Jackknife over the replicates: a ratio of means, whose parts share real rows.
-    left_out = (here.sum() - here) / (there.sum() - there)
-    return {
-        "left": float(here.mean() / there.mean()),
-        "left_se": math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()),
-        "difference": difference,
-        "se": se,
-        "low": low,
-        "high": high,
-    }
+    with np.errstate(divide="ignore", invalid="ignore"):  # a share of nothing, which is not shown
+        left = here.mean() / there.mean()
+        # Jackknife over the replicates: a ratio of means, whose parts share real rows.
+        left_out = (here.sum() - here) / (there.sum() - there)
+        left_se = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    found = {"left": left, "left_se": left_se, "difference": difference}
+    return found | {"se": se, "low": low, "high": high}
 
 
 def _remedy_verdict(row: pd.Series, baseline: str, workflow: str) -> str:
