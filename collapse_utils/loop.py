@@ -87,12 +87,11 @@ class History:
         """
         if self.frame.empty:
             raise ValueError(f"metric {metric!r} was not recorded: pass metrics to recurse")
-        names = list(self.frame["workflow"].unique())
-        if workflow is None and len(names) > 1:
-            raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
-        workflow = _checks.one_of(*names)("workflow", workflow or names[0])
-        metrics = list(self.frame["metric"].unique())
-        metric = _checks.one_of(*metrics)("metric", metric)
+        names = self.frame["workflow"].unique()
+        if workflow is None and len(names) == 1:
+            workflow = names[0]
+        _checks.one_of(*names)("workflow", workflow)
+        _checks.one_of(*self.frame["metric"].unique())("metric", metric)
         rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
         shape = self.frame["generation"].max() + 1, self.frame["replicate"].max() + 1
         table = np.full(shape, np.nan)
@@ -226,21 +225,20 @@ def recurse(
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
     n_eval = int(sizes[0]) if n_eval is None else n_eval
-    workflows = dict(workflow) if isinstance(workflow, Mapping) else None
-    if workflows is None:
-        single = Replace() if workflow is None else workflow
-        workflows = {type(single).__name__: single}
+    single = Replace() if workflow is None else workflow
+    several = isinstance(workflow, Mapping)
+    workflows = dict(workflow) if several else {type(single).__name__: single}
     if not workflows:
         raise ValueError("workflow must name at least one workflow, got an empty dict")
     for name, one in workflows.items():
         if not isinstance(name, str):
             raise ValueError(f"workflow must have names that are texts, got {name!r}")
         _checks.workflow("workflow", one, sizes, None if callable(data) else len(data))
-    metrics, path = metrics or {}, checkpoint
+    metrics = metrics or {}
     run = {"model": model, "data": data, "workflow": workflows, "metrics": metrics, "rng": rng}
     run |= {"n_replicates": n_replicates, "n_eval": n_eval, "keep_samples": keep_samples}
     # The sizes of the generations are compared separately, so that a run can be extended.
-    same = {} if path is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
+    same = {} if checkpoint is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
     call = {
         "model": _said(model),
         "data": _said(data),
@@ -253,11 +251,10 @@ def recurse(
     # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
     real_rngs, line_rngs = rng.spawn(n_replicates), rng.spawn(n_replicates * len(workflows))
     fit_rng = rng.spawn(1)[0]
-    state = None if path is None else _checkpoint.load(path, same, sizes.tolist())
+    state = None if checkpoint is None else _checkpoint.load(checkpoint, same, sizes.tolist())
     if state is None:
         lineages = _start(data, workflows, int(sizes[0]), real_rngs, line_rngs)
-        records: list[tuple] = []
-        done = 0
+        records, done = [], 0
         for line in lineages:
             with _placed(line, 0):
                 own = callable(data)
@@ -282,18 +279,13 @@ def recurse(
             with _placed(line, generation):
                 sample = _draw(line, n_eval)
                 _measure(line, generation, line.model, sample, metrics, keep_samples, records)
-        if path is not None:
+        if checkpoint is not None:
             state = (lineages, fit_rng, records, generation)
-            _checkpoint.save(path, same, sizes[:generation].tolist(), state)
-    frame = pd.DataFrame(
-        records, columns=["workflow", "generation", "replicate", "metric", "value"]
-    )
-    return History(
-        frame,
-        {(line.workflow, line.replicate): line.kept for line in lineages},
-        {(line.workflow, line.replicate): line.model for line in lineages},
-        call,
-    )
+            _checkpoint.save(checkpoint, same, sizes[:generation].tolist(), state)
+    names = ["workflow", "generation", "replicate", "metric", "value"]
+    kept = {(line.workflow, line.replicate): line.kept for line in lineages}
+    models = {(line.workflow, line.replicate): line.model for line in lineages}
+    return History(pd.DataFrame(records, columns=names), kept, models, call)
 
 
 def _said(thing: Any) -> str:
@@ -442,14 +434,10 @@ def _draw(line: _Lineage, n: int) -> _tables.Rows:
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
-    def new(source: Callable[[int], _tables.Rows], n: int, writer: int) -> TrainingSet:
-        rows = source(n) if n else _tables.take(line.original.X, slice(0))
-        return TrainingSet.of(rows, writer)
-
     sources = Sources(
         generation=generation,
-        model=lambda n: new(functools.partial(_draw, line), n, generation - 1),
-        fresh=lambda n: new(line.fresh, n, 0),
+        model=lambda n: TrainingSet.of(_draw(line, n), generation - 1) if n else line.original[:0],
+        fresh=lambda n: TrainingSet.of(line.fresh(n), 0) if n else line.original[:0],
         original=line.original,
         previous=line.training,
         pool=line.pool,

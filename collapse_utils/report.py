@@ -372,18 +372,16 @@ def diagnose(
     remedies = pd.DataFrame(
         [
             {"workflow": name}
-            | _remedy(curves[name, "distance"], curves[baseline, "distance"], rest)
+            | _remedy(
+                (curves[name, "distance"], verdicts[name]),
+                (curves[baseline, "distance"], verdicts[baseline]),
+                rest,
+            )
             for name in workflows
             if name != baseline
         ],
-        columns=["workflow", "left", "left_se", "difference", "se", "low", "high"],
+        columns=["workflow", "left", "left_se", "difference", "se", "low", "high", "verdict"],
     )
-    if verdicts[baseline] != "rises":  # a share of nothing
-        remedies[["left", "left_se"]] = math.nan
-    remedies["verdict"] = [
-        _remedy_verdict(row, verdicts[baseline], verdicts[row["workflow"]])
-        for _, row in remedies.iterrows()
-    ]
     calls = {name: one.call for name, one in histories.items()}
     losses = pd.concat([_losses(label, one) for label, one in histories.items()])
     return Report(
@@ -510,24 +508,22 @@ def _speed(spread: Floats, chance: float) -> dict[str, float]:
     return {"rate": rate, "se": se, "low": low, "high": high, "half_life": half_life}
 
 
-def _remedy(curve: Floats, base: Floats, chance: float) -> dict[str, float]:
-    here, there = curve[-1] - curve[1], base[-1] - base[1]
+def _remedy(
+    workflow: tuple[Floats, str], baseline: tuple[Floats, str], chance: float
+) -> dict[str, object]:
+    """What the distance under a workflow says of it, beside that under the baseline.
+
+    Both with the verdict on their growth.
+    """
+    here, there = (curve[-1] - curve[1] for curve, _ in (workflow, baseline))
     difference, se, low, high = _interval(here - there, chance)
+    found = {"difference": difference, "se": se, "low": low, "high": high}
+    if baseline[1] != "rises":
+        return found | {"verdict": "nothing to stop"}
     n = len(here)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a share of nothing, which is not shown
-        left = here.mean() / there.mean()
-        # Jackknife over the replicates: a ratio of means, whose parts share real rows.
-        left_out = (here.sum() - here) / (there.sum() - there)
-        left_se = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
-    found = {"left": left, "left_se": left_se, "difference": difference}
-    return found | {"se": se, "low": low, "high": high}
-
-
-def _remedy_verdict(row: pd.Series, baseline: str, workflow: str) -> str:
-    if baseline != "rises":
-        return "nothing to stop"
-    if row["low"] > 0:
-        return "makes it worse"
-    if row["high"] >= 0:
-        return "not told apart"
-    return "slows it" if workflow == "rises" else "stops it"
+    # Jackknife over the replicates: a ratio of means, whose parts share real rows.
+    left_out = (here.sum() - here) / (there.sum() - there)
+    left_se = math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    stops = "slows it" if workflow[1] == "rises" else "stops it"
+    verdict = "makes it worse" if low > 0 else "not told apart" if high >= 0 else stops
+    return found | {"left": here.mean() / there.mean(), "left_se": left_se, "verdict": verdict}
