@@ -14,7 +14,7 @@ What a model does to its own law before it is sampled is one argument, ``write``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,8 +101,15 @@ def _generations(family, truth, workflow, sizes, n_lineages, rng, write) -> Iter
 
 
 def record(laws: Iterable[Law]) -> Law:
-    """What :func:`generations` yields, stacked: shape (G + 1, R, ...), or a tuple of such."""
+    """What :func:`generations` yields, stacked: shape (G + 1, R, ...).
+
+    A law of several arrays, a tuple or a dataclass, gives as many.
+    """
     first, *rest = laws
+    if is_dataclass(first):
+        names = [field.name for field in fields(first)]
+        parts = record(tuple(getattr(law, n) for n in names) for law in (first, *rest))
+        return type(first)(*parts)
     if isinstance(first, tuple):
         return tuple(np.stack(parts) for parts in zip(first, *rest, strict=True))
     return np.stack([first, *rest])

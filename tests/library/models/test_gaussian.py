@@ -184,25 +184,3 @@ def test_errors_name_the_parameter():
         gaussian.Gaussian().fit([1.0])
     with pytest.raises(ValueError, match="ddof must be an integer between 0 and 1, got 2"):
         gaussian.Gaussian(2)
-
-
-# ------------------------------------------------------------------ time to collapse
-
-
-def test_first_passage_has_the_law_of_the_paths():
-    rng = np.random.default_rng(6)
-    plan = {"n_samples": 20, "n_generations": 400, "n_replicates": 3000, "rng": rng}
-    _, var = lineages.record(lineages.generations(lineages.Normal(), (0.0, 1.0), **plan))
-    from_paths = np.where((var < 0.5).any(axis=0), (var < 0.5).argmax(axis=0), 401)
-    time, overshoot = gaussian.first_passage(20, 0.5, n_replicates=3000, rng=rng)
-    assert stats.ks_2samp(np.minimum(time, 401), from_paths).pvalue > ALARM
-    assert time.min() >= 1 and (overshoot > 0).all()
-
-
-@pytest.mark.parametrize(("m", "level", "ddof"), [(20, 0.1, 1), (50, 0.3, 0), (200, 0.5, 1)])
-def test_first_passage_obeys_the_identity_of_wald(m, level, ddof):
-    time, overshoot = gaussian.first_passage(
-        m, level, n_replicates=8000, rng=np.random.default_rng(4), ddof=ddof
-    )
-    drift = -gaussian.log_var_drift(m, ddof)
-    assert_mean(drift * time - overshoot, np.log(1 / level))
