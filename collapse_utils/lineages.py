@@ -333,8 +333,7 @@ class Counts:
     - `of` (ndarray, shape (R, W)): Counts.
     - `n_symbols`: K.
     - `ids` (ndarray of int, shape (R, W), or None): Which symbol each column counts; None: column k
-      counts symbol k. Symbols that are dead in all lineages have no column, and padding has count
-      0.
+      counts symbol k. Symbols that are dead everywhere need no column; padding has count 0.
     - `joined`: Rows of several samples, which share columns with what may be joined again.
     """
 
@@ -447,7 +446,7 @@ class Words:
         """See :class:`Family`."""
         if not isinstance(law, Counts):
             law = law / law.sum(axis=1, keepdims=True)
-            return Counts(n, multinomial(n, law, rng), law.shape[1])
+            return Counts(n, _multinomial(n, law, rng), law.shape[1])
         if isinstance(n, int) and n and law.of.strides[0] == 0:  # one law for all lineages
             return _first(law.of[0], n, len(law.of), rng)
         return _resampled(law, n, rng)
@@ -462,7 +461,7 @@ def _none(n: Any) -> bool:
     return isinstance(n, int) and n == 0
 
 
-def multinomial(n: int | Ints, p: Array, rng: Random) -> Ints:
+def _multinomial(n: int | Ints, p: Array, rng: Random) -> Ints:
     """Counts of n rows drawn from each line of `p`, shape (R, K); nothing without mass is drawn."""
     drawn = rng.multinomial(n, p)
     # numpy gives what rounding leaves over to the last column, even if its probability is zero.
@@ -497,7 +496,7 @@ def _resampled(law: Counts, n: int | Ints, rng: Random) -> Counts:
     r, width = counts.shape
     whole = isinstance(n, int) and isinstance(parent, int) and counts.dtype.kind == "i"
     if not whole or 8 * width < n + parent:
-        return Counts(n, multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
+        return Counts(n, _multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
     # Many symbols for few rows: picking rows is faster than a binomial for each symbol.
     new, block = np.empty_like(counts), _block(max(width, parent, n))
     places = np.arange(min(block, r) * width, dtype=np.int32)

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, polygamma
+from scipy.special import digamma
 
 from .._checks import checked, whole
 
@@ -113,8 +113,3 @@ def log_var_drift(m: ArrayLike, ddof: int = 1) -> Array:
     """
     m = np.asarray(m, dtype=float)
     return digamma((m - 1) / 2) - np.log((m - ddof) / 2)
-
-
-def log_var_spread(m: ArrayLike) -> Array:
-    """Var[log(v_n / v_{n-1})] = psi_1((m-1)/2), about 2/(m-1), per generation."""
-    return polygamma(1, (np.asarray(m, dtype=float) - 1) / 2)

@@ -160,13 +160,11 @@ def test_eigenvalues_stay_positive_where_the_covariance_has_none():
 # ------------------------------------------------------------------ closed forms
 
 
-def test_log_var_forms_are_moments_of_a_log_chi_square():
+def test_log_var_drift_is_the_mean_of_a_log_chi_square():
     for m in (3, 30):
         log_gamma = stats.loggamma((m - 1) / 2)
         law = log_gamma.mean() - np.log((m - 1) / 2)
         assert_within(gaussian.log_var_drift(m, 1), law, bound(2 * CALL) * 2 * np.log(m))
-        spread = gaussian.log_var_spread(m)
-        np.testing.assert_allclose(spread, log_gamma.var(), rtol=bound(2 * CALL))
 
 
 # ------------------------------------------------------------------ errors
