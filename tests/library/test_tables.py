@@ -23,8 +23,6 @@ from collapse_utils import (
 from collapse_utils.command import CommandModel
 from collapse_utils.report import MEASURES, diagnose
 from collapse_utils.workflows import (
-    Detected,
-    NoisyDetector,
     Poisoned,
     Verified,
     Web,
@@ -93,7 +91,6 @@ WORKFLOWS = [
     Web(0.5),
     Verified(Replace(), lambda rows, rng: rows["count"] > 0),
     Poisoned(Replace(), lambda n, rng: mixed(n, 3), 0.2),
-    Detected(Accumulate(), NoisyDetector(0.5), "none"),
 ]
 
 
