@@ -13,7 +13,7 @@
 
     /* Clears, and fits the picture to its box. */
     clear(width, height) {
-      const scale = Math.min(3, globalThis.devicePixelRatio || 1);
+      const scale = Math.min(2, globalThis.devicePixelRatio || 1);
       const wide = Math.round(width * scale), high = Math.round(height * scale);
       if (this.canvas.width !== wide || this.canvas.height !== high)
         Object.assign(this.canvas, { width: wide, height: high });

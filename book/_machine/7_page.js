@@ -5,7 +5,7 @@
 
   const { Run, CanvasPen, Distribution, History, controls, presets, percent, mean } = machine;
   /* Milliseconds from one generation to the next, of work per frame, and between two writings. */
-  const PACE = 90, SLICE = 3, READ = 250;
+  const PACE = 90, SLICE = 3, READ = 400;
 
   function make(tag, properties = {}, ...children) {
     const element = document.createElement(tag);
@@ -213,24 +213,25 @@
       this.asked = requestAnimationFrame((now) => this.frame(now));
     }
 
-    /* One frame: some work, or one part of the picture; never two of them. */
+    /* One frame: some work, or one part of what is seen; never two of them. All texts are one part,
+       because each paint of the page costs more than what has changed in it. */
     frame(now) {
       this.asked = 0;
       if (!this.playing) return;
       if (this.parts.length) this.parts.shift()();
+      else if (this.run.finished) return this.toggle(false);
       else if (now >= this.due) {
         const start = performance.now();
         if (this.run.work(() => performance.now() - start > SLICE)) {
           this.due = calm() ? now : now + PACE;
           if (!calm() || this.run.finished) this.parts = this.picture();
-          if (now >= this.reads) {
+          if (now >= this.reads || this.run.finished) {
             this.parts.push(() => this.spell());
             this.reads = now + READ;
           }
         }
       }
-      if (this.run.finished && !this.parts.length) this.toggle(false);
-      else this.asked = requestAnimationFrame((next) => this.frame(next));
+      this.asked = requestAnimationFrame((next) => this.frame(next));
     }
 
     step() {
