@@ -468,7 +468,7 @@ def test_keyboard_runs_it_and_the_state_is_said(browser, site):
     chip.focus()
     page.keyboard.press("Enter")
     assert chip.get_attribute("aria-pressed") == "true"
-    assert "workflow=accumulate" in page.url
+    page.wait_for_url("**#workflow=accumulate")
     page.locator(".machine-run").focus()
     page.keyboard.press("Space")
     page.locator(".machine-clock", has_text="generation 60 of 60").wait_for()
@@ -503,9 +503,9 @@ def test_address_keeps_the_state(browser, site):
     page.get_by_role("slider", name="Words").fill("77")
     page.get_by_label("Seed").fill("12")
     page.get_by_label("Seed").press("Tab")
+    page.wait_for_url("**#world=zipf&words=77&seed=12")
     address = page.url
     page.close()
-    assert address.endswith("#world=zipf&words=77&seed=12")
     page, more = opened(browser, site, "machine.html#" + address.split("#")[1])
     assert page.get_by_label("World").input_value() == "zipf"
     assert page.get_by_role("slider", name="Words").input_value() == "77"
@@ -517,7 +517,49 @@ def test_address_keeps_the_state(browser, site):
     assert page.get_by_label("Rows per generation").input_value() == "500"
     assert page.get_by_role("slider", name="Lineages").input_value() == "2"
     page.close()
-    assert found + more + last == []
+    page, back = opened(browser, site)
+    page.evaluate("location.hash = 'world=zipf'")
+    page.locator(".machine-presets + p", has_text="By the exact law").wait_for()
+    page.go_back()
+    page.locator(".machine-presets + p", has_text="A Gaussian").wait_for()
+    assert page.get_by_label("World").input_value() == "gaussian"
+    page.close()
+    assert found + more + last + back == []
+
+
+def test_address_is_written_when_a_slider_rests(browser, site):
+    """Browsers allow some hundred addresses in a while; a slider has more steps than that."""
+    page, found = opened(browser, site)
+    page.evaluate("""() => {
+        const { replaceState } = history, slider = document.querySelector("#machine-size");
+        globalThis.written = 0;
+        history.replaceState = (...all) => (written += 1, replaceState.apply(history, all));
+        for (let size = 2; size <= 302; size++) {
+            slider.value = size;
+            slider.dispatchEvent(new Event("input"));
+        }
+    }""")
+    page.wait_for_url("**#size=302")
+    assert page.evaluate("written") == 1
+    page.close()
+    assert found == []
+
+
+@pytest.mark.parametrize("setting", ["temperature=1.5", "check=true", "world=histogram&bin=0.1"])
+@pytest.mark.parametrize("width", [360, 560, 700, 1280])
+def test_what_is_written_fits(browser, site, width, setting):
+    """The boxes of changing text have a fixed size, and cut off what is longer."""
+    page, _ = opened(browser, site, f"machine.html#{setting}&lineages=200&generations=100",
+                     viewport={"width": width, "height": 800})  # fmt: skip
+    page.evaluate("() => { for (let g = 0; g < 100; g++) "
+                  "document.querySelectorAll('.machine-bar button')[1].click(); }")  # fmt: skip
+    cut = page.evaluate("""() => [...document.querySelectorAll(
+            ".machine-clock span, .machine-facts b, .machine-facts dd span")]
+        .filter((box) => box.scrollHeight > box.clientHeight || box.scrollWidth > box.clientWidth)
+        .map((box) => box.textContent)""")
+    assert cut == []
+    assert page.locator(".machine-clock").inner_text() == "generation 100 of 100"
+    page.close()
 
 
 @pytest.mark.parametrize("world", WORLDS)
