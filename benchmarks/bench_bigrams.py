@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from collapse_utils import text
-from collapse_utils.models import bigrams
+from collapse_utils.models import words
 
 REQUIRED = 450  # times as fast as the algorithm of NLTK; least: 711
 
@@ -86,8 +86,8 @@ def timed(function, repeats=5):
 @pytest.mark.benchmark(group="bigram")
 @pytest.mark.parametrize("n_replicates", [1, 10])
 def test_bigram_rewrite(benchmark, sentences, n_replicates):
-    rows, _ = bigrams.encode(sentences)
-    model = bigrams.Bigram().fit(rows)
+    rows, _ = words.encode(sentences)
+    model = words.Bigram().fit(rows)
     counts = np.tile(model.counts_, (n_replicates, 1))
     rng = np.random.default_rng(1)
     benchmark.pedantic(model.rewrite, (counts, rng), rounds=5, warmup_rounds=1)
@@ -109,8 +109,8 @@ def test_bigram_rewrite(benchmark, sentences, n_replicates):
 @pytest.mark.benchmark(group="bigram")
 def test_bigram_text_with_words(benchmark, sentences):
     """Writing a readable text (rows of word numbers), not only its counts."""
-    rows, _ = bigrams.encode(sentences)
-    model = bigrams.Bigram().fit(rows)
+    rows, _ = words.encode(sentences)
+    model = words.Bigram().fit(rows)
     rng = np.random.default_rng(1)
     benchmark.pedantic(model.sample, (len(rows), rng), rounds=5, warmup_rounds=1)
     best, written = timed(lambda: model.sample(len(rows), rng))

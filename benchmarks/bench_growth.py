@@ -48,7 +48,7 @@ LOOPS = {
     "Gaussian, every sample": engine(Normal(rows=True), (0.0, 1.0)),
     "words, K = 1000": engine(Words(), zipf(1000)),
     "kernels": engine(density.smoother(0.3), stats.norm()),
-    "mixture, 10 EM steps": lambda **size: mixture.simulate(BLOBS, **size),
+    "mixture, 10 EM steps": engine(mixture.EM(), BLOBS),
 }
 SLOW = {"NumPy loop, Gaussian", "mixture, 10 EM steps"}  # the last factor would take minutes
 

@@ -15,14 +15,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from collapse_utils import compat
+from collapse_utils import data
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel
 from collapse_utils.models.writing import Decoding, write
 
 pytest.importorskip("pytest_benchmark")
 torch = pytest.importorskip("torch")
-compat.mend_torchvision()
+data.mend_torchvision()
 transformers = pytest.importorskip("transformers")
 
 L, TRAINED, BATCH, EPOCHS = 64, 128, 16, 6

@@ -27,22 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from collapse_book import notebooks as nb
-from collapse_book.closure import Library
+from collapse_book.cache import Library
 from collapse_book.files import files_below, run_logged, write_atomic
 from collapse_book.messages import BadInput, BuildFailed
 from collapse_book.project import Project
 
 #: What a chapter, and what it uses of the library, may import beside the standard library.
 PACKAGES = {
-    "IPython",
-    "PIL",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "scipy",
-    "seaborn",
-    "sklearn",
-    "tqdm",
+    *("IPython", "PIL", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "sklearn", "tqdm"),
     "wordfreq",  # not there, and the chapter that would use it goes on without
 }
 #: Modules of the standard library for which a browser has no processes, threads or sockets.

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from collapse_book import notebooks as nb
-from collapse_book.closure import imports, parsed
+from collapse_book.cache import imports, parsed
 from collapse_book.files import write_atomic
 from collapse_book.messages import one_line
 from collapse_book.project import Project

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from select import select
 from typing import Any
 
 import joblib
 import nbformat
+import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellTimeoutError
 from papermill.engines import papermill_engines
@@ -53,6 +59,12 @@ ENVIRONMENT = {
 #: Level 50 silences what a kernel says when it is stopped in the middle of a cell; papermill
 #: reports what matters.
 KERNEL_OPTIONS = ("--IPKernelApp.log_level=50", "--HistoryManager.enabled=False")
+#: What a kernel finds loaded, none of which starts a thread: packages that every reader has.
+WARM = (
+    *("numpy", "pandas", "PIL.Image", "seaborn", "scipy.optimize", "scipy.special", "scipy.stats"),
+    *("matplotlib.pyplot", "matplotlib_inline.backend_inline"),
+    *("sklearn.decomposition", "sklearn.mixture", "sklearn.neighbors"),
+)
 VERSIONS = (
     *("numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn"),
     *("torch", "transformers", "ipykernel", "papermill"),
@@ -65,9 +77,7 @@ for name in ("papermill", "traitlets", "asyncio"):
 
 
 def execute_notebook(
-    notebook: Notebook,
-    parameters: Mapping[str, Any],
-    timeout: float | None = None,
+    notebook: Notebook, parameters: Mapping[str, Any], timeout: float | None = None
 ) -> tuple[Notebook, str | None]:
     """Execute a notebook in an empty temporary folder; several threads may do so at once.
 
@@ -124,7 +134,7 @@ class _Attempt:
             self.nb = parameterize_notebook(self.nb, self.parameters, language="python")
         place = None if len(tempfile.gettempdir()) < LONGEST_FOLDER else "/tmp"
         with tempfile.TemporaryDirectory(prefix="book-", dir=place) as folder:
-            manager = _manager(Path(folder))
+            manager = _manager(Path(folder), patience)
             try:
                 self._run(manager)
             except Exception as error:
@@ -201,7 +211,7 @@ class _Attempt:
         return result
 
 
-def _manager(folder: Path) -> type[AsyncKernelManager]:
+def _manager(folder: Path, patience: int) -> type[AsyncKernelManager]:
     """A kernel manager that keeps everything of its kernel in one private folder.
 
     The sockets are files there, so no port is open and nobody else can reach them; the IPython
@@ -218,6 +228,9 @@ def _manager(folder: Path) -> type[AsyncKernelManager]:
         def __init__(self, **options: Any) -> None:
             options |= {"transport": "ipc", "connection_file": str(folder / "k.json")}
             super().__init__(**options)
+            if sys.platform == "linux":  # elsewhere libraries do not survive a fork
+                self.provisioner = ForkProvisioner(kernel_spec=self.kernel_spec, parent=self)
+                self.provisioner.patience = patience
 
         @property
         def kernel_spec(self) -> KernelSpec:
@@ -231,6 +244,55 @@ def _manager(folder: Path) -> type[AsyncKernelManager]:
                 )
 
     return PrivateKernel
+
+
+class ForkProvisioner(LocalProvisioner):
+    """Starts a kernel as a fork of the fork server of this process, which starts when needed."""
+
+    patience: float
+    _lock = threading.Lock()
+    _server: subprocess.Popen[str] | None = None
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+        order = {"arguments": cmd[3:], "environment": options["env"], "folder": options["cwd"]}
+        order["log"] = options["stderr"].name
+        with self._lock:
+            server = self._running_server()
+            try:
+                print(json.dumps(order), file=server.stdin, flush=True)
+                if not select([server.stdout], [], [], self.patience)[0]:
+                    server.kill()
+                    raise RuntimeError("Kernel didn't respond")
+                self.process = _Fork(int(server.stdout.readline()))
+            except (OSError, ValueError, psutil.NoSuchProcess):
+                raise RuntimeError("Kernel died before it began") from None
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+    @classmethod
+    def _running_server(cls) -> subprocess.Popen[str]:
+        if cls._server is None or cls._server.poll() is not None:
+            command = [sys.executable, "-P", "-m", "collapse_book.forkserver", *WARM]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            environment = os.environ | ENVIRONMENT
+            cls._server = subprocess.Popen(
+                command, env=environment, start_new_session=True, **pipes
+            )
+            atexit.register(cls._server.communicate)
+        return cls._server
+
+
+class _Fork(psutil.Process):
+    """A process of the fork server, as `LocalProvisioner` wants it."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self) -> int | None:
+        """None while it lives."""
+        try:
+            return 0 if self.status() == psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return 0
 
 
 def _accelerator() -> str:

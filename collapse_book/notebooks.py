@@ -31,12 +31,7 @@ INJECTED_TAG = "injected-parameters"
 INSTALL_CELL = (Path(__file__).parent / "templates" / "install.py.j2").read_text("utf-8").rstrip()
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-NOUNS = {
-    "int": "an integer",
-    "float": "a finite number",
-    "str": "text",
-    "bool": "true or false",
-}
+NOUNS = {"int": "an integer", "float": "a finite number", "str": "text", "bool": "true or false"}
 #: Text that is, or may be, a path: of something that is read, or of a folder that is written.
 PLACE = re.compile(r"\s*\[(path|folder)\]\s*$")
 RANGE = re.compile(r"\s*\[([^\[\]]*(?:\.\.|\|)[^\[\]]*)\]\s*$")

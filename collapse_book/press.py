@@ -11,7 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from collapse_book import cache, copies
-from collapse_book.closure import Library
 from collapse_book.execute import Options, Outcome, Task, execute
 from collapse_book.files import remove_parts
 from collapse_book.gate import check_book
@@ -46,7 +45,7 @@ class Runs:
         self.project = project
         self.store = store
         self.runs = {run.name: run for run in runs}
-        self._library = Library(project.package)
+        self._library = cache.Library(project.package)
         self._notebooks: dict[str, Notebook] = {}
         self._code: dict[str, dict[str, Any]] = {}
         self._inputs: dict[str, dict[str, Any]] = {}

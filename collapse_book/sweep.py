@@ -30,12 +30,7 @@ MOST_PANELS = 6
 
 
 def run_sweep(
-    project: Project,
-    chapter: str,
-    grid: Grid,
-    out: str,
-    options: Options,
-    shown: Sequence[str],
+    project: Project, chapter: str, grid: Grid, out: str, options: Options, shown: Sequence[str]
 ) -> None:
     """Run the points of a grid that have not finished; then write the table and the figure.
 

@@ -61,24 +61,13 @@ class _Reader:
             self.code(thing, name)
         elif isinstance(thing, types.FunctionType):
             self.function(thing, name)
-        elif isinstance(thing, types.MethodType):
-            self.put("method", thing.__name__)
-            self.each((thing.__func__, thing.__self__), name)
         elif isinstance(thing, type):
             self.kind(thing, name)
-        elif isinstance(thing, functools.partial):
-            self.put("partial")
-            self.each((thing.func, thing.args, thing.keywords), name)
         elif isinstance(thing, np.ndarray) and thing.dtype != object:
             self.put("array", thing.shape, thing.dtype.str, np.ma.isMaskedArray(thing))
             self.digest.update(np.ascontiguousarray(thing).tobytes())
         elif isinstance(thing, (pd.DataFrame, pd.Series, pd.Index)):
             self.pandas(thing, name)
-        elif isinstance(thing, (bytearray, memoryview, pickle.PickleBuffer)):
-            self.put("bytes")
-            self.digest.update(thing)
-        elif isinstance(thing, np.random.Generator):
-            self.put("generator", thing.bit_generator.state)
         elif thing is np.random.mtrand._rand:  # scipy's distributions hold numpy's global state
             self.put("global state of numpy.random")
         elif isinstance(thing, Mapping):

@@ -7,15 +7,13 @@ dataframe interchange protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ._checks import short
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Rows = Any  # an array of shape (n, ...), or a DataFrame of n rows
 
@@ -27,11 +25,12 @@ def is_table(rows: object) -> bool:
 
 def _has_names(rows: object) -> bool:
     """Whether rows are a frame of any library, or records, columns or dicts that make one."""
+    if isinstance(rows, np.ndarray):
+        return rows.dtype.names is not None
+    first = rows[0] if isinstance(rows, (list, tuple)) and rows else rows
     ways = ("iloc", "to_pandas", "__dataframe__")
     frame = hasattr(rows, "columns") and any(hasattr(rows, way) for way in ways)
-    records = getattr(getattr(rows, "dtype", None), "names", None)
-    first = rows[0] if isinstance(rows, (list, tuple)) and rows else rows
-    return frame or bool(records) or isinstance(first, Mapping)
+    return frame or isinstance(first, Mapping)
 
 
 def take(rows: Rows, which: slice | NDArray) -> Rows:
@@ -41,26 +40,20 @@ def take(rows: Rows, which: slice | NDArray) -> Rows:
 
 def join(one: Rows, other: Rows) -> Rows:
     """The rows of both, one after the other."""
-    if not is_table(one):
-        return np.concatenate([one, other])
-    import pandas as pd
-
-    return pd.concat([one, other], ignore_index=True)
+    if is_table(one):
+        return pd.concat([one, other], ignore_index=True)
+    return np.concatenate([one, other])
 
 
 def rows(values: Any, name: str) -> Rows:
     """An array or a table that owns its memory, or one line about what is wrong with it."""
-    import pandas as pd
-
     if _has_names(values):
         table = _own(values, name)
         if not table.columns.is_unique or not len(table.columns):
             raise ValueError(
                 f"{name} must have columns of different names, got {list(table.columns)}"
             )
-        for _, column in table.items():
-            _check(column, False, name)
-        return table
+        return Kind(table, whole=False).look(table, name)
     if np.ma.is_masked(values):
         raise ValueError(f"{name} must not be masked, got {np.ma.count_masked(values)} masked")
     if hasattr(values, "toarray"):
@@ -72,9 +65,9 @@ def rows(values: Any, name: str) -> Rows:
         array = np.array(values.to_numpy() if hasattr(values, "to_numpy") else values)
     except ValueError:
         raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
+    kind = array.dtype.kind
     if array.ndim == 0:
         raise ValueError(f"{name} must be rows: an array or a DataFrame, got {short(values)}")
-    kind = array.dtype.kind
     if (kind in "fc" and not np.isfinite(array).all()) or (kind in "mM" and np.isnat(array).any()):
         bad = "NaT" if kind in "mM" else "NaN or infinity"
         raise ValueError(f"{name} must be finite, got {bad} (a DataFrame may have missing values)")
@@ -86,33 +79,20 @@ def rows(values: Any, name: str) -> Rows:
 
 
 def _own(values: Any, name: str) -> pd.DataFrame:
-    import pandas as pd
-
-    if hasattr(values, "to_pandas"):
-        values = values.to_pandas()
-    elif not is_table(values):
+    """A copy as a table, whose rows are numbered."""
+    if not isinstance(values, pd.DataFrame):
         protocol = hasattr(values, "__dataframe__")
         try:
-            values = pd.api.interchange.from_dataframe(values) if protocol else pd.DataFrame(values)
+            if hasattr(values, "to_pandas"):
+                values = values.to_pandas()
+            else:
+                values = (pd.api.interchange.from_dataframe if protocol else pd.DataFrame)(values)
         except ValueError as error:
             raise ValueError(f"{name} must have columns of one length ({error})") from None
     table, index = values.copy(), pd.RangeIndex(len(values))
     if not table.index.equals(index):
         table.index = index
     return table
-
-
-def _check(column: pd.Series, full: bool, name: str) -> None:
-    """Refuse infinity, and missing values where the column must be full."""
-    plain, kind = isinstance(column.dtype, np.dtype), column.dtype.kind
-    if plain and kind in "iub":
-        return
-    if kind == "f" and np.isinf(column.to_numpy() if plain else column.to_numpy(float)).any():
-        raise ValueError(f"{name} must be finite, got infinity in column {column.name!r}")
-    if full and column.array.isna().any():  # quicker than that of the Series
-        raise ValueError(
-            f"{name} must have no missing values in column {column.name!r}, where data has none"
-        )
 
 
 class Kind:
@@ -124,60 +104,77 @@ class Kind:
     def __init__(self, real: Rows, *, whole: bool) -> None:
         self.shape, self.columns = real.shape[1:], None
         if is_table(real):
-            self.columns, self.dtypes = real.columns, list(real.dtypes)
-            self.full = [whole and not missing for missing in real.isna().any()]
+            self.columns, self.dtypes = real.columns, real.dtypes.tolist()
+            self._full = whole & real.notna().to_numpy().all(0)
+            whole_numbers = [isinstance(one, np.dtype) and one.kind in "iub" for one in self.dtypes]
+            floats = [one.kind == "f" for one in self.dtypes]
+            self._watched = np.flatnonzero(floats | self._full & ~np.array(whole_numbers)).tolist()
 
     def __call__(self, values: Any, n: int, name: str) -> Rows:
         """`n` rows of this kind, which own their memory."""
         if self.columns is None:
-            values = values.to_numpy() if is_table(values) else values
-            found = rows(values, name)
+            found = rows(values.to_numpy() if is_table(values) else values, name)
             if found.shape != (n, *self.shape):
                 raise ValueError(
                     f"{name} must return an array of shape {(n, *self.shape)}, got {found.shape}"
                 )
             return found
-        values = self._table(values, name)
-        if len(values) != n:
-            raise ValueError(f"{name} must return {n} rows, got {len(values)}")
-        columns, other = [], False
-        for (_, column), dtype, full in zip(values.items(), self.dtypes, self.full, strict=True):
-            columns.append(column if column.dtype == dtype else _cast(column, dtype, name))
-            other = other or columns[-1] is not column
-            _check(columns[-1], full, name)
-        if other:
-            import pandas as pd
+        table = self._table(values, name)
+        if len(table) != n:
+            raise ValueError(f"{name} must return {n} rows, got {len(table)}")
+        if table.dtypes.tolist() != self.dtypes:
+            both = zip(table.items(), self.dtypes, strict=True)
+            cast = {i: _cast(one, dtype, name) for i, ((_, one), dtype) in enumerate(both)}
+            table = pd.DataFrame(cast).set_axis(self.columns, axis=1)
+        return self.look(_own(table, name), name)
 
-            values = pd.DataFrame(dict(enumerate(columns))).set_axis(self.columns, axis=1)
-        return _own(values, name)
+    def look(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """The table itself, where nothing is infinite, and nothing missing that must be there.
+
+        Its columns go by number meanwhile: pandas is slow to find them by text.
+        """
+        names, table.columns = table.columns, pd.RangeIndex(table.shape[1])
+        for i in self._watched:
+            column, plain = table[i], isinstance(self.dtypes[i], np.dtype)
+            if self.dtypes[i].kind == "f":
+                floats = column.to_numpy() if plain else column.to_numpy(float, na_value=np.nan)
+                if np.isfinite(floats).all():
+                    continue
+                if np.isinf(floats).any():
+                    raise ValueError(f"{name} must be finite, got infinity in column {names[i]!r}")
+            if self._full[i] and column.array.isna().any():
+                raise ValueError(
+                    f"{name} must have no missing values in column {names[i]!r}, "
+                    "where data has none"
+                )
+        table.columns = names
+        return table
 
     def _table(self, values: Any, name: str) -> pd.DataFrame:
         """A table with the columns of data, in their order."""
         if _has_names(values):
-            values = values if is_table(values) else _own(values, name)
+            table = values if is_table(values) else _own(values, name)
         else:  # an array, for models that know no tables
-            import pandas as pd
-
             plain = isinstance(values, (list, np.ndarray))
-            array = values if plain else np.asarray(rows(values, name))
-            flat = isinstance(array, list) or array.ndim in (1, 2)
-            given = pd.DataFrame(array if flat else [])
-            if given.shape[1] != len(self.columns):
+            array = values if plain else rows(values, name)
+            table = pd.DataFrame(array if getattr(array, "ndim", 2) <= 2 else [])
+            if table.shape[1] != len(self.columns):
                 raise ValueError(
                     f"{name} must return a table with the columns {_words(self.columns)}, got "
-                    f"{type(values).__name__} of {given.shape[1]} columns"
+                    f"{type(values).__name__} of {table.shape[1]} columns"
                 )
-            values = given.set_axis(self.columns, axis=1)
-        if values.columns.equals(self.columns):
-            return values
-        absent = self.columns.difference(values.columns, sort=False)
-        extra = values.columns.difference(self.columns, sort=False)
-        if len(absent) or len(extra):
+            table = table.set_axis(self.columns, axis=1)
+        if table.columns.equals(self.columns):
+            return table
+        absent, extra = (
+            _words(one.difference(other, sort=False)) or "none"
+            for one, other in ((self.columns, table.columns), (table.columns, self.columns))
+        )
+        if (absent, extra) != ("none", "none"):
             raise ValueError(
-                f"{name} must return the columns of data, but lacks {_words(absent) or 'none'} and "
-                f"adds {_words(extra) or 'none'}"
+                f"{name} must return the columns of data, but lacks {absent} and adds {extra}"
             )
-        return values[self.columns]
+        return table[self.columns]
 
 
 def _words(names: Any) -> str:
@@ -189,15 +186,15 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
     """A column with another type and the same values, or one line that names one that differs."""
     if column.dtype == dtype:
         return column
-    if hasattr(dtype, "categories"):
-        unseen = column[column.notna() & ~column.isin(dtype.categories)]
-        if len(unseen):
-            raise ValueError(
-                f"{name} must return categories of data in column {column.name!r} "
-                f"({_words(dtype.categories)}), got {unseen.iloc[0]!r}"
-            )
-        return column.astype(dtype)
     missing, wrong = column.isna(), column
+    if hasattr(dtype, "categories"):
+        unseen = column[~missing & ~column.astype(object).isin(dtype.categories)]
+        if unseen.empty:
+            return column.astype(dtype)
+        raise ValueError(
+            f"{name} must return categories of data in column {column.name!r} "
+            f"({_words(dtype.categories)}), got {unseen.iloc[0]!r}"
+        )
     try:
         cast = column.astype(dtype)
         close = dtype.kind == "f" and column.dtype.kind in "iuf"  # another number of digits
@@ -206,7 +203,8 @@ def _cast(column: pd.Series, dtype: Any, name: str) -> pd.Series:
             return cast
         wrong = column[~same]
     except (ValueError, TypeError):
-        wrong = column[missing] if missing.any() and dtype.kind in "iub" else column
+        if missing.any() and dtype.kind in "iub":
+            wrong = column[missing]
     one = wrong.iloc[0]
     one = one.item() if isinstance(one, np.generic) else one
     raise ValueError(

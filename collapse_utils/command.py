@@ -110,10 +110,7 @@ class CommandModel:
         )  # fmt: skip
 
     def _call(self, command: Sequence[str], **values: object) -> None:
-        words = [
-            part if "{" not in part else _fill(part, {k: str(v) for k, v in values.items()})
-            for part in command
-        ]
+        words = [_fill(part, values) for part in command]
         try:
             started = subprocess.Popen(
                 words,
@@ -148,9 +145,9 @@ def _is_text(dtype: Any) -> bool:
     return kind.kind == "O"
 
 
-def _fill(part: str, values: dict[str, str]) -> str:
+def _fill(part: str, values: dict[str, object]) -> str:
     for name, value in values.items():
-        part = part.replace(f"{{{name}}}", value)
+        part = part.replace(f"{{{name}}}", str(value))
     return part
 
 

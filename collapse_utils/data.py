@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks, compat, text
+from . import _checks, text
 
 #: Images by name: the first and the last come with packages, the others are read from a folder.
 IMAGES = ("mnist5k", "mnist10k", "mnist60k", "digits")
@@ -141,7 +141,7 @@ def _download(part: str, place: Path) -> None:
     """Fetch one part of MNIST by torchvision, checked, from the first mirror that has it whole."""
     if importlib.util.find_spec("torchvision") is None:
         raise FileNotFoundError("torchvision, which would fetch it, is not installed")
-    compat.mend_torchvision()
+    mend_torchvision()
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -249,7 +249,7 @@ def _wikitext() -> tuple[tuple[str, ...], ...]:
             try:
                 path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
             except OSError:  # not in the cache yet
-                compat.reach_hub()
+                reach_hub()
                 path = hf_hub_download(filename=name, **_HUB)
         except OSError as error:
             raise FileNotFoundError(
@@ -320,3 +320,48 @@ def _field(path: Path, at: int, line: str) -> str:
 def _require_words(paragraphs: Sequence[str], what: str) -> None:
     if not any(character.isalnum() for p in paragraphs for character in p):
         raise ValueError(f"{what} must hold text, got {len(paragraphs)} lines without a word")
+
+
+# --------------------------------------------------------------------------- packages and the hub
+
+
+def mend_torchvision() -> bool:
+    """Declare torchvision's box operators if its compiled library cannot load.
+
+    PyPI's wheel is compiled against CUDA. Beside a CPU build of torch, ``import torchvision`` (and
+    with it ``from transformers import OPTForCausalLM``) stops with "operator torchvision::nms does
+    not exist". The book needs its data sets and transforms only, which are plain Python: once the
+    missing operators are declared, torchvision attaches its shape rules to them and imports.
+
+    Call it before the first import of torchvision or of a transformers model. On a healthy install
+    the compiled library loads and nothing else happens; calling it again does nothing, and neither
+    does a call where torchvision is not installed.
+
+    Returns bool: True when the operators had to be declared. Non-maximum suppression and
+    ``torchvision.io`` decoding are then not available; data sets and transforms are.
+    """
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
+        return False
+    for library in sorted(Path(spec.origin).parent.glob("_C*.*")):
+        try:
+            torch.ops.load_library(str(library))
+        except OSError:  # the CUDA libraries it was linked to are not here
+            continue
+        return False
+    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", schema)
+    return True
+
+
+def reach_hub() -> None:
+    """Ask the Hugging Face hub once; without a network its client goes on for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # of requests or of httpx, by the version of the client
+        raise OSError(f"{constants.ENDPOINT} cannot be reached: {error}") from error

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from ._checks import checked, function, whole
-from .workflows import Replace, Sources, Workflow
+from .lineages import _generations
+from .workflows import Replace, Workflow
 
 Array = NDArray[np.float64]
 
@@ -102,33 +103,27 @@ def expected(
     """
     sizes = _checks.schedule(n_samples, n_generations, ddof + 1)
     workflow = _checks.workflow("workflow", Replace() if workflow is None else workflow, sizes)
-    return _expected(truth, workflow, sizes, write, ddof)
+    family = _Expectation(isinstance(truth, tuple), ddof)
+    fits = _generations(family, truth, workflow, sizes, None, _Chance(), write)
+    next(fits)  # the truth
+    return (family.sample for _ in fits)
 
 
-def _expected(truth, workflow, sizes, write, ddof) -> Iterator[Expected]:
-    numbers = isinstance(truth, tuple)
+class _Expectation:
+    """Expected samples as a family of :mod:`collapse_utils.lineages`; `sample` is the latest."""
 
-    def draw(law: Any, n: Any) -> Expected:
-        centre, var = law if numbers else (law, None)
+    sample: Expected
+
+    def __init__(self, numbers: bool, ddof: int):
+        self._numbers, self._ddof = numbers, ddof
+
+    def draw(self, law: Any, n: Any, rng: Any) -> Expected:
+        centre, var = law if self._numbers else (law, None)
         return _drawn(_law(centre), n, var)
 
-    original = training = pool = draw(truth, int(sizes[0]))
-    yield training
-    for generation, size in enumerate(map(int, sizes[1:]), start=2):
-        law = (training.p, training.var(ddof)) if numbers else training
-        if write is not None:
-            law = write(*law) if numbers else write(law)
-        sources = Sources(
-            generation=generation,
-            model=lambda n, law=law: draw(law, n),
-            fresh=lambda n: draw(truth, n),
-            original=original,
-            previous=training,
-            pool=pool,
-            rng=_Chance(),  # type: ignore[arg-type]
-        )
-        training, pool = workflow.compose(sources, size)
-        yield training
+    def fit(self, sample: Expected) -> Any:
+        self.sample = sample
+        return (sample.p, sample.var(self._ddof)) if self._numbers else sample
 
 
 @dataclass(frozen=True)

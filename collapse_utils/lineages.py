@@ -14,7 +14,7 @@ What a model does to its own law before it is sampled is one argument, ``write``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,8 +101,15 @@ def _generations(family, truth, workflow, sizes, n_lineages, rng, write) -> Iter
 
 
 def record(laws: Iterable[Law]) -> Law:
-    """What :func:`generations` yields, stacked: shape (G + 1, R, ...), or a tuple of such."""
+    """What :func:`generations` yields, stacked: shape (G + 1, R, ...).
+
+    A law of several arrays, a tuple or a dataclass, gives as many.
+    """
     first, *rest = laws
+    if is_dataclass(first):
+        names = [field.name for field in fields(first)]
+        parts = record(tuple(getattr(law, n) for n in names) for law in (first, *rest))
+        return type(first)(*parts)
     if isinstance(first, tuple):
         return tuple(np.stack(parts) for parts in zip(first, *rest, strict=True))
     return np.stack([first, *rest])
@@ -326,14 +333,15 @@ class Counts:
     - `of` (ndarray, shape (R, W)): Counts.
     - `n_symbols`: K.
     - `ids` (ndarray of int, shape (R, W), or None): Which symbol each column counts; None: column k
-      counts symbol k. Symbols that are dead in all lineages have no column, and padding has count
-      0.
+      counts symbol k. Symbols that are dead everywhere need no column; padding has count 0.
+    - `joined`: Rows of several samples, which share columns with what may be joined again.
     """
 
     n: Any
     of: NDArray
     n_symbols: int
     ids: Ints | None = None
+    joined: bool = False
     #: The rows one by one, as places in `of`: made once for those that are chosen from again.
     owner: Ints | None = None
 
@@ -353,17 +361,17 @@ class Counts:
         return np.count_nonzero(self.of, axis=1)
 
     def __add__(self, other: Counts) -> Counts:
-        if 0 in (np.max(self.n), np.max(other.n)):
-            return self if np.max(self.n) else other
-        if self.ids is other.ids:
-            n = self.n + other.n
-            n = int(n[0]) if np.ndim(n) and (n == n[0]).all() else n
-            return Counts(n, self.of + other.of, self.n_symbols, self.ids)
-        return self.dense() + other.dense()
+        if _none(self.n) or _none(other.n):
+            return other if _none(self.n) else self
+        if self.ids is not other.ids:
+            return self.dense() + other.dense()
+        n = self.n + other.n
+        n = int(n[0]) if np.ndim(n) and (n == n[0]).all() else n
+        return Counts(n, self.of + other.of, self.n_symbols, self.ids, joined=True)
 
     def __mul__(self, weight: float) -> Counts:
         """The same rows, each with a weight."""
-        return Counts(self.n * weight, self.of * weight, self.n_symbols, self.ids)
+        return Counts(self.n * weight, self.of * weight, self.n_symbols, self.ids, self.joined)
 
     def __getitem__(self, rows: slice) -> Counts:
         raise ValueError(f"counts have no first {rows.stop} rows: use rows")
@@ -371,8 +379,9 @@ class Counts:
     def choose(self, n: int | Ints, rng: Random) -> Counts:
         """`n` rows of each lineage without replacement."""
         r, width = self.of.shape
-        if np.max(n) == 0:
-            return Counts(0, np.zeros_like(self.of), self.n_symbols, self.ids)
+        columns = self.n_symbols, self.ids, self.joined
+        if _none(n):
+            return Counts(0, np.zeros_like(self.of), *columns)
         # Shuffling costs by the row, drawing symbol after symbol by the call and by the symbol.
         if np.ndim(self.n) == 0 and self.n * r < 5 * width * (r + 200):
             if self.owner is None:
@@ -385,14 +394,14 @@ class Counts:
                 first = np.arange(self.n) < np.reshape(n, (-1, 1))
                 picked = np.take_along_axis(owner, order, axis=1)[first]
             chosen = np.bincount(picked, minlength=r * width).reshape(r, width)
-            return Counts(n, chosen, self.n_symbols, self.ids)
+            return Counts(n, chosen, *columns)
         left, short = np.broadcast_to(self.n, r), np.broadcast_to(n, r)
         chosen = np.zeros_like(self.of)
         for column in range(width):
             count = self.of[:, column]
             chosen[:, column] = rng.hypergeometric(count, left - count, short)
             left, short = left - count, short - chosen[:, column]
-        return Counts(n, chosen, self.n_symbols, self.ids)
+        return Counts(n, chosen, *columns)
 
     def dense(self) -> Counts:
         """With a column for each symbol."""
@@ -405,21 +414,21 @@ class Counts:
         counts.reshape(-1)[place[alive]] = self.of[alive]
         return Counts(self.n, counts, self.n_symbols)
 
-    def compact(self) -> Counts:
-        """Without columns that no lineage needs, once they are a quarter of all."""
-        if self.ids is None:
-            return self
+    def compact(self) -> None:
+        """Give up the columns that no lineage needs, once they are a quarter of all."""
+        enough = 3 * self.of.size
+        if self.ids is None or self.joined or 4 * np.count_nonzero(self.of) > enough:
+            return
         width = int(self.alive.max())
-        if 4 * width > 3 * self.of.shape[1]:
-            return self
-        order = np.argsort(self.of == 0, axis=1, kind="stable")[:, :width]
-        ids, counts = (np.take_along_axis(a, order, axis=1) for a in (self.ids, self.of))
-        return Counts(self.n, counts, self.n_symbols, ids)
+        if 4 * width * len(self.of) <= enough:
+            order = np.argsort(self.of == 0, axis=1, kind="stable")[:, :width]
+            self.of, self.ids = (np.take_along_axis(a, order, axis=1) for a in (self.of, self.ids))
+            self.owner = None
 
     @property
     def total(self) -> Any:
         """Number of rows, beside counts."""
-        return self.n if np.ndim(self.n) == 0 else self.n[:, None]
+        return self.n[:, None] if isinstance(self.n, np.ndarray) else self.n
 
 
 @dataclass(frozen=True)
@@ -437,21 +446,26 @@ class Words:
         """See :class:`Family`."""
         if not isinstance(law, Counts):
             law = law / law.sum(axis=1, keepdims=True)
-            return Counts(n, multinomial(n, law, rng), law.shape[1])
-        if np.ndim(n) == 0 and n > 0 and law.of.strides[0] == 0:  # one law for all lineages
+            return Counts(n, _multinomial(n, law, rng), law.shape[1])
+        if isinstance(n, int) and n and law.of.strides[0] == 0:  # one law for all lineages
             return _first(law.of[0], n, len(law.of), rng)
         return _resampled(law, n, rng)
 
     def fit(self, sample: Counts) -> Counts:
         """See :class:`Family`."""
-        return sample.compact()
+        sample.compact()
+        return sample
 
 
-def multinomial(n: int | Ints, p: Array, rng: Random) -> Ints:
+def _none(n: Any) -> bool:
+    return isinstance(n, int) and n == 0
+
+
+def _multinomial(n: int | Ints, p: Array, rng: Random) -> Ints:
     """Counts of n rows drawn from each line of `p`, shape (R, K); nothing without mass is drawn."""
     drawn = rng.multinomial(n, p)
     # numpy gives what rounding leaves over to the last column, even if its probability is zero.
-    stray = np.where(p[:, -1] == 0, drawn[:, -1], 0)
+    stray = drawn[:, -1] * (p[:, -1] == 0)
     if stray.any():
         drawn[:, -1] -= stray
         drawn[np.arange(len(drawn)), p.argmax(axis=1)] += stray
@@ -463,7 +477,7 @@ def _first(p: Array, n: int, r: int, rng: Random) -> Counts:
     support = np.flatnonzero(p)
     if len(support) <= n:
         counts = rng.multinomial(n, p[support], size=r)
-        return Counts(n, counts, len(p), np.broadcast_to(support, counts.shape)).compact()
+        return Counts(n, counts, len(p), np.broadcast_to(support, counts.shape))
     # More symbols than rows: draw the rows, and let equal symbols stand side by side.
     rows = np.sort(rng.choice(support, (r, n), p=p[support]), axis=1)
     starts = np.diff(rows, axis=1, prepend=-1) != 0
@@ -480,9 +494,9 @@ def _resampled(law: Counts, n: int | Ints, rng: Random) -> Counts:
     """n rows drawn with replacement from rows with these counts."""
     counts, parent = law.of, law.n
     r, width = counts.shape
-    whole = np.ndim(n) == np.ndim(parent) == 0 and counts.dtype.kind == "i"
+    whole = isinstance(n, int) and isinstance(parent, int) and counts.dtype.kind == "i"
     if not whole or 8 * width < n + parent:
-        return Counts(n, multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
+        return Counts(n, _multinomial(n, counts / law.total, rng), law.n_symbols, law.ids)
     # Many symbols for few rows: picking rows is faster than a binomial for each symbol.
     new, block = np.empty_like(counts), _block(max(width, parent, n))
     places = np.arange(min(block, r) * width, dtype=np.int32)

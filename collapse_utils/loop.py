@@ -29,7 +29,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a metric may look at: one lineage at one generation.
+    """What a metric may look at: one lineage at one generation. Rows are copies, for it alone.
 
     - `generation`, `replicate`: Generation 0 is the real data; replicates count from 0.
     - `workflow`: Name of the workflow.
@@ -37,8 +37,8 @@ class Snapshot:
       1 (None at generation 0).
     - `training` (array or table): What the model was fitted on (the real data at generation 0).
     - `origin` (ndarray of int): Generation that wrote each training row.
-    - `sample` (ndarray): ``n_eval`` rows written by the model. At generation 0: as many real rows,
-      or the whole first training set where the data are an array.
+    - `sample` (array or table): ``n_eval`` rows written by the model. At generation 0: as many real
+      rows, or the whole first training set where the data are an array.
     """
 
     generation: int
@@ -46,9 +46,16 @@ class Snapshot:
     workflow: str
     model: Any
     first_model: Any
-    training: _tables.Rows
-    origin: NDArray[np.int64]
     sample: _tables.Rows
+    _trained_on: TrainingSet
+
+    @functools.cached_property
+    def training(self) -> _tables.Rows:
+        return self._trained_on.X.copy()
+
+    @functools.cached_property
+    def origin(self) -> NDArray[np.int64]:
+        return self._trained_on.origin.copy()
 
 
 Metric = Callable[[Snapshot], float | Mapping[str, float]]
@@ -80,12 +87,11 @@ class History:
         """
         if self.frame.empty:
             raise ValueError(f"metric {metric!r} was not recorded: pass metrics to recurse")
-        names = list(self.frame["workflow"].unique())
-        if workflow is None and len(names) > 1:
-            raise ValueError(f"workflow must be one of {', '.join(names)}, got None")
-        workflow = _checks.one_of(*names)("workflow", workflow or names[0])
-        metrics = list(self.frame["metric"].unique())
-        metric = _checks.one_of(*metrics)("metric", metric)
+        names = self.frame["workflow"].unique()
+        if workflow is None and len(names) == 1:
+            workflow = names[0]
+        _checks.one_of(*names)("workflow", workflow)
+        _checks.one_of(*self.frame["metric"].unique())("metric", metric)
         rows = self.frame[(self.frame["workflow"] == workflow) & (self.frame["metric"] == metric)]
         shape = self.frame["generation"].max() + 1, self.frame["replicate"].max() + 1
         table = np.full(shape, np.nan)
@@ -219,21 +225,20 @@ def recurse(
     if not callable(data) and sizes[0] > len(data):
         raise ValueError(f"n_samples must be at most the {len(data)} rows of data, got {sizes[0]}")
     n_eval = int(sizes[0]) if n_eval is None else n_eval
-    workflows = dict(workflow) if isinstance(workflow, Mapping) else None
-    if workflows is None:
-        single = Replace() if workflow is None else workflow
-        workflows = {type(single).__name__: single}
+    single = Replace() if workflow is None else workflow
+    several = isinstance(workflow, Mapping)
+    workflows = dict(workflow) if several else {type(single).__name__: single}
     if not workflows:
         raise ValueError("workflow must name at least one workflow, got an empty dict")
     for name, one in workflows.items():
         if not isinstance(name, str):
             raise ValueError(f"workflow must have names that are texts, got {name!r}")
         _checks.workflow("workflow", one, sizes, None if callable(data) else len(data))
-    metrics, path = metrics or {}, checkpoint
+    metrics = metrics or {}
     run = {"model": model, "data": data, "workflow": workflows, "metrics": metrics, "rng": rng}
     run |= {"n_replicates": n_replicates, "n_eval": n_eval, "keep_samples": keep_samples}
     # The sizes of the generations are compared separately, so that a run can be extended.
-    same = {} if path is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
+    same = {} if checkpoint is None else {k: _checkpoint.identity(v, k) for k, v in run.items()}
     call = {
         "model": _said(model),
         "data": _said(data),
@@ -246,14 +251,14 @@ def recurse(
     # Spawned on resuming too, so that whatever `rng` is used for next does not depend on it.
     real_rngs, line_rngs = rng.spawn(n_replicates), rng.spawn(n_replicates * len(workflows))
     fit_rng = rng.spawn(1)[0]
-    state = None if path is None else _checkpoint.load(path, same, sizes.tolist())
+    state = None if checkpoint is None else _checkpoint.load(checkpoint, same, sizes.tolist())
     if state is None:
         lineages = _start(data, workflows, int(sizes[0]), real_rngs, line_rngs)
-        records: list[tuple] = []
-        done = 0
+        records, done = [], 0
         for line in lineages:
             with _placed(line, 0):
-                rows = line.fresh.draw(n_eval, line.rng) if callable(data) else line.original.X
+                own = callable(data)
+                rows = line.fresh.draw(n_eval, line.rng) if own else line.original.X.copy()
                 _measure(line, 0, None, rows, metrics, keep_samples, records)
     else:
         lineages, fit_rng, records, done = state
@@ -274,18 +279,13 @@ def recurse(
             with _placed(line, generation):
                 sample = _draw(line, n_eval)
                 _measure(line, generation, line.model, sample, metrics, keep_samples, records)
-        if path is not None:
+        if checkpoint is not None:
             state = (lineages, fit_rng, records, generation)
-            _checkpoint.save(path, same, sizes[:generation].tolist(), state)
-    frame = pd.DataFrame(
-        records, columns=["workflow", "generation", "replicate", "metric", "value"]
-    )
-    return History(
-        frame,
-        {(line.workflow, line.replicate): line.kept for line in lineages},
-        {(line.workflow, line.replicate): line.model for line in lineages},
-        call,
-    )
+            _checkpoint.save(checkpoint, same, sizes[:generation].tolist(), state)
+    names = ["workflow", "generation", "replicate", "metric", "value"]
+    kept = {(line.workflow, line.replicate): line.kept for line in lineages}
+    models = {(line.workflow, line.replicate): line.model for line in lineages}
+    return History(pd.DataFrame(records, columns=names), kept, models, call)
 
 
 def _said(thing: Any) -> str:
@@ -350,23 +350,14 @@ def _factory(model: Any) -> Callable[[], Any]:
 
 def _start(data, workflows, n_first, real_rngs, line_rngs) -> list[_Lineage]:
     """The lineages: workflows share the real data of a replicate."""
-    lineages = []
+    lineages, seeds = [], iter(line_rngs)
     kind = None if callable(data) else _tables.Kind(data, whole=True)
-    for r, real_rng in enumerate(real_rngs):
+    for replicate, real_rng in enumerate(real_rngs):
         source = _RealData(data, kind, real_rng)
-        original = TrainingSet.of(source(n_first), 0)
+        first = TrainingSet.of(source(n_first), 0)
         for name in workflows:
-            lineages.append(
-                _Lineage(
-                    workflow=name,
-                    replicate=r,
-                    rng=line_rngs[len(lineages)],
-                    original=original,
-                    training=original,
-                    pool=original,
-                    fresh=source.branch(),
-                )
-            )
+            fresh = source.branch()
+            lineages.append(_Lineage(name, replicate, next(seeds), first, first, first, fresh))
     return lineages
 
 
@@ -400,25 +391,30 @@ def _fit(
         raise ValueError(
             f"model() must return an object with fit and sample, got {_checks.short(prototype)}"
         )
-    if hasattr(prototype, "fit_many"):
-        fitted = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
-        for line, one in zip(lineages, fitted, strict=True):
-            line.model = one
-        tick(len(lineages))
-    for line in lineages if not hasattr(prototype, "fit_many") else ():
-        one = make()
-        # scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too.
-        seeds = [] if not hasattr(one, "set_params") else one.get_params()
-        for seed in (name for name in seeds if f"__{name}".endswith("__random_state")):
-            one.set_params(**{seed: np.random.RandomState(int(line.rng.integers(2**31)))})
-        line.model = one
+    together = hasattr(prototype, "fit_many")
+    if together:
+        models = prototype.fit_many([line.training.X.copy() for line in lineages], rng=fit_rng)
+    else:
+        models = [_seeded(make(), line.rng) for line in lineages]
+    for line, model in zip(lineages, models, strict=True):
+        line.model = model
     # An object that two lineages share holds the fit of the last; the prototype stays unfitted.
-    if len({id(prototype), *(id(line.model) for line in lineages)}) <= len(lineages):
+    if len({id(prototype), *map(id, models)}) <= len(lineages):
         raise ValueError("model() must return a new object at each call, got the same one twice")
-    for line in lineages if not hasattr(prototype, "fit_many") else ():
-        with _placed(line, generation):
-            line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
+    for line in lineages:
+        if not together:
+            with _placed(line, generation):
+                line.model.fit(line.training.X.copy(), **_keywords(line.model.fit, line.rng))
         tick(1)
+
+
+def _seeded(model: Any, rng: np.random.Generator) -> Any:
+    """scikit-learn keeps its seed as a parameter; GaussianMixture.sample uses it too."""
+    names = model.get_params() if hasattr(model, "set_params") else ()
+    for name in names:
+        if name.rpartition("__")[2] == "random_state":
+            model.set_params(**{name: np.random.RandomState(int(rng.integers(2**31)))})
+    return model
 
 
 def _draw(line: _Lineage, n: int) -> _tables.Rows:
@@ -438,14 +434,10 @@ def _draw(line: _Lineage, n: int) -> _tables.Rows:
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:
-    def new(source: Callable[[int], _tables.Rows], n: int, writer: int) -> TrainingSet:
-        rows = source(n) if n else _tables.take(line.original.X, slice(0))
-        return TrainingSet.of(rows, writer)
-
     sources = Sources(
         generation=generation,
-        model=lambda n: new(functools.partial(_draw, line), n, generation - 1),
-        fresh=lambda n: new(line.fresh, n, 0),
+        model=lambda n: TrainingSet.of(_draw(line, n), generation - 1) if n else line.original[:0],
+        fresh=lambda n: TrainingSet.of(line.fresh(n), 0) if n else line.original[:0],
         original=line.original,
         previous=line.training,
         pool=line.pool,
@@ -455,17 +447,20 @@ def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int
 
 
 def _measure(line, generation, model, sample, metrics, keep, records) -> None:
-    seen = set()
+    """Every metric gets a copy of the sample, and the last the sample itself."""
+    seen, left = set(), len(metrics)
+    if keep:
+        line.kept.append(_tables.take(sample, slice(keep)).copy())
     for name, metric in metrics.items():
+        left -= 1
         snapshot = Snapshot(
             generation=generation,
             replicate=line.replicate,
             workflow=line.workflow,
             model=model,
             first_model=line.first_model,
-            training=line.training.X.copy(),  # a metric may sort the rows it is given
-            origin=line.training.origin.copy(),
-            sample=sample.copy(),
+            sample=sample.copy() if left else sample,
+            _trained_on=line.training,
         )
         value = metric(snapshot)
         values = value if isinstance(value, Mapping) else {name: value}
@@ -481,8 +476,6 @@ def _measure(line, generation, model, sample, metrics, keep, records) -> None:
                     f"{_checks.short(number)} for {key!r}"
                 ) from None
             records.append((line.workflow, generation, line.replicate, key, number))
-    if keep:
-        line.kept.append(_tables.take(sample, slice(keep)).copy())
 
 
 def _ticks(progress: bool, done: int, total: int) -> Callable[[int], object]:

@@ -1,9 +1,8 @@
-"""Means with their errors, distances between laws, and measures of generated images."""
+"""Means with their errors, and measures of generated images."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,35 +26,6 @@ def mean_se(runs: ArrayLike, axis: int = -1) -> tuple[Floats, Floats]:
     """
     runs = np.asarray(runs, dtype=float)
     return runs.mean(axis), runs.std(axis, ddof=1) / np.sqrt(runs.shape[axis])
-
-
-@checked(n_nodes=whole(1))
-def sample_w2(x: ArrayLike, quantile: Callable[[Floats], Floats], n_nodes: int = 32) -> Floats:
-    """Wasserstein-2 distance between samples on the line and a law given by its quantiles.
-
-    ``W2^2 = int_0^1 (F_n^-1(u) - Q(u))^2 du``, with ``F_n^-1`` constant on n cells; Gauss-Legendre
-    quadrature on each cell, graded towards 0 and 1 in the outer cells, where Q may be unbounded.
-
-    `x` holds samples along its last axis; `quantile` is a vectorised function Q on (0, 1), such as
-    ``scipy.stats.norm.ppf``; `n_nodes` is the number of nodes per cell.
-    """
-    x = np.sort(np.asarray(x, float), axis=-1)
-    if x.ndim == 0 or x.shape[-1] == 0 or not np.isfinite(x).all():
-        raise ValueError(f"x must hold at least one finite sample, got shape {x.shape}")
-    n = x.shape[-1]
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    t, dt = (nodes + 1) / 2, weights / 2
-    if n == 1:  # one cell with both ends: split it, so that each half is graded
-        return sample_w2(np.repeat(x, 2, axis=-1), quantile, n_nodes)
-    u = (np.arange(n)[:, None] + t) / n
-    du = np.broadcast_to(dt / n, (n, n_nodes)).copy()
-    u[0], du[0] = t**4 / n, 4 * t**3 * dt / n
-    u[-1], du[-1] = 1 - u[0], du[0]
-    # In its cell a sample is as far from Q as Q's mean there, and Q from that: two squares.
-    q, mass = quantile(u), du.sum(-1)
-    centre = (q * du).sum(-1) / mass
-    within = (np.square(q - centre[:, None]) * du).sum()
-    return np.sqrt((np.square(x - centre) * mass).sum(-1) + within)
 
 
 class ImageMetrics:

@@ -10,23 +10,24 @@ evidence of a change by recursion; what the first model gets wrong for good is s
 from __future__ import annotations
 
 import contextlib
+import copy
 import html
 import importlib.metadata
 import io
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from . import _checks, _tables
-from .loop import History
+from . import _checkpoint, _checks, _tables
+from .loop import History, _keywords
 from .metrics import mean_se
 from .publishing import plus_minus, show_html
 from .yardstick import losses
@@ -344,8 +345,10 @@ def diagnose(
             "history must have at least 2 generations and 3 replicates, got "
             f"{generations} and {replicates}"
         )
-    for workflow in workflows:
-        _refuse_copies(workflow, curves[workflow, "spread"])
+    for label, one in histories.items():
+        for name, workflow in _shown(label, one).items():
+            models = [model for (written_by, _), model in one.models.items() if written_by == name]
+            _refuse_copies(workflow, curves[workflow, "spread"], models)
     # Changes, paces, and comparisons with the baseline, but the first question.
     measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
@@ -369,18 +372,16 @@ def diagnose(
     remedies = pd.DataFrame(
         [
             {"workflow": name}
-            | _remedy(curves[name, "distance"], curves[baseline, "distance"], rest)
+            | _remedy(
+                (curves[name, "distance"], verdicts[name]),
+                (curves[baseline, "distance"], verdicts[baseline]),
+                rest,
+            )
             for name in workflows
             if name != baseline
         ],
-        columns=["workflow", "left", "left_se", "difference", "se", "low", "high"],
+        columns=["workflow", "left", "left_se", "difference", "se", "low", "high", "verdict"],
     )
-    if verdicts[baseline] != "rises":  # a share of nothing
-        remedies[["left", "left_se"]] = math.nan
-    remedies["verdict"] = [
-        _remedy_verdict(row, verdicts[baseline], verdicts[row["workflow"]])
-        for _, row in remedies.iterrows()
-    ]
     calls = {name: one.call for name, one in histories.items()}
     losses = pd.concat([_losses(label, one) for label, one in histories.items()])
     return Report(
@@ -434,19 +435,41 @@ def _interval(values: Floats, chance: float) -> tuple[Floats, Floats, Floats, Fl
     return mean, se, mean - reach, mean + reach
 
 
-def _refuse_copies(workflow: str, spread: Floats) -> None:
-    """Replicates whose spread moves alike to rounding had the same random numbers."""
+def _refuse_copies(workflow: str, spread: Floats, models: Sequence[Any]) -> None:
+    """Replicates had the same random numbers if their spreads move alike to rounding.
+
+    Or if their models draw from generators of their own, and all end in the same state.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         pace = spread[2:] / spread[1]
     moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > _COPIES)
     alike = np.ptp(pace, axis=1) <= _COPIES * np.abs(pace).max(1)
-    if (moves.all(1) & alike).any():
+    states = {_checkpoint.identity(_streams(model), "model") for model in models}
+    shared = len(states) == 1 and _draws_by_itself(models[0])
+    if (moves.all(1) & alike).any() or shared:
         raise ValueError(
-            f"history must hold independent replicates, but under {workflow} the spread of all "
-            f"{spread.shape[1]} moves alike to rounding: the model draws the same random numbers "
-            "in each. It must take them from the rng (or random_state) that fit and sample are "
-            "given, not from a generator of its own or a global seed"
+            f"history must hold independent replicates, but under {workflow} the model draws the "
+            f"same random numbers in each of the {spread.shape[1]}. It must take them from the rng "
+            "(or random_state) that fit and sample are given, not from a generator of its own or a "
+            "global seed"
         )
+
+
+def _streams(model: object) -> dict[str, object]:
+    """Generators of random numbers that a model keeps, those of numpy, Python and torch."""
+    kinds = ("Generator", "RandomState", "Random")
+    attributes = getattr(model, "__dict__", {})
+    return {name: one for name, one in attributes.items() if type(one).__name__ in kinds}
+
+
+def _draws_by_itself(model: Any) -> bool:
+    """Whether a generator of the model's own moves when it samples, though it is lent another."""
+    if not _streams(model):
+        return False
+    trial = copy.deepcopy(model)
+    trial.sample(2, **_keywords(trial.sample, np.random.default_rng(0)))
+    before, after = (_checkpoint.identity(_streams(one), "model") for one in (model, trial))
+    return before != after
 
 
 def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
@@ -485,27 +508,22 @@ def _speed(spread: Floats, chance: float) -> dict[str, float]:
     return {"rate": rate, "se": se, "low": low, "high": high, "half_life": half_life}
 
 
-def _remedy(curve: Floats, base: Floats, chance: float) -> dict[str, float]:
-    here, there = curve[-1] - curve[1], base[-1] - base[1]
+def _remedy(
+    workflow: tuple[Floats, str], baseline: tuple[Floats, str], chance: float
+) -> dict[str, object]:
+    """What the distance under a workflow says of it, beside that under the baseline.
+
+    Both with the verdict on their growth.
+    """
+    here, there = (curve[-1] - curve[1] for curve, _ in (workflow, baseline))
     difference, se, low, high = _interval(here - there, chance)
+    found = {"difference": difference, "se": se, "low": low, "high": high}
+    if baseline[1] != "rises":
+        return found | {"verdict": "nothing to stop"}
     n = len(here)
     # Jackknife over the replicates: a ratio of means, whose parts share real rows.
     left_out = (here.sum() - here) / (there.sum() - there)
-    return {
-        "left": float(here.mean() / there.mean()),
-        "left_se": math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()),
-        "difference": difference,
-        "se": se,
-        "low": low,
-        "high": high,
-    }
-
-
-def _remedy_verdict(row: pd.Series, baseline: str, workflow: str) -> str:
-    if baseline != "rises":
-        return "nothing to stop"
-    if row["low"] > 0:
-        return "makes it worse"
-    if row["high"] >= 0:
-        return "not told apart"
-    return "slows it" if workflow == "rises" else "stops it"
+    left_se = math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    stops = "slows it" if workflow[1] == "rises" else "stops it"
+    verdict = "makes it worse" if low > 0 else "not told apart" if high >= 0 else stops
+    return found | {"left": here.mean() / there.mean(), "left_se": left_se, "verdict": verdict}

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _tables
-from ._checks import checked, fraction, function, number, one_of, share, whole, workflow
+from ._checks import checked, fraction, function, number, share, whole, workflow
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[Any]
@@ -32,8 +32,6 @@ Share = float | Callable[[int], float]
 
 PLANTED = -1
 """Provenance of the rows of an attacker: no generation wrote them."""
-
-_PATIENCE = 10_000  # rounds of candidates before a detector that lets nothing pass is given up
 
 
 @dataclass(frozen=True)
@@ -320,67 +318,6 @@ class Poisoned(Through):
             sources, model=attacked(sources.model), fresh=attacked(sources.fresh)
         )
         return self.workflow.compose(inner, n_samples)
-
-
-@checked(workflow=workflow, detector=function, refill=one_of("more", "none"))
-@dataclass(frozen=True)
-class Detected(Through):
-    """Any workflow without the rows that a detector flags as generated.
-
-    Only the training set is filtered: a later detector judges the pool anew.
-
-    - `detector`: ``(rows, generation, rng) -> mask`` of a :class:`TrainingSet`; True for rows that
-      it takes for generated.
-    - `refill` ({"more", "none"}): More candidates take the place of flagged rows until
-      ``n_samples`` have passed (for workflows that hand on a stream); or nothing does, and the set
-      is smaller (for ``Accumulate``).
-    """
-
-    detector: Callable[[TrainingSet, int, Random], Mask]
-    refill: str = "more"
-
-    def compose(self, sources: Sources, n_samples: int) -> tuple[Any, Any]:
-        kept, pool = sources.model(0), sources.pool
-        for _ in range(_PATIENCE):
-            inner = dataclasses.replace(sources, pool=pool)
-            candidates, pool = self.workflow.compose(inner, n_samples)
-            passed = self._passed(candidates, sources)
-            if self.refill == "none":
-                if len(passed):
-                    return passed, pool
-                raise ValueError(f"detector must let a row pass, but flagged all {len(candidates)}")
-            if len(passed) > n_samples - len(kept):
-                # A choice, since a workflow may put its real rows last.
-                passed = passed.choose(n_samples - len(kept), sources.rng)
-            kept = kept + passed
-            if len(kept) == n_samples:
-                return kept, pool
-        raise ValueError(
-            f"detector must let {n_samples} rows pass, but {len(kept)} did out of "
-            f"{_PATIENCE * n_samples} candidates"
-        )
-
-    def _passed(self, rows: TrainingSet, sources: Sources) -> TrainingSet:
-        flagged = self.detector(rows, sources.generation, sources.rng)
-        return rows[~_mask("detector", flagged, len(rows))]
-
-
-@checked(true_positive=share, false_positive=share)
-@dataclass(frozen=True)
-class NoisyDetector:
-    """A detector that knows where each row comes from and errs at given rates.
-
-    They are the probabilities to flag a generated and a real row, or ``generation -> float``.
-    """
-
-    true_positive: Share
-    false_positive: Share = 0.0
-
-    def __call__(self, rows: TrainingSet, generation: int, rng: Random) -> Mask:
-        """Which rows it flags, shape (n,)."""
-        hit = _at("true_positive", self.true_positive, generation)
-        false = _at("false_positive", self.false_positive, generation)
-        return rng.random(len(rows)) < np.where(rows.origin == 0, false, hit)
 
 
 @checked(tau=number(0, above=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from collapse_book.pages import bundle
 from collapse_book.pdf import HOST, show_folder
 from collapse_book.project import Project
 from collapse_utils import Accumulate, AccumulateSubsample, FreshData, Mix, Replace, kinship
-from collapse_utils.models.density import two_gaussians
+from collapse_utils.models.density import NormalMixture
 from collapse_utils.models.words import zipf
 
 PROJECT = Project(Path(__file__).parents[1])
@@ -53,6 +55,7 @@ def site(tmp_path_factory) -> Path:
         shutil.copy(PROJECT.book / "_static" / name, folder / "_static")
     (folder / "_static" / "theme.css").write_text(
         "body {background: var(--book-paper); color: var(--book-ink); margin: 8px}"
+        "dl[class]:not(.simple) dd {margin-left: 2rem}"  # as the theme of the book has it
     )
     for page in ("machine", "index"):
         text = (PROJECT.book / f"{page}.md").read_text(encoding="utf-8")
@@ -130,7 +133,7 @@ def test_worlds_are_those_of_the_library(machine):
         return np.array(machine.evaluate(f"[...{world}.p]"))
 
     np.testing.assert_allclose(law("zipf({words: 40, exponent: 1.2})"), zipf(40, 1.2), rtol=1e-12)
-    truth = two_gaussians(4.0, 1.0)
+    truth = NormalMixture([-2, 2], [1, 1])
     edges = np.arange(-20, 21) * 0.5
     bins = law("histogram({bin: 0.5})")
     np.testing.assert_allclose(bins, -np.diff(truth.sf(edges)), rtol=0, atol=1e-12)
@@ -466,7 +469,7 @@ def test_keyboard_runs_it_and_the_state_is_said(browser, site):
     chip.focus()
     page.keyboard.press("Enter")
     assert chip.get_attribute("aria-pressed") == "true"
-    assert "workflow=accumulate" in page.url
+    page.wait_for_url("**#workflow=accumulate")
     page.locator(".machine-run").focus()
     page.keyboard.press("Space")
     page.locator(".machine-clock", has_text="generation 60 of 60").wait_for()
@@ -501,9 +504,9 @@ def test_address_keeps_the_state(browser, site):
     page.get_by_role("slider", name="Words").fill("77")
     page.get_by_label("Seed").fill("12")
     page.get_by_label("Seed").press("Tab")
+    page.wait_for_url("**#world=zipf&words=77&seed=12")
     address = page.url
     page.close()
-    assert address.endswith("#world=zipf&words=77&seed=12")
     page, more = opened(browser, site, "machine.html#" + address.split("#")[1])
     assert page.get_by_label("World").input_value() == "zipf"
     assert page.get_by_role("slider", name="Words").input_value() == "77"
@@ -515,7 +518,50 @@ def test_address_keeps_the_state(browser, site):
     assert page.get_by_label("Rows per generation").input_value() == "500"
     assert page.get_by_role("slider", name="Lineages").input_value() == "2"
     page.close()
-    assert found + more + last == []
+    page, back = opened(browser, site)
+    page.evaluate("location.hash = 'world=zipf'")
+    page.locator(".machine-presets + p", has_text="By the exact law").wait_for()
+    page.go_back()
+    page.locator(".machine-presets + p", has_text="A Gaussian").wait_for()
+    assert page.get_by_label("World").input_value() == "gaussian"
+    page.close()
+    assert found + more + last + back == []
+
+
+def test_address_is_written_when_a_slider_rests(browser, site):
+    """Browsers allow some hundred addresses in a while; a slider has more steps than that."""
+    page, found = opened(browser, site)
+    page.evaluate("""() => {
+        const { replaceState } = history, slider = document.querySelector("#machine-size");
+        globalThis.written = 0;
+        history.replaceState = (...all) => (written += 1, replaceState.apply(history, all));
+        for (let size = 2; size <= 302; size++) {
+            slider.value = size;
+            slider.dispatchEvent(new Event("input"));
+        }
+    }""")
+    page.wait_for_url("**#size=302")
+    assert page.evaluate("written") == 1
+    page.close()
+    assert found == []
+
+
+@pytest.mark.parametrize("setting", ["temperature=1.5", "check=true", "world=histogram&bin=0.1"])
+@pytest.mark.parametrize("width", [360, 456, 687, 1280])
+def test_what_is_written_fits(browser, site, width, setting):
+    """The boxes of changing text have a fixed size, and cut off what is longer. At the two middle
+    widths the columns are as narrow as they get."""
+    page, _ = opened(browser, site, f"machine.html#{setting}&lineages=200&generations=100",
+                     viewport={"width": width, "height": 800})  # fmt: skip
+    page.evaluate("() => { for (let g = 0; g < 100; g++) "
+                  "document.querySelectorAll('.machine-bar button')[1].click(); }")  # fmt: skip
+    cut = page.evaluate("""() => [...document.querySelectorAll(
+            ".machine-clock span, .machine-facts b, .machine-facts dd span")]
+        .filter((box) => box.scrollHeight > box.clientHeight || box.scrollWidth > box.clientWidth)
+        .map((box) => box.textContent)""")
+    assert cut == []
+    assert page.locator(".machine-clock").inner_text() == "generation 100 of 100"
+    page.close()
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -577,59 +623,99 @@ def test_front_page_plays_while_it_is_seen(browser, site):
     assert found + more == []
 
 
-def traced(page: Any, categories: str, until: str | re.Pattern[str]) -> list[dict[str, Any]]:
-    """What the browser reports while the machine runs, from generation 2 on until a clock."""
+@contextmanager
+def traced(page: Any, categories: str) -> Iterator[list[dict[str, Any]]]:
+    """What the browser reports meanwhile; there are events only afterwards."""
     events: list[dict[str, Any]] = []
     complete: list[Any] = []
     client = page.context.new_cdp_session(page)
     client.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     client.on("Tracing.tracingComplete", lambda data: complete.append(data))
-    page.locator(".machine-run").click()
-    clock = page.locator(".machine-clock")
-    clock.filter(has_text=re.compile(r"generation ([2-9]|\d\d) of")).wait_for()
     client.send("Tracing.start", {"categories": categories})
-    clock.filter(has_text=until).wait_for(timeout=120_000)
+    yield events
     client.send("Tracing.end")
     while not complete:
         page.wait_for_timeout(50)
-    return events
 
 
-#: Milliseconds of the main thread in a frame, with the processor four times slower.
-FRAME = 8.0
+def reaches(page: Any, generation: str) -> None:
+    """Wait until the clock shows a generation, a regular expression."""
+    clock = page.locator(".machine-clock", has_text=re.compile(f"generation ({generation}) of"))
+    clock.wait_for(timeout=120_000)
+
+
+def processor(events: list[dict[str, Any]], holds: str = "FireAnimationFrame") -> np.ndarray:
+    """Milliseconds of the thread in each frame in which something happens: the whole task."""
+    frames = [event for event in events if event["name"] == "FireAnimationFrame"]
+    thread = frames[0]["pid"], frames[0]["tid"]
+    mine = [event for event in events if (event["pid"], event["tid"]) == thread]
+    tasks = [e for e in mine if e["name"].endswith("RunTask") and "tdur" in e and "dur" in e]
+    starts = np.array([task["ts"] for task in tasks])
+    ends = starts + [task["dur"] for task in tasks]
+    at = [event["ts"] for event in mine if event["name"] == holds]
+    around = [np.flatnonzero((starts <= t) & (t <= ends)) for t in at]
+    return np.array([min(tasks[i]["tdur"] for i in some) for some in around if len(some)]) / 1000
+
+
+#: A page whose frames show the least that a chart can show: a line, on a canvas of a chart's size.
+LEAST = """<canvas width="600" height="280"></canvas><script>
+    const pen = document.querySelector("canvas").getContext("2d");
+    let x = 0;
+    requestAnimationFrame(function draw() {
+        x = (x + 3) % 600;
+        pen.beginPath();
+        pen.moveTo(x, 100);
+        pen.lineTo(x + 3, 120);
+        pen.stroke();
+        requestAnimationFrame(draw);
+    });
+</script>"""
 
 
 def test_frames_are_short(browser, site):
-    """Processor time with 200 lineages, of a whole run: of the script of a frame in nineteen of
-    twenty, and of the whole task that holds it (script, style, layout, paint, commit) in a typical
-    one. Time of the thread, not of the clock, so that other work on this machine counts little."""
+    """A frame takes 8 ms or less with 200 lineages and the processor four times slower.
+
+    Measured is the whole task of a frame on the main thread (script, style, layout, paint, commit)
+    over a whole run: nineteen of twenty frames, and the typical one of those that write text, which
+    are rarer than that. It is time of the thread, not of the clock, and at full speed: Chromium
+    slows by the clock, so that other programs would count. The yardstick is a frame that shows one
+    line on one canvas, in the same browser before and afterwards. Where this was written it took
+    0.57 ms, so that 8 ms at a quarter of the speed are three and a half of it.
+    """
+    kinds = "toplevel,devtools.timeline"
+    yard = []
+
+    def measure() -> None:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_content(LEAST)
+        with traced(page, kinds) as events:
+            page.wait_for_timeout(2000)
+        yard.extend(processor(events))
+        page.close()
+
+    measure()
     view = {"width": 1280, "height": 900}
     page, _ = opened(browser, site, "machine.html#lineages=200&generations=100", viewport=view)
-    client = page.context.new_cdp_session(page)
-    client.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    events = traced(page, "toplevel,devtools.timeline", "generation 100 of 100")
-    frames = [event for event in events if event["name"] == "FireAnimationFrame"]
-    thread = frames[0]["pid"], frames[0]["tid"]
-    tasks = [
-        event
-        for event in events
-        if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) == thread
-    ]
-    whole = []
-    for frame in frames:
-        around = [t for t in tasks if t["ts"] <= frame["ts"] <= t["ts"] + t.get("dur", 0)]
-        whole += [min(t["tdur"] for t in around) / 1000] if around else []
-    script = [frame["tdur"] / 1000 for frame in frames if "tdur" in frame]
-    assert min(len(script), len(whole)) >= 300
-    assert np.quantile(script, 0.95) <= FRAME, np.quantile(script, [0.5, 0.9, 0.95, 0.99, 1])
-    assert np.median(whole) <= FRAME, np.quantile(whole, [0.5, 0.9, 0.95, 0.99, 1])
+    page.locator(".machine-run").click()
+    reaches(page, "[2-9]")
+    with traced(page, kinds) as events:
+        reaches(page, "100")
     page.close()
+    measure()
+    frames, texts = processor(events), processor(events, "Layout")
+    assert len(frames) >= 300 and len(texts) >= 10 and len(yard) >= 100
+    least = np.median(yard)
+    assert np.quantile(frames, 0.95) <= 3 * least, np.quantile(frames, [0.5, 0.9, 0.95, 0.99, 1])
+    assert np.median(texts) <= 3.5 * least, np.quantile(texts, [0.5, 0.9, 1])
 
 
 def test_what_changes_is_laid_out_alone(browser, site):
     """While it runs, text changes in boxes of a fixed size: no frame lays out the whole page."""
     page, _ = opened(browser, site)
-    events = traced(page, "devtools.timeline", re.compile(r"generation [3-6]\d of"))
+    page.locator(".machine-run").click()
+    reaches(page, "[2-9]")
+    with traced(page, "devtools.timeline") as events:
+        reaches(page, r"[3-6]\d")
     layouts = [e["args"]["beginData"] for e in events if e["name"] == "Layout"]
     assert len(layouts) >= 3
     assert all(layout["partialLayout"] and layout["totalObjects"] < 30 for layout in layouts)

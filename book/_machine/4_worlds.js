@@ -254,8 +254,11 @@
       return truth.cdf(left + wide) - truth.cdf(left);
     });
     const at = (x) => Math.floor(x / wide) + end;
+    /* Left and right end of each bin, just inside. */
+    const ends = Array.from({ length: 4 * end }, (_, i) =>
+      (((i + 1) >> 1) - end) * wide + (i & 1 ? -1e-9 : 1e-9));
     return symbols({ ...config, temperature: 1 }, p, {
-      truth, bins: true,
+      truth, ends, bins: true,
       density: ({ shares }) => (x) => (shares[at(x)] ?? 0) / wide,
     });
   }

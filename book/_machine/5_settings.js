@@ -126,7 +126,10 @@
 
   /* ---- presets ---- */
 
-  const percent = (x) => (100 * x).toFixed(100 * x < 10 ? 1 : 0) + " %";
+  function percent(x) {
+    if (x >= 1000) return "over 100,000 %";
+    return (100 * x).toFixed(100 * x < 10 ? 1 : 0) + " %";
+  }
   const last = (law) => law.within[law.within.length - 1];
 
   /* `says` is given the law of the preset, so that no number is typed. `chapter` proves it. */
@@ -216,7 +219,7 @@
     accumulate: () => ["Accumulate", "Accumulate()"],
     budget: () => ["AccumulateSubsample", "AccumulateSubsample()"],
     fresh: (c) => ["FreshData", `FreshData(${c.share})`],
-    keep: (c) => ["Mix", `Mix(alpha=${1 - c.share}, gamma=${c.share})`],
+    keep: (c) => ["Mix", `Mix(alpha=${Number((1 - c.share).toFixed(2))}, gamma=${c.share})`],
   };
 
   function numbersProgram(c, two) {

@@ -13,7 +13,7 @@
 
     /* Clears, and fits the picture to its box. */
     clear(width, height) {
-      const scale = Math.min(3, globalThis.devicePixelRatio || 1);
+      const scale = Math.min(2, devicePixelRatio);
       const wide = Math.round(width * scale), high = Math.round(height * scale);
       if (this.canvas.width !== wide || this.canvas.height !== high)
         Object.assign(this.canvas, { width: wide, height: high });
@@ -91,7 +91,7 @@
     }
   }
 
-  const BOX = { left: 38, right: 10, top: 26, bottom: 34 };
+  const BOX = { left: 38, right: 12, top: 26, bottom: 34 };
 
   /* From values to places in a box of a size. */
   function scales(width, height, [x0, x1], [y0, y1]) {
@@ -230,7 +230,8 @@
         pen.lines(bars, { colour: colours.model, width: wide, inside: at });
         pen.lines([this.truth], { colour: colours.truth, width: 1.8 });
       } else if (fit) {
-        const points = fit.mean === undefined ? xs : narrow(xs, fit), pdf = run.world.density(fit);
+        const { ends, density } = run.world, pdf = density(fit);
+        const points = ends ?? narrow(xs, fit);
         pen.lines([points.flatMap((x) => [at.x(x), at.y(pdf(x))])], { colour: colours.model, width: 2.2, inside: at });
       }
     }

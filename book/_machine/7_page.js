@@ -5,7 +5,7 @@
 
   const { Run, CanvasPen, Distribution, History, controls, presets, percent, mean } = machine;
   /* Milliseconds from one generation to the next, of work per frame, and between two writings. */
-  const PACE = 90, SLICE = 3, READ = 250;
+  const PACE = 90, SLICE = 3, READ = 400;
 
   function make(tag, properties = {}, ...children) {
     const element = document.createElement(tag);
@@ -43,8 +43,9 @@
       });
       if (this.small) this.watch();
       else addEventListener("hashchange", () => {
-        if (location.hash.includes("=") && location.hash !== machine.toHash(this.config))
-          this.load(machine.fromHash(location.hash));
+        const { hash } = location, config = machine.fromHash(hash);
+        if ((!hash || hash.includes("=")) && machine.toHash(config) !== machine.toHash(this.config))
+          this.load(config);
       });
     }
 
@@ -70,7 +71,7 @@
       this.live = make("p", { className: "machine-live-region", role: "status" });
       const bar = make("div", { className: "machine-bar" }, this.play);
       const again = button("Reset", () => this.load(this.config));
-      const next = button("New seed", () => this.load({ ...this.config, seed: this.config.seed + 1 }));
+      const next = button("New seed", () => this.load({ ...this.config, seed: (this.config.seed + 1) % 2 ** 32 }));
       if (!this.small) bar.append(button("Step", () => this.step()));
       bar.append(again, next, make("span", { className: "machine-clock" }, this.clock));
       const key = make("p", { className: "machine-key" });
@@ -113,15 +114,19 @@
     form() {
       this.fields = controls.map((control) => this.field(control));
       const lineage = make("input", { type: "range", min: 1, max: 2, step: 1, value: 1, id: "machine-shown" });
+      lineage.setAttribute("aria-describedby", "machine-shown-help");
       lineage.addEventListener("input", () => {
         this.shown = lineage.valueAsNumber - 1;
+        this.which.textContent = lineage.value;
         this.draw();
         this.tell();
       });
       this.lineage = lineage;
+      this.which = make("span", { "aria-hidden": "true" });
+      const name = make("label", { for: lineage.id, textContent: "Lineage shown" });
       const box = make("div", { className: "machine-field" },
-        make("label", { for: lineage.id, textContent: "Lineage shown" }), lineage,
-        make("small", { textContent: "Whose distribution is drawn, and whose words are listed." }));
+        make("div", { className: "machine-name" }, name, this.which), lineage,
+        make("small", { id: "machine-shown-help", textContent: "Whose distribution is drawn, and whose words are listed." }));
       const form = make("form", { className: "machine-form" },
         ...this.fields.map(({ box: one }) => one), box);
       form.addEventListener("submit", (event) => event.preventDefault());
@@ -172,13 +177,18 @@
       for (const chip of this.chips)
         chip.setAttribute("aria-pressed", String(chip.dataset.preset === preset?.[0]));
       Object.assign(this.lineage, { max: this.config.lineages, value: this.shown + 1 });
+      this.which.textContent = this.shown + 1;
       this.code.firstChild.textContent = machine.program(this.config);
       const line = machine.command(this.config);
       this.line.replaceChildren(...(line ? ["Or the chapter that does it, with your values: ", make("code", { textContent: line })] : []));
       const names = this.run.world.names ?? [];
       this.spans = names.map((name) => make("span", { textContent: name }));
       this.words.replaceChildren(...this.spans.flatMap((span) => [span, " "]));
-      if (hash !== "#" || location.hash.includes("=")) history.replaceState(null, "", hash);
+      /* Not at each step of a slider: browsers allow some hundred new addresses in a while. */
+      clearTimeout(this.late);
+      this.late = setTimeout(() => {
+        if (hash !== "#" || location.hash.includes("=")) history.replaceState(null, "", hash);
+      }, 200);
       this.draw();
       this.tell();
     }
@@ -213,24 +223,25 @@
       this.asked = requestAnimationFrame((now) => this.frame(now));
     }
 
-    /* One frame: some work, or one part of the picture; never two of them. */
+    /* One frame: some work, or one part of what is seen; never two of them. All texts are one part,
+       because each paint of the page costs more than what has changed in it. */
     frame(now) {
       this.asked = 0;
       if (!this.playing) return;
       if (this.parts.length) this.parts.shift()();
+      else if (this.run.finished) return this.toggle(false);
       else if (now >= this.due) {
         const start = performance.now();
         if (this.run.work(() => performance.now() - start > SLICE)) {
           this.due = calm() ? now : now + PACE;
           if (!calm() || this.run.finished) this.parts = this.picture();
-          if (now >= this.reads) {
+          if (now >= this.reads || this.run.finished) {
             this.parts.push(() => this.spell());
             this.reads = now + READ;
           }
         }
       }
-      if (this.run.finished && !this.parts.length) this.toggle(false);
-      else this.asked = requestAnimationFrame((next) => this.frame(next));
+      this.asked = requestAnimationFrame((next) => this.frame(next));
     }
 
     step() {
@@ -317,15 +328,14 @@
 
     /* What has died: words, bins, or whole lineages. */
     dead(generation, fit, world) {
-      if (world.p) {
-        const what = world.bins ? "bins" : "words", there = world.p.filter((p) => p > 1e-3).length;
-        const alive = generation ? fit.alive : world.p.length;
-        return world.bins
-          ? [`Bins in use, lineage ${this.shown + 1}`, String(generation ? alive : there), `${there} hold more than a row in 1,000 of the truth`]
-          : [`Words alive, lineage ${this.shown + 1}`, String(alive), `of ${world.p.length} ${what}`];
+      const count = (full) => String(generation ? fit.alive : full), of = `lineage ${this.shown + 1}`;
+      if (world.bins) {
+        const there = world.p.filter((p) => p > 1e-3).length;
+        return [`Bins in use, ${of}`, count(there), `${there} hold more than a row in 1,000 of the truth`];
       }
+      if (world.p) return [`Words alive, ${of}`, count(world.p.length), `of ${world.p.length} words`];
       const still = this.run.within[generation].filter((v) => v >= 0.01).length;
-      return ["Lineages alive", String(still), `of ${this.config.lineages}: standard deviation at least a tenth of the true one`];
+      return ["Lineages alive", String(still), `of ${this.config.lineages} with a tenth or more of the true standard deviation`];
     }
 
     /* The state in words, when something has been decided, not in every frame. */

@@ -94,15 +94,6 @@ class NormalMixture:
         return np.unique(np.round(grid / step)) * step
 
 
-@checked(separation=number(0), width=number(0, above=True))
-def two_gaussians(separation: float, width: float) -> NormalMixture:
-    """Equal mixture of two normals, `separation` apart and each with standard deviation `width`.
-
-    The example of Shumailov et al. (2024) for functional expressivity error, to be fitted by one.
-    """
-    return NormalMixture([-separation / 2, separation / 2], [width, width])
-
-
 # --------------------------------------------------------------------------- integrals
 
 

@@ -14,10 +14,9 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, polygamma
+from scipy.special import digamma
 
-from .. import _checks
-from .._checks import checked, number, whole
+from .._checks import checked, whole
 
 Array = NDArray[np.float64]
 
@@ -55,42 +54,6 @@ class Gaussian:
         root = vectors * np.sqrt(np.clip(values, 0, None))
         rows = self.mean_ + rng.standard_normal((n, len(self.mean_))) @ root.T
         return rows[:, 0] if self._flat else rows
-
-
-# --------------------------------------------------------------------------- simulated
-
-
-@checked(
-    m=whole(2),
-    level=number(0, 1, above=True, below=True),
-    n_replicates=whole(1),
-    rng=_checks.rng,
-    ddof=whole(0, 1),
-)
-def first_passage(
-    m: int, level: float, *, n_replicates: int, rng: np.random.Generator, ddof: int = 1
-) -> tuple[NDArray[np.int64], Array]:
-    """First generation whose variance is below `level` times the truth's, under Replace.
-
-    The log-variance is a random walk, so lineages are followed in blocks of generations, and one
-    that has arrived is dropped.
-
-    Returns the generation, shape (R,), and the overshoot log(level / v) > 0 there, shape (R,).
-    """
-    block = max(16, m // 2)  # generations at a time; a lineage that has arrived is dropped
-    time = np.zeros(n_replicates, dtype=np.int64)
-    overshoot = np.zeros(n_replicates)
-    left, log_v, done = np.arange(n_replicates), np.zeros(n_replicates), 0
-    while len(left):
-        draws = rng.standard_gamma((m - 1) / 2, (block, len(left))) * (2 / (m - ddof))
-        walk = log_v + np.cumsum(np.log(draws, out=draws), axis=0)
-        below = walk < np.log(level)
-        arrived = below.any(axis=0)
-        step = below.argmax(axis=0)[arrived]
-        time[left[arrived]] = done + 1 + step
-        overshoot[left[arrived]] = np.log(level) - walk[step, np.flatnonzero(arrived)]
-        left, log_v, done = left[~arrived], walk[-1, ~arrived], done + block
-    return time, overshoot
 
 
 @dataclass(frozen=True)
@@ -150,8 +113,3 @@ def log_var_drift(m: ArrayLike, ddof: int = 1) -> Array:
     """
     m = np.asarray(m, dtype=float)
     return digamma((m - 1) / 2) - np.log((m - ddof) / 2)
-
-
-def log_var_spread(m: ArrayLike) -> Array:
-    """Var[log(v_n / v_{n-1})] = psi_1((m-1)/2), about 2/(m-1), per generation."""
-    return polygamma(1, (np.asarray(m, dtype=float) - 1) / 2)

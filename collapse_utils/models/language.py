@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _checks, compat, data, text
+from .. import _checks, data, text
 from .._checks import checked, number, whole
 from .writing import Decoding, block_rows, reach, write
 
@@ -115,7 +115,7 @@ def base(
                 f"model.safetensors ({_checks.first_line(error)})"
             ) from error
     try:
-        compat.reach_hub()
+        data.reach_hub()
         return _read(name, local_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
@@ -162,7 +162,7 @@ def pretrained(
 
 def _ready() -> None:
     """Make it safe and silent to import transformers."""
-    compat.mend_torchvision()
+    data.mend_torchvision()
     with warnings.catch_warnings():
         # Said once, where a notebook has no widgets; transformers then draws its bars as text.
         warnings.filterwarnings("ignore", message="IProgress not found")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks import checked, number, one_of, whole
-from ..lineages import Rows, generations
+from ..lineages import Rows
 
 Array = NDArray[np.float64]
 
@@ -25,7 +25,6 @@ _NOT_POSITIVE = "a component's covariance is no longer positive definite: raise 
 _ADJUGATE = np.array([[1.0, -1.0], [-1.0, 1.0]])  # signs of the inverse of a 2 x 2 matrix
 _TINY = np.finfo(float).tiny
 _BLOCK = 2**15  # samples per block of replicates: features and responsibilities stay in cache
-_SETTINGS = {"n_steps": whole(1), "tol": number(0), "reg_covar": number(0)}
 
 
 @dataclass(frozen=True)
@@ -109,19 +108,8 @@ def l2_distance(p: Params, q: Params) -> Array:
 # --------------------------------------------------------------------------- EM
 
 
-@checked(**_SETTINGS)
-def em(
-    X: Array, start: Params, *, n_steps: int = 100, tol: float = 0.0, reg_covar: float = 1e-6
-) -> Params:
-    """EM steps for R data sets at once, each from its own start.
-
-    - `X` (ndarray, shape (R, n, d))
-    - `start` (Params): R starting points.
-    - `n_steps`: Steps to take, or the most to take when `tol` > 0.
-    - `tol`: Stop a replicate when its mean log-likelihood changes by less than this in a step, as
-      scikit-learn does; 0 takes all steps.
-    - `reg_covar`: Added to the diagonal of every covariance in every step.
-    """
+def _em(X: Array, start: Params, n_steps: int, tol: float, reg_covar: float) -> Params:
+    """EM steps for R data sets at once, shape (R, n, d), each from its own start."""
     n_rows, dim = X.shape[1:]
     if n_rows < start.means.shape[1]:
         raise ValueError(f"X must have a row for each of the {start.means.shape[1]} components")
@@ -333,7 +321,13 @@ class _Written(Rows):
         return _Written(Rows(self.X).choose(n, rng).X, self.law, self.rng)
 
 
-@checked(n_components=whole(1), start=one_of("parent", "kmeans"), **_SETTINGS)
+@checked(
+    n_components=whole(1),
+    start=one_of("parent", "kmeans"),
+    n_steps=whole(1),
+    tol=number(0),
+    reg_covar=number(0),
+)
 @dataclass(frozen=True)
 class EM:
     """Mixtures fitted by EM: a family for :func:`collapse_utils.lineages.generations`.
@@ -341,7 +335,10 @@ class EM:
     - `n_components`: K of the fits.
     - `start` ({"parent", "kmeans"}): Where a fit starts: from the mixture that wrote its data (from
       k-means if there is no one such mixture, or it has another K), or from k-means every time.
-    - `n_steps, tol, reg_covar`: As in :func:`em`.
+    - `n_steps`: Steps to take, or the most to take when `tol` > 0.
+    - `tol`: Stop a replicate when its mean log-likelihood changes by less than this in a step, as
+      scikit-learn does; 0 takes all steps.
+    - `reg_covar`: Added to the diagonal of every covariance in every step.
     """
 
     n_components: int = 2
@@ -370,20 +367,4 @@ class EM:
         parent, k = sample.law, self.n_components
         if self.start == "kmeans" or parent is None or parent.weights.shape[1] != k:
             parent = _start_from(sample.X, k, sample.rng, reg_covar=self.reg_covar)
-        return em(sample.X, parent, n_steps=self.n_steps, tol=self.tol, reg_covar=self.reg_covar)
-
-
-def simulate(
-    truth: Params, *, n_samples, n_generations: int, n_replicates: int, rng, **settings
-) -> Params:
-    """Mixtures refitted generation after generation under Replace: a history of R chains.
-
-    Arguments of :func:`collapse_utils.lineages.generations`, and settings of :class:`EM`;
-    `n_components` defaults to that of the truth.
-    """
-    family = EM(**{"n_components": truth.weights.shape[1], **settings})
-    sizes = {"n_samples": n_samples, "n_generations": n_generations}
-    laws = generations(family, truth, n_replicates=n_replicates, rng=rng, **sizes)
-    next(laws)
-    fits = list(laws)
-    return Params(*(np.stack([getattr(f, a) for f in fits]) for a in ("weights", "means", "covs")))
+        return _em(sample.X, parent, self.n_steps, self.tol, self.reg_covar)

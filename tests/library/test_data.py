@@ -9,12 +9,13 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from collapse_utils import data
-from collapse_utils.compat import mend_torchvision
+from collapse_utils.data import mend_torchvision
 
 
 def idx(array):
@@ -180,7 +181,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, server):
 
 def test_torchvision_imports_after_mending_and_mending_twice_does_nothing():
     code = (
-        "from collapse_utils.compat import mend_torchvision; mend_torchvision(); "
+        "from collapse_utils.data import mend_torchvision; mend_torchvision(); "
         "import torchvision; from torchvision.utils import make_grid; "
         "print(mend_torchvision())"
     )
@@ -253,3 +254,14 @@ def test_wrong_files_are_refused_in_one_line(tmp_path, spoil, message):
         data.images("mnist10k", root=tmp_path)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9 cannot be reached: "):
+        data.reach_hub()
+    assert time.monotonic() - start < 15  # the client's own tries take 25 s of waiting
+    assert "Retry" not in capfd.readouterr().err

@@ -270,6 +270,6 @@ def test_counts_with_and_without_dead_columns_join():
 def test_a_symbol_without_mass_is_never_written():
     # Ten shares of 0.1 sum to a little less than one, and numpy gives the rest to the last column.
     p = np.append(np.full(10, 0.1), 0.0)[None].repeat(200, axis=0)
-    drawn = lineages.multinomial(10**9, p, np.random.default_rng(8))
+    drawn = lineages._multinomial(10**9, p, np.random.default_rng(8))
     assert (drawn[:, -1] == 0).all()
     assert (drawn.sum(axis=1) == 10**9).all()

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 from rounding import CALL, assert_within, bound
-from scipy import integrate, stats
 
 from collapse_utils import data, metrics
 
@@ -45,29 +44,6 @@ def test_frechet_distance_of_identical_singular_covariances_is_zero():
     a = random_covariance(np.random.default_rng(2), 8, rank=3)
     square = metrics._frechet(np.zeros(8), a, np.zeros(8), a)
     assert_within(square, 0, bound(10 * 8) * 2 * np.trace(a))
-
-
-@pytest.mark.parametrize("law", [stats.uniform(-1, 3), stats.norm(0.5, 2), stats.expon()])
-@pytest.mark.parametrize("n", [1, 2, 9])
-def test_sample_w2_against_adaptive_quadrature(law, n):
-    x = np.sort(np.random.default_rng(n).normal(size=n))
-    cells = [
-        integrate.quad(lambda u, xi=xi: (xi - law.ppf(u)) ** 2, i / n, (i + 1) / n, limit=200)
-        for i, xi in enumerate(x)
-    ]
-    expected, error = np.sum(cells, axis=0)
-    ours, finer = (metrics.sample_w2(x, law.ppf, nodes) ** 2 for nodes in (32, 64))
-    # Twice the nodes leave a small part of the error only.
-    assert_within(ours, expected, error + 2 * abs(ours - finer) + bound(32 * n + CALL, expected))
-
-
-def test_sample_w2_batches_and_refuses_nonsense():
-    x = np.random.default_rng(0).normal(size=(3, 50))
-    together = metrics.sample_w2(x, stats.norm.ppf)
-    alone = np.array([metrics.sample_w2(row, stats.norm.ppf) for row in x])
-    assert_within(together, alone, bound(32 * 50, alone))  # sums of positive terms, in any order
-    with pytest.raises(ValueError, match="at least one finite sample"):
-        metrics.sample_w2([np.nan, 1.0], stats.norm.ppf)
 
 
 def prdc(real, fake):

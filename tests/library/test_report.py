@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rounding import CALL as FUNCTION
 from rounding import assert_within, bound
 from scipy import stats
@@ -521,6 +522,53 @@ def test_replicates_that_are_copies_are_refused(model, source):
         diagnose(history)
 
 
+class Wide(Deaf):
+    """In several dimensions the spreads of copies differ, as their shapes do."""
+
+    def fit(self, X):
+        self.mean, self.root = X.mean(0), np.linalg.cholesky(np.cov(X.T))
+
+    def sample(self, n):
+        return self.mean + self.own.normal(size=(n, len(self.mean))) @ self.root.T
+
+
+class Torch(Wide):
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+
+    def sample(self, n):
+        noise = torch.randn(n, len(self.mean), generator=self.generator, dtype=torch.float64)
+        return self.mean + noise.numpy() @ self.root.T
+
+
+@pytest.mark.parametrize("model", [Wide(), Torch()], ids=["numpy", "torch"])
+def test_a_generator_that_every_replicate_copies_is_found_in_any_dimension(model):
+    history = recurse(
+        model, rows(300, 3), n_samples=50, n_generations=3, n_replicates=4,
+        metrics={"y": yardstick(rows(300, 3, seed=1))}, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="draws the same random numbers in each of the 4"):
+        diagnose(history)
+
+
+def test_a_model_that_never_changes_is_reported_without_warnings():
+    class Same(Deaf):
+        def fit(self, X):
+            self.rows = X
+
+        def sample(self, n):
+            return self.rows[:n]
+
+    seeds = iter(range(1000))
+    flows = {"replace": Replace(), "accumulate": Accumulate(), "same": Replace()}
+    history = recurse(
+        lambda: Same(next(seeds)), rows(200), n_samples=50, n_generations=3, n_replicates=4,
+        workflow=flows, metrics={"y": yardstick(rows(200, seed=1))}, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    report = diagnose(history)
+    assert not report.collapses() and report.remedies["left"].isna().all()
+
+
 def test_replicates_with_one_generator_each_are_not_refused():
     seeds = iter(range(100))
     real = np.random.default_rng(0).normal(size=200)
@@ -613,7 +661,7 @@ def test_a_saved_report_stands_alone(tmp_path):
         n_replicates=4, metrics={"y": yardstick(real)}, rng=np.random.default_rng(12),
     )  # fmt: skip
     histories = {"<small>": history, "other": history}
-    with pytest.raises(ValueError, match="moves alike to rounding"):
+    with pytest.raises(ValueError, match="the same random numbers"):
         diagnose(histories)
     seeds = iter(range(100))
     history = recurse(

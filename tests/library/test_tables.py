@@ -23,8 +23,6 @@ from collapse_utils import (
 from collapse_utils.command import CommandModel
 from collapse_utils.report import MEASURES, diagnose
 from collapse_utils.workflows import (
-    Detected,
-    NoisyDetector,
     Poisoned,
     Verified,
     Web,
@@ -93,7 +91,6 @@ WORKFLOWS = [
     Web(0.5),
     Verified(Replace(), lambda rows, rng: rows["count"] > 0),
     Poisoned(Replace(), lambda n, rng: mixed(n, 3), 0.2),
-    Detected(Accumulate(), NoisyDetector(0.5), "none"),
 ]
 
 
@@ -231,6 +228,23 @@ def test_other_tables_are_refused_in_one_line_with_their_place(change, message):
     said = str(stopped.value)
     assert said.startswith("model.sample(40) must") and "\n" not in said
     assert "in generation 1, replicate 0, workflow 'Replace'" in stopped.value.__notes__
+
+
+def test_intervals_come_back_as_they_are_or_are_named():
+    data = pd.DataFrame({"bin": pd.cut(np.random.default_rng(0).normal(size=200), 4)})
+    objects = Changed(lambda t: t.astype(object))
+    assert run(objects, data).samples["Replace", 0][-1].dtypes.equals(data.dtypes)
+    with pytest.raises(ValueError, match=r"categories of data in column 'bin' .*, got '\("):
+        run(Changed(lambda t: t.astype(str)), data)
+
+
+@pytest.mark.parametrize("kind", ["Float64", "double[pyarrow]", "Sparse[float]", "float32"])
+def test_infinity_is_refused_in_every_type_of_float(kind):
+    data = pd.DataFrame({"a": pd.Series(np.linspace(0, 1, 50), dtype=kind), "b": 1})
+    assert run(data=data).samples["Replace", 0][-1].dtypes.equals(data.dtypes)
+    spoilt = Changed(lambda t: t.assign(a=pd.Series(np.inf, t.index, dtype=kind)))
+    with pytest.raises(ValueError, match="must be finite, got infinity in column 'a'"):
+        run(spoilt, data)
 
 
 def test_a_density_model_takes_a_table_of_numbers():

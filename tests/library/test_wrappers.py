@@ -22,8 +22,6 @@ from collapse_utils import (
 from collapse_utils.models.gaussian import Gaussian
 from collapse_utils.workflows import (
     PLANTED,
-    Detected,
-    NoisyDetector,
     Poisoned,
     Soft,
     Sources,
@@ -208,59 +206,6 @@ def test_planted_rows_take_their_share_of_all_new_rows():
     assert (seen[-1][1] == PLANTED).sum() == 10
 
 
-# ------------------------------------------------------------------ detected
-
-
-def test_accumulate_is_filtered_and_the_pool_is_not():
-    workflow = Detected(Accumulate(), NoisyDetector(1.0, 0.0), refill="none")
-    rows, pool = workflow.compose(sources(), 40)
-    assert (rows.origin == 0).all()
-    assert len(rows) == 100
-    assert len(pool) == 140
-    half = Detected(Accumulate(), NoisyDetector(0.5, 0.0), refill="none")
-    rows, _ = half.compose(sources(), 400)
-    assert 100 + 150 < len(rows) < 100 + 250
-
-
-@pytest.mark.parametrize("inner", [Replace(), Mix(alpha=0.5, gamma=0.5), FreshData(0.5), Web(0.5)])
-def test_more_hands_on_the_number_asked_for(inner):
-    rows, _ = Detected(inner, NoisyDetector(0.5, 0.5)).compose(sources(), 90)
-    assert len(rows) == 90
-
-
-def test_more_does_not_prefer_the_rows_that_come_first():
-    rows, _ = Detected(Mix(alpha=0.5, gamma=0.5), NoisyDetector(0.5, 0.5)).compose(sources(), 100)
-    assert 20 < (rows.origin == 0).sum() < 80
-
-
-def test_any_model_runs_through_it():
-    history = recurse(
-        Gaussian(ddof=1),
-        lambda n, rng: rng.standard_normal(n),
-        workflow={
-            "bare": Web(0.02),
-            "detected": Detected(Web(0.02), NoisyDetector(0.99, 0.05)),
-        },
-        n_samples=5,
-        n_generations=25,
-        n_replicates=25,
-        metrics={"log": lambda s: np.log(s.model.cov_[0, 0]) if s.model else 0.0},
-        rng=np.random.default_rng(5),
-    )
-    gain = history.array("log", "detected")[-1] - history.array("log", "bare")[-1]
-    assert stats.ttest_1samp(gain, 0, alternative="greater").pvalue < 1e-5
-
-
-def test_a_detector_that_passes_nothing_or_answers_oddly_is_told():
-    everything = NoisyDetector(1.0, 1.0)
-    with pytest.raises(ValueError, match="flagged all 140"):
-        Detected(Accumulate(), everything, refill="none").compose(sources(), 40)
-    with pytest.raises(ValueError, match="must let 1 rows pass, but 0 did out of 10000"):
-        Detected(Replace(), everything).compose(sources(), 1)
-    with pytest.raises(ValueError, match="detector must return a boolean for each of 3 rows"):
-        Detected(Replace(), lambda rows, generation, rng: np.zeros(3)).compose(sources(), 3)
-
-
 # ------------------------------------------------------------------ arguments
 
 
@@ -272,15 +217,11 @@ def test_a_detector_that_passes_nothing_or_answers_oddly_is_told():
         (lambda: Verified(Replace(), even, max_draws=0), "max_draws must be an integer >= 1"),
         (lambda: Soft(0.0, 0), "tau must be"),
         (lambda: Poisoned(Replace(), len, 1.5), "fraction must be"),
-        (lambda: Detected(Replace(), len, refill="all"), "refill must be one of more, none"),
-        (lambda: Detected("replace", len), "workflow must have compose"),
-        (lambda: Detected(Replace(), 0.5), "detector must be callable"),
         (lambda: Web(1.5), "real_share"),
-        (lambda: NoisyDetector(-0.1), "true_positive"),
         # Callables are checked when they speak.
         (lambda: Web(lambda g: 2.0).compose(sources(), 5), r"real_share must be .* got 2"),
         (
-            lambda: Detected(FreshData(0.5), len).check(np.array([10, 10]), 12),
+            lambda: Verified(FreshData(0.5), even).check(np.array([10, 10]), 12),
             r"fraction=0\.5 needs",
         ),
     ],

@@ -12,8 +12,7 @@ import pytest
 from miniature import PARAMETERS, Author
 
 from collapse_book import cache, press
-from collapse_book.cache import Store, expected_seconds, installed, remember_seconds
-from collapse_book.closure import Library
+from collapse_book.cache import Library, Store, expected_seconds, installed, remember_seconds
 from collapse_book.execute import Options, Outcome
 from collapse_book.files import locked, write_atomic
 from collapse_book.messages import BadInput, BuildFailed

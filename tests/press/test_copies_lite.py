@@ -9,7 +9,7 @@ import pytest
 from miniature import Author
 
 from collapse_book import copies, press
-from collapse_book.closure import Library
+from collapse_book.cache import Library
 from collapse_book.messages import BadInput
 from collapse_book.notebooks import read_notebook
 from collapse_book.project import Project

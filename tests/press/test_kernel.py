@@ -43,6 +43,12 @@ def test_what_fails_in_a_cell_is_named_with_its_cell(author: Author, cells, mess
     assert executed["cells"][4]["execution_count"] == 4
 
 
+@pytest.fixture
+def no_server(monkeypatch):
+    """No fork server has been started yet."""
+    monkeypatch.setattr(kernel.ForkProvisioner, "_server", None)
+
+
 def starts(folder: Path, first: str) -> Path:
     """An interpreter that does something else when it is started for the first time."""
     path = folder / "python"
@@ -57,7 +63,7 @@ def starts(folder: Path, first: str) -> Path:
 
 @pytest.mark.parametrize("first", ["exit 1", "exec sleep 1000"])
 def test_kernel_that_dies_or_does_not_answer_is_started_once_more(
-    author: Author, tmp_path, monkeypatch, first
+    author: Author, no_server, tmp_path, monkeypatch, first
 ):
     monkeypatch.setattr(kernel, "patience", lambda attempt: {1: 1, 2: 120}[attempt])
     python = starts(tmp_path, first)
@@ -69,7 +75,7 @@ def test_kernel_that_dies_or_does_not_answer_is_started_once_more(
 
 
 def test_kernel_that_never_answers_is_reported_with_what_was_waited_for(
-    author: Author, tmp_path, monkeypatch
+    author: Author, no_server, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(kernel, "PATIENCE", 1)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0, 0))
@@ -100,7 +106,7 @@ def test_cell_that_takes_too_long_is_reported(author: Author):
     assert error == "cell 5 (import time): took longer than 2 s"
 
 
-def test_interpreter_that_is_not_there_is_reported(author: Author, monkeypatch):
+def test_interpreter_that_is_not_there_is_reported(author: Author, no_server, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     _, error = run(author)
     assert error is not None and error.startswith("FileNotFoundError: ")
@@ -122,6 +128,23 @@ def test_kernel_has_an_environment_and_a_folder_of_its_own(author: Author, monke
     assert os.environ == before
     assert Path.cwd() == author.root
     assert executed["metadata"]["kernelspec"]["name"] == "python3"  # opens anywhere
+
+
+def test_kernel_finds_nothing_of_another_one_nor_of_the_press(author: Author, monkeypatch):
+    """What is loaded before is loaded for all; what a chapter does to it stays its own."""
+    monkeypatch.chdir(author.root)
+    look = (
+        "import numpy, sys\n"
+        "print(hasattr(numpy, 'spoilt'), 'mine' in dir(), 'collapse_utils.loop' in sys.modules,\n"
+        "      'torch' in sys.modules, sys.path[0] == '', len(sys.modules['__main__'].In),\n"
+        "      [p for p in sys.path if p.endswith(('collapse_book', 'book'))])\n"
+        "numpy.spoilt = mine = True\n"
+        "import collapse_utils.loop"
+    )
+    for _ in range(2):
+        executed, error = run(author, look)
+        assert error is None
+        assert printed(executed) == "False False False False False 5 []\n"
 
 
 def test_notebooks_run_side_by_side_and_one_that_breaks_the_press_does_not_stop_the_others(

@@ -1,7 +1,10 @@
 """Runs that a build does not repeat: they go on where they were cut off, and their page."""
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -28,6 +31,25 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         **command(place, *arguments), text=True, capture_output=True, check=False, timeout=300
     )
+
+
+@pytest.fixture
+def refusal(author: Author, monkeypatch):
+    """Runs the script in this process, on a miniature book; its exit status and what it says."""
+    author.chapter("gaussian")
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.chdir(author.root)
+
+    def refused(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        if isinstance(stopped.value.code, str):  # which Python prints, and ends with 1
+            return 1, f"{stopped.value.code}\n"
+        return stopped.value.code, said.getvalue()
+
+    return refused
 
 
 def planned(author: Author, generations: int) -> None:
@@ -68,20 +90,18 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(author: Author):
     assert numbers(author) == expected
 
 
-def test_missing_data_are_one_line_before_anything_is_timed(author: Author):
-    author.chapter("gaussian")
+def test_missing_data_are_one_line_before_anything_is_timed(author: Author, refusal):
     for name, message in (("digits", "mnist10k is not in"), ("language", "corpus must be")):
-        refused = run(author.root, name, "--data", "/nowhere")
-        assert refused.returncode != 0
-        assert message in refused.stderr and refused.stderr.count("\n") == 1
+        code, errors = refusal(name, "--data", "/nowhere")
+        assert code != 0
+        assert message in errors and errors.count("\n") == 1
         assert not (author.root / "recorded").exists()
 
 
-def test_minutes_are_finite(author: Author):
-    author.chapter("gaussian")
-    refused = run(author.root, "mixtures", "--minutes", "nan")
-    assert refused.returncode == 2
-    assert "Invalid value for --minutes: nan is not finite" in refused.stderr
+def test_minutes_are_finite(refusal):
+    code, errors = refusal("mixtures", "--minutes", "nan")
+    assert code == 2
+    assert "Invalid value for --minutes: nan is not finite" in errors
 
 
 def test_page_shows_what_was_recorded_and_says_that_it_was(author: Author):

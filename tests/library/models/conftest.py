@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_network import TOKENS
 
-from collapse_utils import compat
+from collapse_utils import data
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def cache(tmp_path_factory):
 def network():
     """A network with random weights large enough that its next token is not uniform."""
     torch = pytest.importorskip("torch")
-    compat.mend_torchvision()
+    data.mend_torchvision()
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(1)
     config = transformers.OPTConfig(

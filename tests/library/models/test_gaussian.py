@@ -160,13 +160,11 @@ def test_eigenvalues_stay_positive_where_the_covariance_has_none():
 # ------------------------------------------------------------------ closed forms
 
 
-def test_log_var_forms_are_moments_of_a_log_chi_square():
+def test_log_var_drift_is_the_mean_of_a_log_chi_square():
     for m in (3, 30):
         log_gamma = stats.loggamma((m - 1) / 2)
         law = log_gamma.mean() - np.log((m - 1) / 2)
         assert_within(gaussian.log_var_drift(m, 1), law, bound(2 * CALL) * 2 * np.log(m))
-        spread = gaussian.log_var_spread(m)
-        np.testing.assert_allclose(spread, log_gamma.var(), rtol=bound(2 * CALL))
 
 
 # ------------------------------------------------------------------ errors
@@ -184,25 +182,3 @@ def test_errors_name_the_parameter():
         gaussian.Gaussian().fit([1.0])
     with pytest.raises(ValueError, match="ddof must be an integer between 0 and 1, got 2"):
         gaussian.Gaussian(2)
-
-
-# ------------------------------------------------------------------ time to collapse
-
-
-def test_first_passage_has_the_law_of_the_paths():
-    rng = np.random.default_rng(6)
-    plan = {"n_samples": 20, "n_generations": 400, "n_replicates": 3000, "rng": rng}
-    _, var = lineages.record(lineages.generations(lineages.Normal(), (0.0, 1.0), **plan))
-    from_paths = np.where((var < 0.5).any(axis=0), (var < 0.5).argmax(axis=0), 401)
-    time, overshoot = gaussian.first_passage(20, 0.5, n_replicates=3000, rng=rng)
-    assert stats.ks_2samp(np.minimum(time, 401), from_paths).pvalue > ALARM
-    assert time.min() >= 1 and (overshoot > 0).all()
-
-
-@pytest.mark.parametrize(("m", "level", "ddof"), [(20, 0.1, 1), (50, 0.3, 0), (200, 0.5, 1)])
-def test_first_passage_obeys_the_identity_of_wald(m, level, ddof):
-    time, overshoot = gaussian.first_passage(
-        m, level, n_replicates=8000, rng=np.random.default_rng(4), ddof=ddof
-    )
-    drift = -gaussian.log_var_drift(m, ddof)
-    assert_mean(drift * time - overshoot, np.log(1 / level))

@@ -11,16 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from collapse_utils import Accumulate, Mix
-from collapse_utils.lineages import Normal, generations
-from collapse_utils.models.mixture import (
-    EM,
-    Params,
-    _kmeans,
-    _start_from,
-    em,
-    l2_distance,
-    simulate,
-)
+from collapse_utils.lineages import Normal, generations, record
+from collapse_utils.models.mixture import EM, Params, _kmeans, _start_from, _Written, l2_distance
 
 BLOB = Params.of([1.0], [[0.0, 0.0]], np.eye(2))
 NAMES = ("weights", "means", "covs")
@@ -29,6 +21,18 @@ PAIR = Params.of([0.5, 0.5], [[-2.0, 0.0], [2.0, 0.0]], np.eye(2))
 
 def many(params, n):
     return params[np.zeros(n, dtype=int)]
+
+
+def em(X, start, **settings):
+    """Steps from these parents."""
+    return EM(start.weights.shape[1], **settings).fit(_Written(X, start, np.random.default_rng()))
+
+
+def run(truth, *, n_samples, n_generations, n_replicates, seed, **settings):
+    """Generations 1, 2, ... of many lineages under Replace."""
+    size = {"n_samples": n_samples, "n_generations": n_generations, "n_replicates": n_replicates}
+    family = EM(truth.weights.shape[1], **settings)
+    return record(generations(family, truth, rng=np.random.default_rng(seed), **size))[1:]
 
 
 def _problem(k, dim, n_replicates=3, n=120, seed=0):
@@ -184,15 +188,10 @@ def test_em_keeps_the_sample_moments():
 def test_recursion_conserves_total_variance():
     """E[within] = V0 (1 - 1/N)^n and E[drift^2] = V0 (1 - (1 - 1/N)^n) for any K and EM steps."""
     n, generations, replicates = 100, 40, 600
-    paths = simulate(
-        PAIR,
-        n_samples=n,
-        n_generations=generations,
-        n_replicates=replicates,
-        n_steps=5,
-        reg_covar=1e-9,
-        rng=np.random.default_rng(1),
-    )
+    paths = run(
+        PAIR, n_samples=n, n_generations=generations, n_replicates=replicates,
+        n_steps=5, reg_covar=1e-9, seed=1,
+    )  # fmt: skip
     mean, cov = paths.moments()
     truth_mean, truth_cov = (a[0] for a in PAIR.moments())
     within = np.trace(cov[-1], axis1=1, axis2=2)
@@ -268,9 +267,7 @@ def test_rows_of_a_sample_are_independent():
         (lambda: EM(0), "n_components must be an integer >= 1, got 0"),
         (lambda: EM(2, start="guess"), "start must be one of parent, kmeans"),
         (
-            lambda: simulate(
-                PAIR, n_samples=1, n_generations=2, n_replicates=1, rng=np.random.default_rng(0)
-            ),
+            lambda: run(PAIR, n_samples=1, n_generations=2, n_replicates=1, seed=0),
             "n_samples must be an integer >= 2, got 1",
         ),
     ],
@@ -283,9 +280,9 @@ def test_bad_input_says_what_is_allowed(call, message):
 def test_floor_of_the_variances_is_the_regulariser():
     """EM with a floor is the recursion v' = v chi2(n - 1)/n + reg, and it stops falling."""
     n, reg, generations, replicates = 50, 1e-4, 900, 400
-    paths = simulate(
+    paths = run(
         Params.of([1.0], [[0.0]], [[1.0]]), n_samples=n, n_generations=generations,
-        n_replicates=replicates, n_steps=1, reg_covar=reg, rng=np.random.default_rng(8),
+        n_replicates=replicates, n_steps=1, reg_covar=reg, seed=8,
     )  # fmt: skip
     rng, v = np.random.default_rng(9), np.ones(20 * replicates)
     for _ in range(generations):
