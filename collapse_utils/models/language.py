@@ -326,7 +326,9 @@ class LanguageModel:
         return f"LanguageModel{(self.epochs, self.batch, self.rate, self.decoding)}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
-        return copy.copy(self)  # networks and texts are replaced, never changed
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)  # networks and texts are replaced, never changed
+        return twin
 
     def fit(self, X: NDArray[np.int64], rng: np.random.Generator) -> LanguageModel:
         """Fine-tune a copy of the pre-trained network on blocks of text, shape (n, L).
@@ -339,7 +341,7 @@ class LanguageModel:
         return self
 
     def train(self, X: NDArray[np.int64], seed: int) -> PreTrainedModel:
-        """The fitted copy."""
+        """A copy of the pre-trained network, fitted to X by `seed`."""
         import torch
 
         n = len(self.prompts)
