@@ -188,21 +188,16 @@ def _device() -> str:
 
 def _tokenizer(paragraphs: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
     """Byte-level byte-pair encoding, as OPT has, trained on these paragraphs."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
-    encoder = Tokenizer(models.BPE())
-    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    encoder.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+    encoder = ByteLevelBPETokenizer()
+    encoder.train_from_iterator(
+        (p + "\n" for p in paragraphs), vocabulary, min_frequency=0, show_progress=False,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    encoder.train_from_iterator((p + "\n" for p in paragraphs), trainer)
+    )  # fmt: skip
     return PreTrainedTokenizerFast(
-        tokenizer_object=encoder, bos_token="</s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=encoder._tokenizer, bos_token="</s>", eos_token="</s>", pad_token="<pad>"
     )
 
 
@@ -302,9 +297,6 @@ class LanguageModel:
     - `epochs`, `batch`
     - `rate`: Highest learning rate of AdamW; a cosine takes it to a twentieth.
     - `decoding` (Decoding)
-    - `first` (LanguageModel, optional): A fitted twin. Where this one would repeat its fit or its
-      text (same start, text, settings and random numbers), it takes over the result: several
-      conditions share generation 1.
     """
 
     @checked(epochs=whole(1), batch=whole(1), rate=number(0, above=True))
@@ -317,12 +309,10 @@ class LanguageModel:
         batch: int = 16,
         rate: float = 1e-3,
         decoding: Decoding | None = None,
-        first: LanguageModel | None = None,
     ) -> None:
         self.prompts = block_rows("prompts", prompts)
         self.epochs, self.batch, self.rate = epochs, batch, rate
         self.decoding = Decoding() if decoding is None else decoding
-        self.first = first
         length, context = self.prompts.shape[1], reach(network)
         if 2 * length > context:
             raise ValueError(
@@ -330,32 +320,15 @@ class LanguageModel:
                 f"continuation fit the context of {context} tokens, got {length}"
             )
         self.base, self.network = network, None
-        self._written: NDArray[np.int64] | None = None
-        self._start = _hash(*(p.detach().cpu().numpy() for p in network.parameters()))
-        self._fit_key: tuple | None = None  # what the fit, and the text, were made from
-        self._text_key: tuple | None = None
+        self.written: NDArray[np.int64] | None = None  # its text, once it was asked for one
 
     def __repr__(self) -> str:
-        settings = (self.epochs, self.batch, self.rate, self.decoding)
-        return f"LanguageModel{settings}, {_hash(self.prompts)}, {self._start}"
+        return f"LanguageModel{(self.epochs, self.batch, self.rate, self.decoding)}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)  # base, prompts and first never change
-        twin.network = copy.deepcopy(self.network, memo)
+        twin.__dict__.update(self.__dict__)  # networks and texts are replaced, never changed
         return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A stored model that was fitted can write and be measured, but not be fitted again."""
-        state = {**self.__dict__, "first": None}
-        if self.network is not None:  # on the CPU, for a machine without a GPU
-            state |= {"base": None, "network": copy.deepcopy(self.network).cpu()}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self.network is not None:
-            self.network = self.network.to(_device())
 
     def fit(self, X: NDArray[np.int64], rng: np.random.Generator) -> LanguageModel:
         """Fine-tune a copy of the pre-trained network on blocks of text, shape (n, L).
@@ -363,18 +336,12 @@ class LanguageModel:
         AdamW, one cosine over all steps. Every pass visits the blocks in a new random order.
         """
         X = block_rows("X", X, self.prompts.shape[1])
-        if self.base is None:
-            raise ValueError("this model was stored after its fit; make a new LanguageModel to fit")
         seed = int(_checks.rng("rng", rng).integers(2**63))
-        key = (self._start, _hash(X), len(self.prompts), self.epochs, self.batch, self.rate, seed)
-        if self.first is not None and self.first._fit_key == key:
-            self.network = self.first.network
-        else:
-            self.network = self._train(X, seed)
-        self._fit_key, self._written, self._text_key = key, None, None
+        self.network, self.written = self.train(X, seed), None
         return self
 
-    def _train(self, X: NDArray[np.int64], seed: int) -> PreTrainedModel:
+    def train(self, X: NDArray[np.int64], seed: int) -> PreTrainedModel:
+        """A copy of the pre-trained network, fitted to X by `seed`."""
         import torch
 
         n = len(self.prompts)
@@ -401,25 +368,13 @@ class LanguageModel:
         n = _checks.whole(1, len(self.prompts))("n", n)
         if self.network is None:
             raise ValueError("the model must be fitted before it can write")
-        if self._written is None:
+        if self.written is None:
             seed = int(_checks.rng("rng", rng).integers(2**63))
-            key = (self._fit_key, _hash(self.prompts), self.decoding, seed)
-            if self.first is not None and self.first._text_key == key:
-                self._written = self.first._written
-            else:
-                self._written = self.write(np.random.default_rng(seed))
-            self._text_key = key
+            self.written = self.write(np.random.default_rng(seed))
         if n == len(self.prompts):
-            return self._written
-        return self._written[np.sort(rng.choice(len(self.prompts), n, replace=False))]
+            return self.written
+        return self.written[np.sort(rng.choice(len(self.prompts), n, replace=False))]
 
     def write(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """A continuation of every prompt, shape (N, L)."""
         return write(self.network, self.prompts, decoding=self.decoding, rng=rng)
-
-
-def _hash(*arrays: NDArray) -> str:
-    digest = hashlib.sha256()
-    for one in arrays:
-        digest.update(np.ascontiguousarray(one).tobytes())
-    return digest.hexdigest()[:16]

@@ -4,7 +4,6 @@ import copy
 import gzip
 import math
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,9 @@ import pytest
 from rounding import assert_within, bound
 from small_network import DEPTH, swayed
 
-from collapse_utils import Accumulate, Replace, data, recurse
+from collapse_utils import data
 from collapse_utils.models import language
 from collapse_utils.models.language import LanguageModel, block_losses
-from collapse_utils.models.writing import Decoding
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -204,31 +202,16 @@ def test_reduced_precision_trains_almost_the_same(network, prompts, monkeypatch)
     assert {p.dtype for p in reduced.parameters()} == {torch.float32}
 
 
-def test_a_twin_takes_over_what_it_would_repeat(network, prompts, monkeypatch):
-    first = LanguageModel(network, prompts, epochs=2).fit(prompts, rng=np.random.default_rng(0))
-    text = first.sample(6, rng=np.random.default_rng(1))
-    first = pickle.loads(pickle.dumps(first))  # as another process gets it
-    trained = []
-    plain = LanguageModel._train
-    monkeypatch.setattr(
-        LanguageModel, "_train", lambda self, *a: trained.append(1) or plain(self, *a)
-    )
-
-    def twin(seed=0, X=prompts, decoding=None, **changed):
-        model = LanguageModel(
-            network, prompts, first=first, decoding=decoding, **({"epochs": 2} | changed)
-        )
-        model = copy.deepcopy(model).fit(X, rng=np.random.default_rng(seed))
-        return model.sample(6, rng=np.random.default_rng(1))
-
-    np.testing.assert_array_equal(twin(), text)
-    assert not trained
-    assert not np.array_equal(twin(decoding=Decoding(beams=2)), text)
-    assert not trained  # another text by the same network
-    for changed in ({"seed": 1}, {"X": prompts[::-1]}, {"epochs": 3}, {"rate": 1e-4}):
-        trained.clear()
-        twin(**changed)
-        assert trained, changed
+def test_a_copy_is_fitted_apart_and_shares_the_pretrained_network(network, prompts):
+    model = LanguageModel(network, prompts, epochs=30, batch=3, rate=1e-2)
+    model.fit(prompts, rng=np.random.default_rng(0))
+    before = block_losses(model.network, prompts)
+    text = model.sample(6, rng=np.random.default_rng(1))
+    other = copy.deepcopy(model).fit(prompts[:3], rng=np.random.default_rng(2))
+    assert other.base is model.base is network
+    assert not np.array_equal(other.sample(6, rng=np.random.default_rng(1)), text)
+    np.testing.assert_array_equal(block_losses(model.network, prompts), before)
+    np.testing.assert_array_equal(model.sample(6, rng=np.random.default_rng(1)), text)
 
 
 def test_sample_is_one_text_of_which_a_part_may_be_had(network, prompts):
@@ -274,44 +257,3 @@ def test_block_losses_are_those_of_the_network(network, prompts, monkeypatch):
     moves = block_losses(swayed(network), prompts) - losses
     error = bound(2 * DEPTH, np.abs(moves).max() / 2.0**-12, np.float32)
     assert_within(losses, expected, error)
-
-
-# --- the loop
-
-
-def lineage(base, decoding=None, first=None, n_generations=3, workflow=None, **changed):
-    """A few generations of the tiny network, on the first blocks of the language reference."""
-    network, tokenizer = base
-    own = language.blocks(data.corpus()[0][:60], tokenizer, 16)[:12]
-
-    def read(snapshot):
-        return {} if snapshot.model is None else block_losses(snapshot.model.network, own).mean()
-
-    return recurse(
-        LanguageModel(network, own, epochs=1, decoding=decoding, first=first, **changed),
-        own, workflow={"all": workflow or Replace()}, n_generations=n_generations,
-        metrics={"loss": read},
-        keep_samples=len(own), rng=np.random.default_rng(1),
-    )  # fmt: skip
-
-
-def test_conditions_share_one_fit_and_one_text(base, monkeypatch):
-    trained, wrote = [], []
-    train, plain = LanguageModel._train, LanguageModel.write
-    monkeypatch.setattr(
-        LanguageModel, "_train", lambda self, *a: trained.append(1) or train(self, *a)
-    )
-    monkeypatch.setattr(LanguageModel, "write", lambda self, *a: wrote.append(1) or plain(self, *a))
-    first = lineage(base, n_generations=1).models["all", 0]
-    runs = [
-        lineage(base, first=first),
-        lineage(base, first=first, n_generations=2, workflow=Accumulate()),
-    ]
-    assert len(trained) == len(wrote) == 1 + 2 + 1
-    texts = [run.samples["all", 0] for run in runs]
-    np.testing.assert_array_equal(texts[0][1], texts[1][1])
-    assert not np.array_equal(texts[0][2], texts[1][2])
-    beams = lineage(base, Decoding(beams=2), first, n_generations=1)
-    assert len(trained) == 1 + 2 + 1  # another text by the same network
-    assert beams.array("loss")[1] == runs[0].array("loss")[1]
-    assert not np.array_equal(beams.samples["all", 0][1], texts[0][1])
