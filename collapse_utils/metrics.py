@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import rel_entr
+from scipy.special import rel_entr, stdtrit
 
 from ._checks import checked, rng, whole
 
@@ -26,6 +26,19 @@ def mean_se(runs: ArrayLike, axis: int = -1) -> tuple[Floats, Floats]:
     """
     runs = np.asarray(runs, dtype=float)
     return runs.mean(axis), runs.std(axis, ddof=1) / np.sqrt(runs.shape[axis])
+
+
+def t_interval(runs: ArrayLike, chance: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean over replicates, standard error, and the ends of Student's interval.
+
+    Its mean lies outside with probability `chance`. Replicates that are all alike, as counts may
+    be, have no scatter to judge by: without an effect their signs would agree with a chance of
+    ``2 / 2^R``, and the interval is the whole line where that is more than `chance`.
+    """
+    (mean, se), n = mean_se(runs), np.shape(runs)[-1]
+    blind = (se == 0) & (mean != 0) & (2.0 ** (1 - n) > chance)
+    reach = np.where(blind, np.inf, -stdtrit(n - 1, chance / 2) * se)
+    return mean, se, mean - reach, mean + reach
 
 
 class ImageMetrics:

@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from . import _checkpoint, _checks, _tables
 from .loop import History, _keywords
-from .metrics import mean_se
+from .metrics import mean_se, t_interval
 from .publishing import plus_minus, show_html
 from .yardstick import losses
 
@@ -425,16 +424,6 @@ def _losses(label: str, history: History) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def _interval(values: Floats, chance: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean, standard error, and the ends of Student's interval that errs with a given chance."""
-    (mean, se), n = mean_se(values), values.shape[-1]
-    # Differences that are all alike (counts may be) have no scatter to judge by; without an effect
-    # their signs would agree with a chance of 2 / 2^n.
-    blind = (se == 0) & (mean != 0) & (2.0 ** (1 - n) > chance)
-    reach = np.where(blind, np.inf, stats.t.isf(chance / 2, n - 1) * se)
-    return mean, se, mean - reach, mean + reach
-
-
 def _refuse_copies(workflow: str, spread: Floats, models: Sequence[Any]) -> None:
     """Replicates had the same random numbers if their spreads move alike to rounding.
 
@@ -473,7 +462,7 @@ def _draws_by_itself(model: Any) -> bool:
 
 
 def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
-    means, ses, low, high = _interval(curve[2:] - curve[1], chance)
+    means, ses, low, high = t_interval(curve[2:] - curve[1], chance)
     signs = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     sign = int(signs[-1])
     seen = signs == sign
@@ -503,7 +492,7 @@ def _speed(spread: Floats, chance: float) -> dict[str, float]:
         return dict.fromkeys(("rate", "se", "low", "high", "half_life"), math.nan)
     logs = np.log(spread[1:last])
     time = np.arange(len(logs)) - (len(logs) - 1) / 2
-    rate, se, low, high = _interval(time @ logs / (time @ time), chance)
+    rate, se, low, high = t_interval(time @ logs / (time @ time), chance)
     half_life = math.log(2) / abs(rate) if low > 0 or high < 0 else math.nan
     return {"rate": rate, "se": se, "low": low, "high": high, "half_life": half_life}
 
@@ -516,7 +505,7 @@ def _remedy(
     Both with the verdict on their growth.
     """
     here, there = (curve[-1] - curve[1] for curve, _ in (workflow, baseline))
-    difference, se, low, high = _interval(here - there, chance)
+    difference, se, low, high = t_interval(here - there, chance)
     found = {"difference": difference, "se": se, "low": low, "high": high}
     if baseline[1] != "rises":
         return found | {"verdict": "nothing to stop"}

@@ -5,8 +5,20 @@ import math
 import numpy as np
 import pytest
 from rounding import CALL, assert_within, bound
+from scipy.stats import ttest_1samp
 
 from collapse_utils import data, metrics
+
+
+def test_interval_is_that_of_the_t_test_and_is_blind_to_a_few_equal_replicates():
+    runs = np.random.default_rng(1).normal(2, 3, size=(4, 7))
+    expected = ttest_1samp(runs, 0, axis=1).confidence_interval(0.97)
+    mean, se, low, high = metrics.t_interval(runs, 0.03)
+    np.testing.assert_allclose([low, high], [expected.low, expected.high], rtol=1e-12)
+    np.testing.assert_allclose([mean, se], metrics.mean_se(runs), rtol=0)
+    # Two signs of three replicates agree by chance once in four times, of seven once in 64.
+    assert metrics.t_interval(np.full(3, 2.0), 0.03)[2:] == (-np.inf, np.inf)
+    assert metrics.t_interval(np.full(7, 2.0), 0.03)[2:] == (2, 2)
 
 
 def random_covariance(rng, d, rank=None):
