@@ -101,7 +101,8 @@ def panels(
     """A figure with one panel per title, or with one panel that needs none.
 
     `rows` is the number of rows of panels, `size` is in inches. `axes` is given to every panel,
-    such as ``xlabel="generation"``; a shared label stands at the outer panels only.
+    such as ``xlabel="generation"``, which has whole numbers for ticks; a shared label stands at the
+    outer panels only.
 
     Returns Figure, and its axes (one, or an array in reading order).
     """
@@ -113,6 +114,8 @@ def panels(
     )
     for ax, title in zip(grid.flat, titles, strict=False):
         ax.set(title=title, **axes)
+        if axes.get("xlabel") == "generation" and "xscale" not in axes:
+            ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in grid.flat[len(titles) :]:
         ax.set_axis_off()
     for k, ax in enumerate(grid.flat[: len(titles)]):

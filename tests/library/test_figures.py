@@ -212,6 +212,16 @@ def test_panels_have_titles_and_shared_labels_outside_only():
         figures.panels("a", "b", rows=3)
 
 
+def test_generations_are_whole_numbers_on_narrow_panels_too():
+    fig, axes = figures.panels(*"abc", xlabel="generation")
+    for ax in axes:
+        ax.plot(range(9))
+        fig.canvas.draw()
+        assert all(tick == int(tick) for tick in ax.get_xticks())
+    figures.panels(xlabel="generation", xscale="log")  # has ticks of its own
+    plt.close("all")
+
+
 def test_marks_name_places_on_both_axes(ax):
     ax.set(xlim=(0, 10), ylim=(0, 10))
     figures.mark(ax, x={"turn": 3}, y={"floor": 4, "roof": 8})
