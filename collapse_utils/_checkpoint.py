@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import pickle
 import sys
-import sysconfig
 import types
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -22,9 +21,8 @@ from . import _checks
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 #: Entries of a class that say nothing of what it does, or that Python adds when it is used.
 _ASIDE = {"__dict__", "__weakref__", "__doc__", "__annotations__", "__slotnames__", "_abc_impl"}
-_INSTALLED = tuple(
-    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
+#: Folders of installed packages: an environment's, a user's, Debian's.
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def identity(thing: Any, name: str) -> str:
@@ -147,7 +145,7 @@ class _Reader:
         self.read(type(thing), name)
         if callable(getattr(thing, "detach", None)) and callable(getattr(thing, "numpy", None)):
             return self.read(thing.detach().cpu().numpy(), name)  # a tensor of torch
-        if type(thing).__module__.startswith("transformers.") and hasattr(thing, "to_dict"):
+        if str(type(thing).__module__).startswith("transformers.") and hasattr(thing, "to_dict"):
             return self.read(thing.to_dict(), name)  # its settings also hold a hash
         try:
             known = copyreg.dispatch_table.get(type(thing))
@@ -185,12 +183,22 @@ def _version(module: str | None) -> str | None:
     file = getattr(found, "__file__", None)
     if top == __package__:
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    if file is None or not file.startswith(_INSTALLED):
+    if file is None or not _installed(top, file):
         return None
     try:
         return importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:  # its distribution has another name
         return str(getattr(sys.modules[top], "__version__", "")) or file
+
+
+def _installed(top: str, file: str) -> bool:
+    """Whether an installer put a package where its file is: by the folder, or by its records."""
+    parents = Path(file).parents
+    return not _INSTALLED.isdisjoint(parents[0].parts) or any(
+        f"\n{top}/" in "\n" + (one.read_text("RECORD") or "")
+        for place in {str(parent) for parent in parents}.intersection(sys.path)
+        for one in importlib.metadata.distributions(path=[place])
+    )
 
 
 def load(path: Path, run: dict[str, str], sizes: list[int]) -> Any:

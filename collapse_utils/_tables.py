@@ -35,7 +35,12 @@ def _has_names(rows: object) -> bool:
 
 def take(rows: Rows, which: slice | NDArray) -> Rows:
     """Rows by slice, index or mask; those of a table are numbered anew."""
-    return rows.iloc[which].reset_index(drop=True) if is_table(rows) else rows[which]
+    return _numbered(rows.iloc[which]) if is_table(rows) else rows[which]
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    table.index = pd.RangeIndex(len(table))
+    return table
 
 
 def join(one: Rows, other: Rows) -> Rows:
@@ -89,10 +94,12 @@ def _own(values: Any, name: str) -> pd.DataFrame:
                 values = (pd.api.interchange.from_dataframe if protocol else pd.DataFrame)(values)
         except ValueError as error:
             raise ValueError(f"{name} must have columns of one length ({error})") from None
-    table, index = values.copy(), pd.RangeIndex(len(values))
-    if not table.index.equals(index):
-        table.index = index
-    return table
+    return _numbered(values.copy())
+
+
+def _columns(table: pd.DataFrame) -> list[Any]:
+    """Columns as arrays, by pandas' own iterator: a Series of each would take ten times as long."""
+    return list(table._iter_column_arrays())
 
 
 class Kind:
@@ -104,11 +111,9 @@ class Kind:
     def __init__(self, real: Rows, *, whole: bool) -> None:
         self.shape, self.columns = real.shape[1:], None
         if is_table(real):
-            self.columns, self.dtypes = real.columns, real.dtypes.tolist()
-            self._full = whole & real.notna().to_numpy().all(0)
-            whole_numbers = [isinstance(one, np.dtype) and one.kind in "iub" for one in self.dtypes]
-            floats = [one.kind == "f" for one in self.dtypes]
-            self._watched = np.flatnonzero(floats | self._full & ~np.array(whole_numbers)).tolist()
+            columns = _columns(real)
+            self.columns, self.dtypes = real.columns, [one.dtype for one in columns]
+            self._full = [whole and not pd.isna(one).any() for one in columns]
 
     def __call__(self, values: Any, n: int, name: str) -> Rows:
         """`n` rows of this kind, which own their memory."""
@@ -122,32 +127,31 @@ class Kind:
         table = self._table(values, name)
         if len(table) != n:
             raise ValueError(f"{name} must return {n} rows, got {len(table)}")
-        if table.dtypes.tolist() != self.dtypes:
+        if [one.dtype for one in _columns(table)] != self.dtypes:
             both = zip(table.items(), self.dtypes, strict=True)
             cast = {i: _cast(one, dtype, name) for i, ((_, one), dtype) in enumerate(both)}
             table = pd.DataFrame(cast).set_axis(self.columns, axis=1)
         return self.look(_own(table, name), name)
 
     def look(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """The table itself, where nothing is infinite, and nothing missing that must be there.
-
-        Its columns go by number meanwhile: pandas is slow to find them by text.
-        """
-        names, table.columns = table.columns, pd.RangeIndex(table.shape[1])
-        for i in self._watched:
-            column, plain = table[i], isinstance(self.dtypes[i], np.dtype)
-            if self.dtypes[i].kind == "f":
-                floats = column.to_numpy() if plain else column.to_numpy(float, na_value=np.nan)
+        """The table itself, where nothing is infinite, and nothing missing that must be there."""
+        for i, (column, full) in enumerate(zip(_columns(table), self._full, strict=True)):
+            plain = isinstance(column, np.ndarray)
+            if plain and column.dtype.kind in "iub":
+                continue
+            if column.dtype.kind == "f":
+                floats = column if plain else column.to_numpy(float, na_value=np.nan)
                 if np.isfinite(floats).all():
                     continue
                 if np.isinf(floats).any():
-                    raise ValueError(f"{name} must be finite, got infinity in column {names[i]!r}")
-            if self._full[i] and column.array.isna().any():
+                    raise ValueError(
+                        f"{name} must be finite, got infinity in column {table.columns[i]!r}"
+                    )
+            if full and pd.isna(column).any():
                 raise ValueError(
-                    f"{name} must have no missing values in column {names[i]!r}, "
+                    f"{name} must have no missing values in column {table.columns[i]!r}, "
                     "where data has none"
                 )
-        table.columns = names
         return table
 
     def _table(self, values: Any, name: str) -> pd.DataFrame:

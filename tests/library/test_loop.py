@@ -1,6 +1,7 @@
 """The loop: models that plug in, reproducible and resumable runs, and errors before work."""
 
 import functools
+import importlib
 import os
 import pickle
 import signal
@@ -682,6 +683,25 @@ def test_the_middle_of_a_long_array_is_part_of_a_run():
         _checkpoint.identity(lambda n, rng, p=p: rng.choice(p, n), "data") for p in (law, other)
     )
     assert mine != yours
+
+
+@pytest.mark.parametrize(
+    ("place", "version"), [("user/site-packages", "1.5"), ("target", "1.5"), ("project", None)]
+)
+def test_a_package_counts_as_its_version_wherever_it_was_put(place, version, tmp_path, monkeypatch):
+    """In a user's own folder, or in any on the path; what no installer put there is read whole."""
+    folder, name = tmp_path / place, f"package_in_{place[:4]}"
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text("")
+    if version:
+        records = folder / f"{name}-1.5.dist-info"
+        records.mkdir()
+        (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        if place == "target":
+            (records / "RECORD").write_text(f"{name}/__init__.py,,\n")
+    monkeypatch.syspath_prepend(folder)
+    importlib.import_module(name)
+    assert _checkpoint._version(name) == version
 
 
 def test_the_message_says_what_is_not_the_same(tmp_path):
