@@ -50,6 +50,11 @@ def join(one: Rows, other: Rows) -> Rows:
     return np.concatenate([one, other])
 
 
+def flat(rows: Rows) -> pd.DataFrame:
+    """Rows as a table, those of an array flattened."""
+    return rows if is_table(rows) else pd.DataFrame(rows.reshape(len(rows), -1))
+
+
 def rows(values: Any, name: str) -> Rows:
     """An array or a table that owns its memory, or one line about what is wrong with it."""
     if _has_names(values):

@@ -417,12 +417,12 @@ def _seeded(model: Any, rng: np.random.Generator) -> Any:
     return model
 
 
-def _draw(line: _Lineage, n: int) -> _tables.Rows:
-    model = line.model
+def written(model: Any, n: int, rng: np.random.Generator) -> Any:
+    """`n` rows as a fitted model gives them; those of a pipeline go back through its steps."""
     steps = [] if hasattr(model, "sample") else _steps(model)
     last = steps[-1] if steps else model
     try:
-        drawn = last.sample(n, **_keywords(last.sample, line.rng))
+        drawn = last.sample(n, **_keywords(last.sample, rng))
     except NotImplementedError as error:  # KernelDensity samples with two of its kernels
         raise ValueError(
             f"model cannot sample as it is set up: {_checks.short(last)} {error}"
@@ -430,7 +430,11 @@ def _draw(line: _Lineage, n: int) -> _tables.Rows:
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # rows and labels of a mixture
     for step in steps[-2::-1]:
         drawn = step.inverse_transform(drawn)
-    return line.fresh.kind(drawn, n, f"model.sample({n})")
+    return drawn
+
+
+def _draw(line: _Lineage, n: int) -> _tables.Rows:
+    return line.fresh.kind(written(line.model, n, line.rng), n, f"model.sample({n})")
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:

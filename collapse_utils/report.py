@@ -10,14 +10,13 @@ evidence of a change by recursion; what the first model gets wrong for good is s
 from __future__ import annotations
 
 import contextlib
-import copy
 import html
 import importlib.metadata
 import io
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from . import _checkpoint, _checks, _tables
-from .loop import History, _keywords
+from . import _checks, _tables
+from .loop import History, written
 from .metrics import mean_se, t_interval
 from .publishing import plus_minus, show_html
 from .yardstick import losses
@@ -64,7 +63,7 @@ _KINDS = {
     ("missing", "falls"): "fewer missing values",
     ("missing", "rises"): "more missing values",
 }
-_COPIES = 1e-10  # relative difference below which the replicates of a run are one
+_TRIAL, _SURE = 100, 5  # rows of a look for copies, and standard errors that say there are some
 _LEVEL = 0.05  # chance of a false alarm in a whole report, at most
 
 
@@ -344,10 +343,8 @@ def diagnose(
             "history must have at least 2 generations and 3 replicates, got "
             f"{generations} and {replicates}"
         )
-    for label, one in histories.items():
-        for name, workflow in _shown(label, one).items():
-            models = [model for (written_by, _), model in one.models.items() if written_by == name]
-            _refuse_copies(workflow, curves[workflow, "spread"], models)
+    for one in histories.values():
+        _refuse_copies(one.models)
     # Changes, paces, and comparisons with the baseline, but the first question.
     measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
@@ -424,41 +421,43 @@ def _losses(label: str, history: History) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def _refuse_copies(workflow: str, spread: Floats, models: Sequence[Any]) -> None:
-    """Replicates had the same random numbers if their spreads move alike to rounding.
-
-    Or if their models draw from generators of their own, and all end in the same state.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pace = spread[2:] / spread[1]
-    moves = (pace > 0) & np.isfinite(pace) & (np.abs(pace - 1) > _COPIES)
-    alike = np.ptp(pace, axis=1) <= _COPIES * np.abs(pace).max(1)
-    states = {_checkpoint.identity(_streams(model), "model") for model in models}
-    shared = len(states) == 1 and _draws_by_itself(models[0])
-    if (moves.all(1) & alike).any() or shared:
+def _refuse_copies(fitted: Mapping[tuple[str, int], Any]) -> None:
+    """Replicates are copies if their models write rows with the same noise, one by one."""
+    models = [model for (name, _), model in fitted.items() if name == next(iter(fitted))[0]]
+    if not models:  # a history that was put together by hand
+        return
+    # All models but the last write as much, so that asking again gives the same answer.
+    random = np.random.default_rng(0)
+    one, other, first, second = (
+        _tables.rows(written(model, _TRIAL, random), "model.sample")
+        for model in (*models[:2], models[-1], models[-1])
+    )
+    # Rows in a fixed order, such as class by class, look alike in two samples of one model, too.
+    again, same = _likeness(first, second)
+    if _likeness(one, other)[0] and (same or not again):
         raise ValueError(
-            f"history must hold independent replicates, but under {workflow} the model draws the "
-            f"same random numbers in each of the {spread.shape[1]}. It must take them from the rng "
-            "(or random_state) that fit and sample are given, not from a generator of its own or a "
-            "global seed"
+            "history must hold independent replicates, but the model draws the same random numbers "
+            "in each. It must take them from the rng (or random_state) that fit and sample are "
+            "given, not from a generator of its own or a global seed"
         )
 
 
-def _streams(model: object) -> dict[str, object]:
-    """Generators of random numbers that a model keeps, those of numpy, Python and torch."""
-    kinds = ("Generator", "RandomState", "Random")
-    attributes = getattr(model, "__dict__", {})
-    return {name: one for name, one in attributes.items() if type(one).__name__ in kinds}
+def _likeness(one: _tables.Rows, other: _tables.Rows) -> tuple[bool, bool]:
+    """Whether rows are nearer to those in the same place than to those before, and the same."""
+    tables = [_tables.flat(rows) for rows in (one, other)]
+    both = pd.concat(tables, ignore_index=True)
+    numbers = both.select_dtypes("number")
+    others = both.drop(columns=numbers.columns).items()
+    codes = pd.DataFrame({name: pd.factorize(column)[0] for name, column in others}, both.index)
+    ranks, codes, n = numbers.rank(pct=True).fillna(-1).to_numpy(), codes.to_numpy(), len(one)
 
+    def gap(back: int) -> Floats:
+        apart = np.abs(ranks[:n] - np.roll(ranks[n:], back, axis=0)).sum(axis=1)
+        return apart + (codes[:n] != np.roll(codes[n:], back, axis=0)).sum(axis=1)
 
-def _draws_by_itself(model: Any) -> bool:
-    """Whether a generator of the model's own moves when it samples, though it is lent another."""
-    if not _streams(model):
-        return False
-    trial = copy.deepcopy(model)
-    trial.sample(2, **_keywords(trial.sample, np.random.default_rng(0)))
-    before, after = (_checkpoint.identity(_streams(one), "model") for one in (model, trial))
-    return before != after
+    here, before = gap(0), gap(1)
+    nearer, farther = (here < before).sum(), (here > before).sum()
+    return bool(nearer - farther > _SURE * math.sqrt(nearer + farther)), not here.any()
 
 
 def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
