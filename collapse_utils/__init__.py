@@ -7,7 +7,6 @@ and needs neither torch, transformers nor matplotlib.
 """
 
 from importlib import import_module
-from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
@@ -26,19 +25,24 @@ _EXPORTS = {
     "Ledger": "claims",
     "glue": "claims",
 }
-#: Modules that are imported when first used.
-_MODULES = tuple(name for _, name, _ in iter_modules(__path__) if not name.startswith("_"))
 
-__all__ = [*_EXPORTS, *_MODULES]
+
+def _modules() -> list[str]:
+    """Modules that are imported when first used."""
+    from pkgutil import iter_modules  # brings inspect, which takes longer than all of this
+
+    return [name for _, name, _ in iter_modules(__path__) if not name.startswith("_")]
 
 
 def __getattr__(name: str):
     if name in _EXPORTS:
         return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    if name in _MODULES:
+    if name == "__all__":
+        return [*_EXPORTS, *_modules()]
+    if not name.startswith("_") and name in _modules():
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_EXPORTS, *_modules()})
