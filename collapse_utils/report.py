@@ -18,7 +18,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ _KINDS = {
     ("missing", "falls"): "fewer missing values",
     ("missing", "rises"): "more missing values",
 }
-_TRIAL, _SURE = 100, 5  # rows of a look for copies, and standard errors that say there are some
+_TRIAL, _SURE = 100, 5  # most rows of a look for copies, and standard errors that find some
 _LEVEL = 0.05  # chance of a false alarm in a whole report, at most
 
 
@@ -344,7 +344,7 @@ def diagnose(
             f"{generations} and {replicates}"
         )
     for one in histories.values():
-        _refuse_copies(one.models)
+        _refuse_copies(one)
     # Changes, paces, and comparisons with the baseline, but the first question.
     measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
@@ -421,15 +421,16 @@ def _losses(label: str, history: History) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def _refuse_copies(fitted: Mapping[tuple[str, int], Any]) -> None:
+def _refuse_copies(history: History) -> None:
     """Replicates are copies if their models write rows with the same noise, one by one."""
-    models = [model for (name, _), model in fitted.items() if name == next(iter(fitted))[0]]
+    name = history.frame["workflow"].iloc[0]
+    models = [model for (one, _), model in history.models.items() if one == name]
     if not models:  # a history that was put together by hand
         return
     # All models but the last write as much, so that asking again gives the same answer.
-    random = np.random.default_rng(0)
+    n, random = int(min(_TRIAL, history.array("rows", name).min())), np.random.default_rng(0)
     one, other, first, second = (
-        _tables.rows(written(model, _TRIAL, random), "model.sample")
+        _tables.rows(written(model, n, random), f"model.sample({n})")
         for model in (*models[:2], models[-1], models[-1])
     )
     # Rows in a fixed order, such as class by class, look alike in two samples of one model, too.

@@ -638,6 +638,17 @@ def test_rows_in_a_fixed_order_are_no_copies(arrange):
     diagnose(three(Ordered(arrange)))
 
 
+def test_a_look_for_copies_asks_for_no_more_rows_than_the_loop():
+    class Drawn:
+        def fit(self, X):
+            self.rows = X
+
+        def sample(self, n, rng):
+            return rng.choice(self.rows, n, replace=False)
+
+    diagnose(three(Drawn()))
+
+
 def test_a_model_that_never_changes_is_reported_without_warnings():
     class Same(Deaf):
         def fit(self, X):
