@@ -101,7 +101,6 @@ def player(
     alt: str,
     labels: Sequence[str] | None = None,
     scale: int = 4,
-    start: int = 0,
 ) -> None:
     """Display images with a slider over generations that needs no server.
 
@@ -114,7 +113,6 @@ def player(
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
     - `scale`: Screen pixels per image pixel.
-    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     arrays = [np.asarray(frame, dtype=float) for frame in frames]
@@ -123,17 +121,15 @@ def player(
             f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
         )
     scale = _checks.whole(1)("scale", scale)
-    start = _checks.whole(0, len(arrays) - 1)("start", start)
     uris = [_grey_png(a) for a in arrays]
     height, width = arrays[0].shape
     stage = (
         f'<img class="player-frame" data-slot alt="{html.escape(alt)}"'
         f' width="{width * scale}" height="{height * scale}"'
-        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[start]}">'
+        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[0]}">'
     )
     stills = [f'<img alt="" width="{width}" src="{uri}">' for uri in uris]
-    body = _player(stage, [[uri] for uri in uris], stills, labels, start)
-    _display("player", body, name, caption, alt)
+    _display("player", _player(stage, [[uri] for uri in uris], stills, labels), name, caption, alt)
 
 
 def film(
@@ -144,7 +140,6 @@ def film(
     caption: str,
     alt: str,
     labels: Sequence[str] | None = None,
-    start: int = 0,
 ) -> None:
     """Display a drawing with a slider over generations: some of its artists change, the rest stays.
 
@@ -159,13 +154,11 @@ def film(
       of the k-th of the frame before.
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
-    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     counts = [len(frame) for frame in frames]
     if len(counts) < 2 or len(set(counts)) != 1 or counts[0] == 0:
         raise ValueError(f"frames must be two or more of equally many artists, got {counts}")
-    start = _checks.whole(0, len(frames) - 1)("start", start)
     for i, frame in enumerate(frames):
         for k, artist in enumerate(frame):
             if artist.get_figure() is not fig:
@@ -182,9 +175,8 @@ def film(
 
     label = f'<svg class="player-frame" role="img" aria-label="{html.escape(alt)}" '
     stills = [still(i) for i in range(len(frames))]
-    stage = stills[start].replace("<svg ", label, 1).replace("</svg>", f"{definitions}</svg>")
-    body = _player(stage, moving, stills, labels, start)
-    _display("player", body, name, caption, alt)
+    stage = stills[0].replace("<svg ", label, 1).replace("</svg>", f"{definitions}</svg>")
+    _display("player", _player(stage, moving, stills, labels), name, caption, alt)
 
 
 def reader(
@@ -194,7 +186,6 @@ def reader(
     caption: str,
     alt: str,
     labels: Sequence[str] | None = None,
-    start: int = 0,
 ) -> None:
     """Display texts side by side with a slider over generations, to be read as they change.
 
@@ -205,13 +196,11 @@ def reader(
       headings.
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per page; default "generation 0", "generation 1", ...
-    - `start`: Page shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     headings = [list(page) for page in pages]
     if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
         raise ValueError(f"pages must be two or more with the same headings, got {headings}")
-    start = _checks.whole(0, len(pages) - 1)("start", start)
     frames = [[html.escape(text) for text in page.values()] for page in pages]
 
     def still(i: int) -> str:
@@ -221,18 +210,13 @@ def reader(
         )
 
     label = f'role="group" aria-label="{html.escape(alt)}"'
-    stage = f'<div class="player-frame player-text" {label}>{still(start)}</div>'
+    stage = f'<div class="player-frame player-text" {label}>{still(0)}</div>'
     stills = [f'<div class="player-text">{still(i)}</div>' for i in range(len(pages))]
-    body = _player(stage, frames, stills, labels, start)
-    _display("player", body, name, caption, alt)
+    _display("player", _player(stage, frames, stills, labels), name, caption, alt)
 
 
 def _player(
-    stage: str,
-    frames: list[list[str]],
-    stills: list[str],
-    labels: Sequence[str] | None,
-    start: int,
+    stage: str, frames: list[list[str]], stills: list[str], labels: Sequence[str] | None
 ) -> str:
     """A stage, whose slots take the parts of a frame, above a slider; stills are for paper."""
     named = [f"generation {g}" for g in range(len(frames))] if labels is None else labels
@@ -241,11 +225,8 @@ def _player(
         raise ValueError(f"labels must name all {len(frames)} frames, got {len(labels)}")
     size = len(frames)
     while True:  # a film of other parameters may be heavier: it keeps fewer of its frames
-        kept = sorted({start, *_spread(size, len(frames))})
-        body = _with_slider(
-            stage, *([values[i] for i in kept] for values in (frames, stills, labels)),
-            start=kept.index(start),
-        )  # fmt: skip
+        kept = _spread(size, len(frames))
+        body = _with_slider(stage, *([one[i] for i in kept] for one in (frames, stills, labels)))
         if len(body) <= _HEAVY_PLAYER:
             return body
         if size == 2:
@@ -261,19 +242,17 @@ def _spread(n: int, of: int) -> list[int]:
     return np.linspace(0, of - 1, n).round().astype(int).tolist()
 
 
-def _with_slider(
-    stage: str, frames: list[list[str]], stills: list[str], labels: list[str], *, start: int
-) -> str:
+def _with_slider(stage: str, frames: list[list[str]], stills: list[str], labels: list[str]) -> str:
     chosen = _spread(min(4, len(frames)), len(frames))
     strip = "".join(f"<span>{html.escape(labels[i])}{stills[i]}</span>" for i in chosen)
     data = json.dumps({"frames": frames, "labels": labels}).replace("<", "\\u003c")
     script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
     return (
-        f'<div class="player" data-start="{start}">{stage}'
+        f'<div class="player">{stage}'
         '<div class="player-bar"><button type="button" aria-label="Play">▶</button>'
-        f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" '
-        f'aria-label="Generation" aria-valuetext="{html.escape(labels[start])}">'
-        f"<output>{html.escape(labels[start])}</output></div>"
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="0" step="1" '
+        f'aria-label="Generation" aria-valuetext="{html.escape(labels[0])}">'
+        f"<output>{html.escape(labels[0])}</output></div>"
         f'<div class="player-strip" hidden>{strip}</div>'
         f'<script type="application/json">{data}</script></div><script>{script}</script>'
     )
