@@ -112,19 +112,20 @@ def panels(
     fig, grid = plt.subplots(
         rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
     )
-    for ax, title in zip(grid.flat, titles, strict=False):
+    shown, rest = grid.flat[: len(titles)], grid.flat[len(titles) :]
+    for k, (ax, title) in enumerate(zip(shown, titles, strict=True)):
         ax.set(title=title, **axes)
         if axes.get("xlabel") == "generation" and "xscale" not in axes:
             ax.xaxis.get_major_locator().set_params(integer=True)
-    for ax in grid.flat[len(titles) :]:
-        ax.set_axis_off()
-    for k, ax in enumerate(grid.flat[: len(titles)]):
         if sharey and k % columns:
             ax.set_ylabel("")
-        if sharex and k + columns < len(titles):
+        has_below = k + columns < len(titles)
+        if sharex and has_below:
             ax.set_xlabel("")
-        ax.tick_params(labelbottom=not sharex or k + columns >= len(titles))
-    return fig, grid[0, 0] if len(titles) == 1 else grid.flat[: len(titles)]
+        ax.tick_params(labelbottom=not (sharex and has_below))
+    for ax in rest:
+        ax.set_axis_off()
+    return fig, shown if len(titles) > 1 else shown[0]
 
 
 @checked(how=one_of("band", "dots", "ribbon", "lines"), names=one_of("ends", "legend", "none"))
@@ -266,22 +267,19 @@ def over_generations(
     """
     import seaborn as sns
 
+    one_of(*history.frame["metric"].unique())("metric", metric)
     frame = history.frame[history.frame["metric"] == metric]
-    if frame.empty:
-        known = ", ".join(map(str, history.frame["metric"].unique()))
-        raise ValueError(f"metric must be one of {known}, got {metric!r}")
     palette = _palette(frame["workflow"].unique())
     sns.lineplot(
         frame, x="generation", y="value", hue="workflow", palette=palette, ax=ax,
         estimator="median", errorbar=("pi", 80), err_kws={"linewidth": 0}, legend=False,
     )  # fmt: skip
-    last = frame[frame["generation"] == frame["generation"].max()]
-    medians = last.groupby("workflow")["value"].median()
+    medians = frame.groupby(["workflow", "generation"])["value"].median().dropna()
+    ends = {name: (at, median) for (name, at), median in medians.items()}  # the last one stays
     for values in (law or {}).values():
         ax.plot(np.arange(len(values)), values, **THEORY, zorder=2.5)
     ax.set(**{"ylabel": metric} | axes)
-    end = frame["generation"].max()
-    _name_ends(ax, {name: (end, medians[name]) for name in palette}, palette)
+    _name_ends(ax, ends, palette)
 
 
 def mark(
@@ -351,8 +349,7 @@ def digit_grid(
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.spines[:].set_visible(False)
     return fig
 
 
