@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from . import _checks, text
 
-#: Images by name: the first and the last come with packages, the others are read from a folder.
-IMAGES = ("mnist5k", "mnist10k", "mnist60k", "digits")
+#: What is read from a folder, by the first word of its files.
 _FILES = {"mnist10k": "t10k", "mnist60k": "train"}
 
 
+@_checks.checked(root=_checks.path)
 def images(
     name: str = "mnist5k", *, root: str | Path | None = None, download: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -43,8 +43,7 @@ def images(
     - `root`: See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where
       torchvision puts them, or in ``mnist``.
     """
-    _checks.one_of(*IMAGES)("dataset", name)
-    root = None if root is None else _checks.path("root", root)
+    _checks.one_of("mnist5k", *_FILES, "digits")("dataset", name)
     if name in _FILES:
         folder = data_folder(root)
         with _permitted(f"root {str(folder)!r}"):

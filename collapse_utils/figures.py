@@ -119,10 +119,10 @@ def panels(
             ax.xaxis.get_major_locator().set_params(integer=True)
         if sharey and k % columns:
             ax.set_ylabel("")
-        has_below = k + columns < len(titles)
-        if sharex and has_below:
+        lowest = not sharex or k + columns >= len(titles)
+        if not lowest:
             ax.set_xlabel("")
-        ax.tick_params(labelbottom=not (sharex and has_below))
+        ax.tick_params(labelbottom=lowest)
     for ax in rest:
         ax.set_axis_off()
     return fig, shown if len(titles) > 1 else shown[0]
