@@ -298,14 +298,14 @@ class Ledger:
         """
         from scipy import stats
 
-        x = np.sort(_row(id, "sample", sample))
+        x = _row(id, "sample", sample)
         (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)
         if callable(rival):
             other, expected = stats.kstest(x, rival), rival(x)
         else:
-            drawn = np.sort(_row(id, "rival", rival))
+            drawn = _row(id, "rival", rival)
             other = stats.ks_2samp(x, drawn, method="asymp")
-            expected = np.searchsorted(drawn, x, side="right") / len(drawn)
+            expected = stats.ecdf(drawn).cdf.evaluate(x)
         found = stats.kstest(x, law)
         apart = float(np.abs(law(x) - expected).max())
         level, slack = stats.kstwobign.isf(LEVEL), stats.norm.isf(1 - POWER) / 2

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ._checks import checked, number, one_of, texts, whole
 
 #: A line is prose if it has so many words, of which such a share is plain.
-MIN_WORDS, MIN_PLAIN = 8, 0.75
+_MIN_WORDS, _MIN_PLAIN = 8, 0.75
 
 # Folders that hold tests, vendored packages or generated files rather than prose.
 _SKIPPED = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "_vendor", "__pycache__"}
@@ -170,10 +170,10 @@ def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
 def _is_prose(line: str) -> bool:
     parts = line.split()
     return (
-        len(parts) >= MIN_WORDS
+        len(parts) >= _MIN_WORDS
         and line[0].isupper()
         and line[-1] in ".!?:"
-        and sum(_PLAIN.fullmatch(part) is not None for part in parts) >= MIN_PLAIN * len(parts)
+        and sum(_PLAIN.fullmatch(part) is not None for part in parts) >= _MIN_PLAIN * len(parts)
     )
 
 

@@ -20,7 +20,7 @@ def test_reference_is_running_english(reference):
     assert len(reference) > 500
     assert sum(map(len, text.sentences(reference))) > 20_000
     for paragraph in reference:
-        assert len(paragraph.split()) >= text.MIN_WORDS
+        assert len(paragraph.split()) >= text._MIN_WORDS
         assert paragraph[0].isupper()
         assert paragraph[-1] in ".!?:"
         assert "\n" not in paragraph
