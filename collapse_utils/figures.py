@@ -17,7 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
@@ -44,8 +44,6 @@ CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
 _GAP = 11
 #: Names at the ends of curves, by axes: end, colour and text.
 _NAMED: WeakKeyDictionary[Axes, dict[str, tuple]] = WeakKeyDictionary()
-
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
 _THEME = {
     "axes.edgecolor": INK,
@@ -87,7 +85,7 @@ def use_theme() -> None:
 @checked(n=whole(1))
 def generation_colours(n: int) -> list[str]:
     """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
-    return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
+    return [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0.3, 0.75, n))]
 
 
 def panels(
