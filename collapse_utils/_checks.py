@@ -1,4 +1,4 @@
-"""Argument checks, declared once: ``@checked(n_samples=whole(1), share=fraction())``.
+"""Argument checks, declared once: ``@checked(n_samples=whole(1), share=number(0, 1))``.
 
 Each message names the parameter, the value and what is allowed.
 """
@@ -29,13 +29,15 @@ def checked(**rules: Rule) -> Callable[[T], T]:
     """
 
     def decorate(target: T) -> T:
-        function = target.__init__ if isinstance(target, type) else target
-        signature = inspect.signature(function)
+        if isinstance(target, type):
+            target.__init__ = decorate(target.__init__)
+            return target
+        signature = inspect.signature(target)
         unknown = set(rules) - set(signature.parameters)
         if unknown:
-            raise TypeError(f"{function.__qualname__} has no argument {', '.join(unknown)}")
+            raise TypeError(f"{target.__qualname__} has no argument {', '.join(unknown)}")
 
-        @functools.wraps(function)
+        @functools.wraps(target)
         def call(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
             given = bound.arguments
@@ -43,11 +45,8 @@ def checked(**rules: Rule) -> Callable[[T], T]:
                 if name in given:
                     optional = given[name] is None and signature.parameters[name].default is None
                     given[name] = None if optional else rule(name, given[name])
-            return function(*bound.args, **bound.kwargs)
+            return target(*bound.args, **bound.kwargs)
 
-        if isinstance(target, type):
-            target.__init__ = call
-            return target
         return call  # type: ignore[return-value]
 
     return decorate
@@ -80,11 +79,6 @@ def number(
         return float(value)
 
     return rule
-
-
-def fraction(*, above: bool = False, below: bool = False) -> Rule:
-    """A number from 0 to 1."""
-    return number(0, 1, above=above, below=below)
 
 
 def share(name: str, value: Any) -> Any:
@@ -215,8 +209,7 @@ def schedule(n_samples: Schedule, n_generations: int, low: int = 1) -> NDArray[n
             )
     else:
         return np.full(n_generations, whole(low)("n_samples", n_samples), dtype=np.int64)
-    checked = [whole(low)(f"n_samples[{g}]", s) for g, s in enumerate(sizes, start=1)]
-    return np.array(checked, dtype=np.int64)
+    return np.array([whole(low)(f"n_samples[{g}]", s) for g, s in enumerate(sizes, 1)], np.int64)
 
 
 def first_line(error: BaseException) -> str:

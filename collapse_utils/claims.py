@@ -201,10 +201,9 @@ class Ledger:
             test = test or f"t, {sizes} replicates"
         one_of(*_SIDES)("side", side)
         rival, name = _named(id, "rival", rival)
-        arrays = _broadcast(
+        law, rival, measured, se, law_error, df = _broadcast(
             id, law=law, rival=rival, measured=measured, se=se, law_error=law_error, df=df
         )
-        law, rival, measured, se, law_error, df = arrays.values()
         points = len(law)
         labels = _labels(id, at, points)
         sides = 2 if side == "both" else 1
@@ -299,14 +298,14 @@ class Ledger:
         """
         from scipy import stats
 
-        x = np.sort(_row(id, "sample", sample))
+        x = _row(id, "sample", sample)
         (law, law_name), (rival, name) = _named(id, "law", law), _named(id, "rival", rival)
         if callable(rival):
             other, expected = stats.kstest(x, rival), rival(x)
         else:
-            drawn = np.sort(_row(id, "rival", rival))
+            drawn = _row(id, "rival", rival)
             other = stats.ks_2samp(x, drawn, method="asymp")
-            expected = np.searchsorted(drawn, x, side="right") / len(drawn)
+            expected = stats.ecdf(drawn).cdf.evaluate(x)
         found = stats.kstest(x, law)
         apart = float(np.abs(law(x) - expected).max())
         level, slack = stats.kstwobign.isf(LEVEL), stats.norm.isf(1 - POWER) / 2
@@ -335,7 +334,8 @@ class Ledger:
 
     def show(self) -> None:
         """Display the claims as a table, with the data that the book's ledger collects."""
-        rows = "".join(f"<tr>{cells(asdict(claim))}</tr>" for claim in self.claims)
+        claims = [asdict(claim) for claim in self.claims]
+        rows = "".join(f"<tr>{cells(claim)}</tr>" for claim in claims)
         titles = "".join(f'<th scope="col">{title}</th>' for title in COLUMNS)
         table = (
             f'<div class="claims-box"><table class="claims"><thead><tr>{titles}</tr></thead>'
@@ -345,7 +345,7 @@ class Ledger:
             f"{c.id}: {c.statement} | expected {c.expected} | measured {c.measured} | {c.verdict}"
             for c in self.claims
         )
-        show_html(table, text, {"kind": "claims", "claims": [asdict(c) for c in self.claims]})
+        show_html(table, text, {"kind": "claims", "claims": claims})
 
 
 def _verdict(law_holds: bool, rival_excluded: bool) -> str:
@@ -357,7 +357,7 @@ def _verdict(law_holds: bool, rival_excluded: bool) -> str:
 def _ratio(part: Floats, whole: Floats) -> Floats:
     """part / whole, where 0 / 0 is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(part / whole, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        return np.where(part == 0, 0.0, part / whole)
 
 
 def _means(id: str, runs: ArrayLike | Sequence[ArrayLike]) -> tuple[Floats, Floats, Floats, str]:
@@ -385,20 +385,20 @@ def _named(id: str, what: str, pair: tuple[Any, str]) -> tuple[Any, str]:
     return pair
 
 
-def _broadcast(id: str, **numbers: ArrayLike) -> dict[str, Floats]:
+def _broadcast(id: str, **numbers: ArrayLike) -> list[Floats]:
     """One number per point, checked."""
     arrays = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in numbers.values()))
-    values = {name: np.ravel(array) for name, array in zip(numbers, arrays, strict=True)}
-    for name, array in values.items():
+    arrays = [np.ravel(array) for array in arrays]
+    for name, array in zip(numbers, arrays, strict=True):
         rules = [("> 0", array > 0)] if name == "df" else [("finite", np.isfinite(array))]
         if name in ("se", "law_error"):
             rules.append((">= 0", array >= 0))
         for rule, kept in rules:
             if not kept.all():
                 raise ValueError(f"{name} of claim {id} must be {rule}, got {array}")
-    if values["law"].size == 0:
+    if arrays[0].size == 0:
         raise ValueError(f"claim {id} must have at least one point, got none")
-    return values
+    return arrays
 
 
 def _labels(id: str, at: Mapping[str, ArrayLike] | Sequence[str] | None, points: int) -> list[str]:

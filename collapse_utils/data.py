@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 
 from . import _checks, text
 
-#: Images by name: the first and the last come with packages, the others are read from a folder.
-IMAGES = ("mnist5k", "mnist10k", "mnist60k", "digits")
+#: What is read from a folder, by the first word of its files.
 _FILES = {"mnist10k": "t10k", "mnist60k": "train"}
-_SIDE = 28
 
 
+@_checks.checked(root=_checks.path)
 def images(
     name: str = "mnist5k", *, root: str | Path | None = None, download: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -44,11 +43,11 @@ def images(
     - `root`: See `data_folder`. The files may be packed, and may lie in ``MNIST/raw``, where
       torchvision puts them, or in ``mnist``.
     """
-    _checks.one_of(*IMAGES)("dataset", name)
-    root = None if root is None else _checks.path("root", root)
+    _checks.one_of("mnist5k", *_FILES, "digits")("dataset", name)
     if name in _FILES:
-        with _permitted(f"root {str(data_folder(root))!r}"):
-            return _mnist(name, data_folder(root), download)
+        folder = data_folder(root)
+        with _permitted(f"root {str(folder)!r}"):
+            return _mnist(name, folder, download)
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -92,7 +91,10 @@ def stored(name: str) -> list[Path]:
         part = f"{_FILES[name]}-*-ubyte*"
         return [path for place in _places(data_folder()) for path in sorted(place.glob(part))]
     if name == "wikitext-2":
-        return wikitext_files()
+        from huggingface_hub import try_to_load_from_cache
+
+        found = [try_to_load_from_cache(filename=file, **_HUB) for file in _WIKITEXT]
+        return [Path(path) for path in found if isinstance(path, str)]
     return []
 
 
@@ -118,14 +120,11 @@ def _mnist(
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{missing} and {error}; {advice}") from error
         files = _pair(_places(folder)[0], kinds)
-    place = files[0].parent
     pixels, labels = (_idx(path, axes) for path, axes in zip(files, (3, 1), strict=True))
-    if pixels.shape[1:] != (_SIDE, _SIDE) or not len(pixels):
-        raise ValueError(
-            f"{files[0]} must hold images of {_SIDE} x {_SIDE} pixels, got shape {pixels.shape}"
-        )
+    if pixels.shape[1:] != (28, 28) or not len(pixels):
+        raise ValueError(f"{files[0]} must hold images of 28 x 28 pixels, got shape {pixels.shape}")
     if len(pixels) != len(labels):
-        raise ValueError(f"{place} holds {len(pixels)} images but {len(labels)} labels")
+        raise ValueError(f"{files[0].parent} holds {len(pixels)} images but {len(labels)} labels")
     if labels.max() > 9:
         raise ValueError(f"{files[1]} must hold labels from 0 to 9, got {labels.max()}")
     return (pixels.reshape(len(pixels), -1) / 255).astype(np.float32), labels.astype(np.int64)
@@ -143,7 +142,7 @@ def _download(part: str, place: Path) -> None:
         raise FileNotFoundError("torchvision, which would fetch it, is not installed")
     mend_torchvision()
     from torchvision.datasets import MNIST
-    from torchvision.datasets.utils import download_and_extract_archive
+    from torchvision.datasets.utils import download_url
 
     files = [(name, md5) for name, md5 in MNIST.resources if name.startswith(part)]
     problems = []
@@ -152,7 +151,7 @@ def _download(part: str, place: Path) -> None:
             try:
                 with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bar
                     for name, md5 in files:
-                        download_and_extract_archive(mirror + name, here, filename=name, md5=md5)
+                        download_url(mirror + name, here, name, md5)
             except (OSError, RuntimeError) as error:  # a URLError is an OSError
                 problems.append(f"{mirror}: {error}".splitlines()[0])
                 continue
@@ -170,12 +169,7 @@ def _download(part: str, place: Path) -> None:
 
 def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """The array of an idx file of bytes, packed or not; its size must be what its head says."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path} is truncated or damaged ({error})") from None
+    content = _content(path)
     head = 4 + 4 * axes
     if content[:4] != bytes([0, 0, 8, axes]) or len(content) < head:
         raise ValueError(f"{path} must be an idx file of bytes with {axes} axes, and is not")
@@ -186,6 +180,17 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
             f"got {len(content)}"
         )
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+
+
+def _content(path: Path) -> bytes:
+    """Bytes of a file, packed with gzip or not."""
+    content = path.read_bytes()
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is no gzip file, or is truncated or damaged ({error})") from None
 
 
 # ---------------------------------------------------------------- text
@@ -231,35 +236,24 @@ _WIKITEXT = [f"wikitext-2-raw-v1/{part}-00000-of-00001.parquet" for part in ("tr
 _HUB = {"repo_id": "Salesforce/wikitext", "repo_type": "dataset"}
 
 
-def wikitext_files() -> list[Path]:
-    """Files of WikiText-2 in the cache of the Hugging Face hub, as far as they are there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(filename=name, **_HUB) for name in _WIKITEXT]
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
 def _wikitext() -> tuple[tuple[str, ...], ...]:
     from huggingface_hub import hf_hub_download
     from pandas import read_parquet
 
-    parts = []
-    for name in _WIKITEXT:
+    paths = stored("wikitext-2")
+    if len(paths) < len(_WIKITEXT):
         try:
-            try:
-                path = hf_hub_download(filename=name, local_files_only=True, **_HUB)
-            except OSError:  # not in the cache yet
-                reach_hub()
-                path = hf_hub_download(filename=name, **_HUB)
+            reach_hub()
+            paths = [hf_hub_download(filename=name, **_HUB) for name in _WIKITEXT]
         except OSError as error:
             raise FileNotFoundError(
                 'corpus "wikitext-2" is not in the cache and could not be downloaded '
                 f"({_checks.first_line(error)}); without a network choose "
                 'corpus="embedded" or a local folder'
             ) from error
-        lines = read_parquet(path)["text"]
-        parts.append(tuple(line.strip() for line in lines if line.strip()))
-    return tuple(parts)
+    return tuple(
+        tuple(line.strip() for line in read_parquet(path)["text"] if line.strip()) for path in paths
+    )
 
 
 def _folder(path: Path) -> tuple[tuple[str, ...], ...]:
@@ -288,16 +282,12 @@ _FEW, _LONG = 20, 100  # a file of fewer lines is cut into paragraphs of so many
 
 def _lines(path: Path) -> tuple[str, ...]:
     """Paragraphs of a file of UTF-8: its lines, or the field ``text`` of each line of JSON."""
-    content = path.read_bytes()
+    content = _content(path)
     try:
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
         decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} must be text in UTF-8, and is not in line {line}") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is no gzip file, or damaged ({error})") from None
     lines = [line.strip() for line in decoded.splitlines() if line.strip()]
     if ".jsonl" in path.suffixes:
         lines = [_field(path, at, line) for at, line in enumerate(lines, 1)]
@@ -328,17 +318,12 @@ def _require_words(paragraphs: Sequence[str], what: str) -> None:
 def mend_torchvision() -> bool:
     """Declare torchvision's box operators if its compiled library cannot load.
 
-    PyPI's wheel is compiled against CUDA. Beside a CPU build of torch, ``import torchvision`` (and
-    with it ``from transformers import OPTForCausalLM``) stops with "operator torchvision::nms does
-    not exist". The book needs its data sets and transforms only, which are plain Python: once the
-    missing operators are declared, torchvision attaches its shape rules to them and imports.
+    PyPI's wheel is compiled against CUDA. Beside a CPU build of torch, ``import torchvision``, and
+    with it that of many transformers models, stops with "operator torchvision::nms does not exist".
+    Call this before: data sets and transforms then work, non-maximum suppression and decoding do
+    not. On a healthy install, without torchvision and when called again it does nothing.
 
-    Call it before the first import of torchvision or of a transformers model. On a healthy install
-    the compiled library loads and nothing else happens; calling it again does nothing, and neither
-    does a call where torchvision is not installed.
-
-    Returns bool: True when the operators had to be declared. Non-maximum suppression and
-    ``torchvision.io`` decoding are then not available; data sets and transforms are.
+    Returns bool: True when the operators had to be declared.
     """
     import torch
 

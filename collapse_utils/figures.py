@@ -17,7 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_hex
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
@@ -44,8 +44,6 @@ CYCLE = (MODEL, THIRD, FOURTH, TRUTH, INK)
 _GAP = 11
 #: Names at the ends of curves, by axes: end, colour and text.
 _NAMED: WeakKeyDictionary[Axes, dict[str, tuple]] = WeakKeyDictionary()
-
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.3, 0.75, 256)))
 
 _THEME = {
     "axes.edgecolor": INK,
@@ -87,7 +85,7 @@ def use_theme() -> None:
 @checked(n=whole(1))
 def generation_colours(n: int) -> list[str]:
     """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
-    return [to_hex(c) for c in _GENERATIONS(np.linspace(0, 1, n))]
+    return [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0.3, 0.75, n))]
 
 
 def panels(
@@ -112,19 +110,20 @@ def panels(
     fig, grid = plt.subplots(
         rows, columns, figsize=size, sharex=sharex, sharey=sharey, squeeze=False
     )
-    for ax, title in zip(grid.flat, titles, strict=False):
+    shown, rest = grid.flat[: len(titles)], grid.flat[len(titles) :]
+    for k, (ax, title) in enumerate(zip(shown, titles, strict=True)):
         ax.set(title=title, **axes)
         if axes.get("xlabel") == "generation" and "xscale" not in axes:
             ax.xaxis.get_major_locator().set_params(integer=True)
-    for ax in grid.flat[len(titles) :]:
-        ax.set_axis_off()
-    for k, ax in enumerate(grid.flat[: len(titles)]):
         if sharey and k % columns:
             ax.set_ylabel("")
-        if sharex and k + columns < len(titles):
+        lowest = not sharex or k + columns >= len(titles)
+        if not lowest:
             ax.set_xlabel("")
-        ax.tick_params(labelbottom=not sharex or k + columns >= len(titles))
-    return fig, grid[0, 0] if len(titles) == 1 else grid.flat[: len(titles)]
+        ax.tick_params(labelbottom=lowest)
+    for ax in rest:
+        ax.set_axis_off()
+    return fig, shown if len(titles) > 1 else shown[0]
 
 
 @checked(how=one_of("band", "dots", "ribbon", "lines"), names=one_of("ends", "legend", "none"))
@@ -266,22 +265,19 @@ def over_generations(
     """
     import seaborn as sns
 
+    one_of(*history.frame["metric"].unique())("metric", metric)
     frame = history.frame[history.frame["metric"] == metric]
-    if frame.empty:
-        known = ", ".join(map(str, history.frame["metric"].unique()))
-        raise ValueError(f"metric must be one of {known}, got {metric!r}")
     palette = _palette(frame["workflow"].unique())
     sns.lineplot(
         frame, x="generation", y="value", hue="workflow", palette=palette, ax=ax,
         estimator="median", errorbar=("pi", 80), err_kws={"linewidth": 0}, legend=False,
     )  # fmt: skip
-    last = frame[frame["generation"] == frame["generation"].max()]
-    medians = last.groupby("workflow")["value"].median()
+    medians = frame.groupby(["workflow", "generation"])["value"].median().dropna()
+    ends = {name: (at, median) for (name, at), median in medians.items()}  # the last one stays
     for values in (law or {}).values():
         ax.plot(np.arange(len(values)), values, **THEORY, zorder=2.5)
     ax.set(**{"ylabel": metric} | axes)
-    end = frame["generation"].max()
-    _name_ends(ax, {name: (end, medians[name]) for name in palette}, palette)
+    _name_ends(ax, ends, palette)
 
 
 def mark(
@@ -351,8 +347,7 @@ def digit_grid(
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.spines[:].set_visible(False)
     return fig
 
 

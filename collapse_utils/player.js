@@ -44,5 +44,5 @@ document.querySelectorAll(".player:not([data-ready])").forEach((player) => {
   });
   button.addEventListener("click", () => (timer ? stop() : play()));
   // A browser that restores forms would show another generation's number beside the first image.
-  show(Number(player.dataset.start));
+  show(0);
 });

@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ if TYPE_CHECKING:  # matplotlib is imported where a figure is made: claims need 
     from matplotlib.artist import Artist
     from matplotlib.collections import Collection
     from matplotlib.figure import Figure
+    from PIL import Image
 
 # Ink, grid and paper change between the light and the dark variant; data colours do not, so
 # they are mid-tones that stand out on both (Okabe and Ito's palette, safe for colour-blind eyes).
@@ -85,10 +85,11 @@ def variants(fig: Figure, alt: str) -> str:
         light = _PNG.sub(_fewer_colours, _svg(fig))
     plt.close(fig)
     dark = re.sub("|".join(_DARK), lambda colour: _DARK[colour[0]], light)
-    text = html.escape(alt, quote=True)
+    light, dark = (_uri("svg+xml", svg.encode()) for svg in (light, dark))
+    text = html.escape(alt)
     return (
-        f'<img class="only-light" alt="{text}" src="{_uri(light)}">'
-        f'<img class="only-dark" style="display:none" alt="{text}" src="{_uri(dark)}">'
+        f'<img class="only-light" alt="{text}" src="{light}">'
+        f'<img class="only-dark" style="display:none" alt="{text}" src="{dark}">'
     )
 
 
@@ -100,7 +101,6 @@ def player(
     alt: str,
     labels: Sequence[str] | None = None,
     scale: int = 4,
-    start: int = 0,
 ) -> None:
     """Display images with a slider over generations that needs no server.
 
@@ -113,7 +113,6 @@ def player(
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
     - `scale`: Screen pixels per image pixel.
-    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     arrays = [np.asarray(frame, dtype=float) for frame in frames]
@@ -122,16 +121,15 @@ def player(
             f"frames must be two or more images of one shape, got {[a.shape for a in arrays]}"
         )
     scale = _checks.whole(1)("scale", scale)
-    start = _checks.whole(0, len(arrays) - 1)("start", start)
     uris = [_grey_png(a) for a in arrays]
     height, width = arrays[0].shape
     stage = (
-        f'<img class="player-frame" data-slot alt="{html.escape(alt, quote=True)}"'
+        f'<img class="player-frame" data-slot alt="{html.escape(alt)}"'
         f' width="{width * scale}" height="{height * scale}"'
-        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[start]}">'
+        f' style="image-rendering:pixelated;max-width:100%;height:auto" src="{uris[0]}">'
     )
     stills = [f'<img alt="" width="{width}" src="{uri}">' for uri in uris]
-    _play(stage, [[uri] for uri in uris], stills, labels, start, name, caption, alt)
+    _display("player", _player(stage, [[uri] for uri in uris], stills, labels), name, caption, alt)
 
 
 def film(
@@ -142,7 +140,6 @@ def film(
     caption: str,
     alt: str,
     labels: Sequence[str] | None = None,
-    start: int = 0,
 ) -> None:
     """Display a drawing with a slider over generations: some of its artists change, the rest stays.
 
@@ -157,13 +154,11 @@ def film(
       of the k-th of the frame before.
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per frame; default "generation 0", "generation 1", ...
-    - `start`: Frame shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     counts = [len(frame) for frame in frames]
     if len(counts) < 2 or len(set(counts)) != 1 or counts[0] == 0:
         raise ValueError(f"frames must be two or more of equally many artists, got {counts}")
-    start = _checks.whole(0, len(frames) - 1)("start", start)
     for i, frame in enumerate(frames):
         for k, artist in enumerate(frame):
             if artist.get_figure() is not fig:
@@ -175,14 +170,13 @@ def film(
     plt.close(fig)
 
     def still(i: int) -> str:
-        between = drawing.split(_SLOT)
-        filled = [f'<g data-slot="">{part}</g>' for part in moving[i]]
-        return "".join(chain(*zip(between, filled, strict=False), between[-1:]))
+        parts = iter(moving[i])
+        return re.sub(_SLOT, lambda _: f'<g data-slot="">{next(parts)}</g>', drawing)
 
-    label = f'<svg class="player-frame" role="img" aria-label="{html.escape(alt, quote=True)}" '
+    label = f'<svg class="player-frame" role="img" aria-label="{html.escape(alt)}" '
     stills = [still(i) for i in range(len(frames))]
-    stage = stills[start].replace("<svg ", label, 1).replace("</svg>", f"{definitions}</svg>")
-    _play(stage, moving, stills, labels, start, name, caption, alt)
+    stage = stills[0].replace("<svg ", label, 1).replace("</svg>", f"{definitions}</svg>")
+    _display("player", _player(stage, moving, stills, labels), name, caption, alt)
 
 
 def reader(
@@ -192,7 +186,6 @@ def reader(
     caption: str,
     alt: str,
     labels: Sequence[str] | None = None,
-    start: int = 0,
 ) -> None:
     """Display texts side by side with a slider over generations, to be read as they change.
 
@@ -203,13 +196,11 @@ def reader(
       headings.
     - `name`, `caption`, `alt`: As in :func:`show`.
     - `labels` (sequence of str): One per page; default "generation 0", "generation 1", ...
-    - `start`: Page shown first.
     """
     _require(name=name, caption=caption, alt=alt)
     headings = [list(page) for page in pages]
     if len(pages) < 2 or not headings[0] or any(one != headings[0] for one in headings):
         raise ValueError(f"pages must be two or more with the same headings, got {headings}")
-    start = _checks.whole(0, len(pages) - 1)("start", start)
     frames = [[html.escape(text) for text in page.values()] for page in pages]
 
     def still(i: int) -> str:
@@ -218,37 +209,26 @@ def reader(
             for heading, text in zip(headings[0], frames[i], strict=True)
         )
 
-    label = f'role="group" aria-label="{html.escape(alt, quote=True)}"'
-    stage = f'<div class="player-frame player-text" {label}>{still(start)}</div>'
+    label = f'role="group" aria-label="{html.escape(alt)}"'
+    stage = f'<div class="player-frame player-text" {label}>{still(0)}</div>'
     stills = [f'<div class="player-text">{still(i)}</div>' for i in range(len(pages))]
-    _play(stage, frames, stills, labels, start, name, caption, alt)
+    _display("player", _player(stage, frames, stills, labels), name, caption, alt)
 
 
-def _play(
-    stage: str,
-    frames: list[list[str]],
-    stills: list[str],
-    labels: Sequence[str] | None,
-    start: int,
-    name: str,
-    caption: str,
-    alt: str,
-) -> None:
-    """Put a stage, whose slots take the parts of a frame, above a slider; stills are for paper."""
+def _player(
+    stage: str, frames: list[list[str]], stills: list[str], labels: Sequence[str] | None
+) -> str:
+    """A stage, whose slots take the parts of a frame, above a slider; stills are for paper."""
     named = [f"generation {g}" for g in range(len(frames))] if labels is None else labels
     labels = _checks.texts("labels", named)
     if len(labels) != len(frames):
         raise ValueError(f"labels must name all {len(frames)} frames, got {len(labels)}")
-    n, size = len(frames), len(frames)
+    size = len(frames)
     while True:  # a film of other parameters may be heavier: it keeps fewer of its frames
-        kept = sorted({start, *np.linspace(0, n - 1, size).round().astype(int).tolist()})
-        body = _player(
-            stage, *([values[i] for i in kept] for values in (frames, stills, labels)),
-            start=kept.index(start),
-        )  # fmt: skip
+        kept = _spread(size, len(frames))
+        body = _with_slider(stage, *([one[i] for i in kept] for one in (frames, stills, labels)))
         if len(body) <= _HEAVY_PLAYER:
-            _display("player", body, name, caption, alt)
-            return
+            return body
         if size == 2:
             raise ValueError(
                 f"frames must be drawn in at most {_HEAVY_PLAYER:,} characters, two of these take "
@@ -257,19 +237,22 @@ def _play(
         size = (size + 1) // 2
 
 
-def _player(
-    stage: str, frames: list[list[str]], stills: list[str], labels: list[str], *, start: int
-) -> str:
-    chosen = np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)
+def _spread(n: int, of: int) -> list[int]:
+    """`n` of the numbers 0, ..., of - 1, evenly spread from the first to the last."""
+    return np.linspace(0, of - 1, n).round().astype(int).tolist()
+
+
+def _with_slider(stage: str, frames: list[list[str]], stills: list[str], labels: list[str]) -> str:
+    chosen = _spread(min(4, len(frames)), len(frames))
     strip = "".join(f"<span>{html.escape(labels[i])}{stills[i]}</span>" for i in chosen)
     data = json.dumps({"frames": frames, "labels": labels}).replace("<", "\\u003c")
     script = resources.files(__package__).joinpath("player.js").read_text(encoding="utf-8")
     return (
-        f'<div class="player" data-start="{start}">{stage}'
+        f'<div class="player">{stage}'
         '<div class="player-bar"><button type="button" aria-label="Play">▶</button>'
-        f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" '
-        f'aria-label="Generation" aria-valuetext="{html.escape(labels[start], quote=True)}">'
-        f"<output>{html.escape(labels[start])}</output></div>"
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="0" step="1" '
+        f'aria-label="Generation" aria-valuetext="{html.escape(labels[0])}">'
+        f"<output>{html.escape(labels[0])}</output></div>"
         f'<div class="player-strip" hidden>{strip}</div>'
         f'<script type="application/json">{data}</script></div><script>{script}</script>'
     )
@@ -350,18 +333,28 @@ def _short_path(path: re.Match[str]) -> str:
     return re.sub(r"(\.\d)\d+", r"\1", words).replace("L ", "")  # a line needs no letter
 
 
-def _uri(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _fewer_colours(image: re.Match[str]) -> str:
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _uri("png", buffer.getvalue())
+
+
+def _grey_png(grey: NDArray[np.float64]) -> str:
+    from PIL import Image
+
+    return _png(Image.fromarray((255 * (1 - np.clip(grey, 0, 1))).round().astype(np.uint8)))
+
+
+def _fewer_colours(found: re.Match[str]) -> str:
     """The same pixels with a palette of 64 colours: about a quarter of the bytes."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    pixels = Image.open(io.BytesIO(base64.b64decode(image[1])))
-    pixels.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    return _png(image.quantize(64, method=Image.Quantize.FASTOCTREE))
 
 
 def _rasterize_dense(fig: Figure) -> None:
@@ -369,12 +362,11 @@ def _rasterize_dense(fig: Figure) -> None:
     for ax in fig.axes:
         dense = [line for line in ax.lines if len(line.get_xydata()) > _MANY]
         dense += [group for group in ax.collections if _points(group) > _MANY]
-        if len(ax.lines) > _MANY:
-            dense += ax.lines
-        if len(ax.patches) > _MANY:
-            dense += ax.patches
+        for artists in (ax.lines, ax.patches):
+            if len(artists) > _MANY:
+                dense += artists
         for artist in dense:
-            # Older versions of matplotlib cannot draw every kind of artist as pixels.
+            # Arrows, and before matplotlib 3.10 contours, cannot be drawn as pixels.
             if getattr(artist.draw, "_supports_rasterization", False) and not _has_ink(artist):
                 artist.set_rasterized(True)
 
@@ -387,26 +379,11 @@ def _points(group: Collection) -> int:
 def _has_ink(artist: Artist) -> bool:
     from matplotlib.colors import to_hex, to_rgba_array
 
-    colours = [
-        getattr(artist, f"get_{key}")()
-        for key in ("color", "facecolor", "edgecolor")
-        if hasattr(artist, f"get_{key}")
-    ]
-    return any(
-        to_hex(rgba[:3]) in _DARK and rgba[3] > 0
-        for colour in colours
-        if colour is not None
-        for rgba in to_rgba_array(colour)
-    )
-
-
-def _grey_png(image: NDArray[np.float64]) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    pixels = (255 * (1 - np.clip(image, 0, 1))).round().astype(np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    for kind in ("color", "facecolor", "edgecolor"):
+        colour = getattr(artist, f"get_{kind}", lambda: "none")()
+        if any(to_hex(rgba[:3]) in _DARK and rgba[3] > 0 for rgba in to_rgba_array(colour)):
+            return True
+    return False
 
 
 def quiz(
@@ -432,33 +409,34 @@ def quiz(
     """
     _require(question=question)
     data: dict[str, Any] = {"question": question}
-    if choices is not None:
+    if choices is None:
+        answer = _checks.number()("answer", answer)
+        if error is None:
+            error, data["within"] = 0.05 * abs(answer), "within 5 %"
+        else:
+            error = _checks.number(0)("error", error)
+            data["within"] = f"within {error:.2g}" if error else "exactly"
+        if error == 0 and answer != round(answer):
+            raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
+        shown, hinted = f"{answer:.4g}", _checks.number()
+    else:
         choices = _checks.texts("choices", choices)
         if len(choices) < 2 or np.ndim(answer) or answer not in range(len(choices)):
             raise ValueError(
                 f"answer must be the index of one of two or more choices, "
                 f"got {answer!r} and {len(choices)} choices"
             )
-        answer, error = int(answer), 0.0
-        shown = choices[answer]
-        data["choices"] = list(choices)
-    else:
-        answer = _checks.number()("answer", answer)
-        within = "within 5 %" if error is None else f"within {error:.2g}" if error else "exactly"
-        error = 0.05 * abs(answer) if error is None else _checks.number(0)("error", error)
-        if error == 0 and answer != round(answer):
-            raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
-        shown = f"{answer:.4g}"
-        data["within"] = within
-    data |= {"answer": answer, "error": error, "shown": shown}
-    if not isinstance(hints or {}, Mapping):
+        answer, error, data["choices"] = int(answer), 0.0, choices
+        shown, hinted = choices[answer], _checks.whole(0, len(choices) - 1)
+    hints = hints or {}
+    if not isinstance(hints, Mapping):
         raise ValueError(f"hints must map wrong answers to texts, got {hints!r}")
-    wrong = _checks.whole(0, len(choices) - 1) if choices else _checks.number()
-    data["hints"] = [[wrong("hints", value), hint] for value, hint in (hints or {}).items()]
-    _checks.texts("hints", [hint for _, hint in data["hints"]])
-    data_quiz = html.escape(json.dumps(data), quote=True)
+    _checks.texts("hints", hints.values())
+    data |= {"answer": answer, "error": error, "shown": shown}
+    data["hints"] = [[hinted("hints", wrong), hint] for wrong, hint in hints.items()]
     body = f"{html.escape(question)} <strong>{html.escape(shown)}</strong>"
-    show_html(f'<p data-quiz="{data_quiz}">{body}</p>', f"{question} {shown}", {"kind": "quiz"})
+    page = f'<p data-quiz="{html.escape(json.dumps(data))}">{body}</p>'
+    show_html(page, f"{question} {shown}", {"kind": "quiz"})
 
 
 def show_html(html: str, text: str, metadata: dict[str, Any]) -> None:
@@ -468,15 +446,14 @@ def show_html(html: str, text: str, metadata: dict[str, Any]) -> None:
     display({"text/html": html, "text/plain": text}, raw=True, metadata={"collapse": metadata})
 
 
-def plus_minus(value: ArrayLike, error: ArrayLike) -> str:
+def plus_minus(value: float, error: float) -> str:
     """``value ± error`` with the error to two digits and the value to the same decimals.
 
     Digits end at the twelfth of the value: those after it are rounding.
     """
-    v, e = float(value), float(error)  # type: ignore[arg-type]
-    if e == 0 or not math.isfinite(e):
-        return f"{v:.4g}"
-    if e < 1e-12 * abs(v):
-        return f"{v:.12g} ± {e:.1g}"
-    digits = max(0, 1 - math.floor(math.log10(e)))
-    return f"{v:.{digits}f} ± {e:.{digits}f}"
+    if error == 0 or not math.isfinite(error):
+        return f"{value:.4g}"
+    if error < 1e-12 * abs(value):
+        return f"{value:.12g} ± {error:.1g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"

@@ -20,12 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks
-from ._checks import checked, number, texts, whole
+from ._checks import checked, number, one_of, texts, whole
 
-TEXTS = ("reference", "docstrings")
-MIN_WORDS = 8
-MIN_PLAIN = 0.75
+#: A line is prose if it has so many words, of which such a share is plain.
+_MIN_WORDS, _MIN_PLAIN = 8, 0.75
 
 # Folders that hold tests, vendored packages or generated files rather than prose.
 _SKIPPED = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "_vendor", "__pycache__"}
@@ -46,13 +44,13 @@ _BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
 
 
 @lru_cache(maxsize=2)
+@checked(name=one_of("reference", "docstrings"))
 def paragraphs(name: str = "reference") -> tuple[str, ...]:
     """Paragraphs of running English, each once and on one line.
 
     - `name` ({"reference", "docstrings"}): What ``help()`` shows of the language, or the docstrings
       of the standard library without the paragraphs of the former.
     """
-    _checks.one_of(*TEXTS)("name", name)
     if name == "reference":
         from pydoc_data import topics
 
@@ -67,12 +65,14 @@ def paragraphs(name: str = "reference") -> tuple[str, ...]:
             f"the standard library in {str(root)!r} has no source files to read docstrings from; "
             'use paragraphs("reference") or a Python with its sources'
         )
-    return _unique(_paragraphs(_docstrings(sorted(files))), map(_key, paragraphs()))
+    # Bytes, so that ast follows the encoding that the file declares.
+    modules = (ast.parse(path.read_bytes(), filename=str(path)) for path in sorted(files))
+    return _unique(_paragraphs(_docstrings(modules)), map(_key, paragraphs()))
 
 
+@checked(paragraphs=texts)
 def fingerprint(paragraphs: Iterable[str]) -> str:
     """Hash of a text (the first 16 hexadecimal digits of SHA-256), to store with results."""
-    paragraphs = _checks.texts("paragraphs", paragraphs)
     return hashlib.sha256("\n".join(paragraphs).encode()).hexdigest()[:16]
 
 
@@ -85,15 +85,16 @@ def held_out(
     Each paragraph's own hash decides, so a paragraph stays on its side when the text around it
     changes, and no seed is needed.
     """
-    tests = [int(fingerprint([_key(p)]), 16) < share * 16**16 for p in paragraphs]
-    train = tuple(p for p, test in zip(paragraphs, tests, strict=True) if not test)
-    rest = tuple(p for p, test in zip(paragraphs, tests, strict=True) if test)
-    if not train or not rest:
+    train, test = [], []
+    for paragraph in paragraphs:
+        drawn = int(fingerprint([_key(paragraph)]), 16)
+        (test if drawn < share * 16**16 else train).append(paragraph)
+    if not train or not test:
         raise ValueError(
-            f"share={share:g} leaves {len(train)} paragraphs to train on and {len(rest)} to test "
+            f"share={share:g} leaves {len(train)} paragraphs to train on and {len(test)} to test "
             f"on, out of {len(paragraphs)}; both parts must hold at least one"
         )
-    return train, rest
+    return tuple(train), tuple(test)
 
 
 @checked(n=whole(1))
@@ -133,9 +134,9 @@ def sentences(paragraphs: Iterable[str]) -> list[list[str]]:
     found: list[list[str]] = []
     for paragraph in paragraphs:
         sentence: list[str] = []
-        for token in [*_tokens(paragraph), "."]:
+        for token in [*_TOKEN.findall(paragraph.translate(_QUOTES)), "."]:
             if token not in _SENTENCE_END:
-                sentence.append(token)
+                sentence.append(token.lower())
             elif sentence:
                 found.append(sentence)
                 sentence = []
@@ -144,23 +145,13 @@ def sentences(paragraphs: Iterable[str]) -> list[list[str]]:
     return found
 
 
-def _tokens(paragraph: str) -> list[str]:
-    return [token.lower() for token in _TOKEN.findall(paragraph.translate(_QUOTES))]
-
-
-def _docstrings(files: Iterable[Path]) -> Iterator[str]:
-    for path in files:
-        # Bytes, so that ast follows the encoding that the file declares.
-        yield from _docstrings_of([ast.parse(path.read_bytes(), filename=str(path))])
-
-
-def _docstrings_of(nodes: Iterable[ast.AST]) -> Iterator[str]:
+def _docstrings(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, _HOLDERS) and (doc := ast.get_docstring(node)):
             yield doc
         for field in _BODIES:  # an expression holds no docstring
             if inner := getattr(node, field, None):
-                yield from _docstrings_of(inner)
+                yield from _docstrings(inner)
 
 
 def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
@@ -179,10 +170,10 @@ def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
 def _is_prose(line: str) -> bool:
     parts = line.split()
     return (
-        len(parts) >= MIN_WORDS
+        len(parts) >= _MIN_WORDS
         and line[0].isupper()
         and line[-1] in ".!?:"
-        and sum(_PLAIN.fullmatch(part) is not None for part in parts) >= MIN_PLAIN * len(parts)
+        and sum(_PLAIN.fullmatch(part) is not None for part in parts) >= _MIN_PLAIN * len(parts)
     )
 
 
@@ -192,11 +183,9 @@ def _key(paragraph: str) -> str:
 
 
 def _unique(paragraphs: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
-    seen = set(taken)
-    kept = []
+    kept: dict[str, str] = {}
     for paragraph in paragraphs:
-        key = _key(paragraph)
-        if key not in seen:
-            seen.add(key)
-            kept.append(paragraph)
-    return tuple(kept)
+        kept.setdefault(_key(paragraph), paragraph)
+    for key in taken:
+        kept.pop(key, None)
+    return tuple(kept.values())

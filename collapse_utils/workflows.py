@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _tables
-from ._checks import checked, fraction, function, number, share, whole, workflow
+from ._checks import checked, function, number, share, whole, workflow
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[Any]
@@ -128,7 +128,7 @@ class AccumulateSubsample:
         return pool.choose(n_samples, sources.rng), pool
 
 
-@checked(alpha=fraction(), beta=fraction(), gamma=fraction())
+@checked(alpha=number(0, 1), beta=number(0, 1), gamma=number(0, 1))
 @dataclass(frozen=True)
 class Mix:
     """Shares of new model rows, of the previous training set and of the original real data.
@@ -187,7 +187,7 @@ class Mix:
         return new, new
 
 
-@checked(fraction=fraction())
+@checked(fraction=number(0, 1))
 @dataclass(frozen=True)
 class FreshData:
     """A fraction of real rows that nobody has seen before; the rest from the latest model."""
@@ -294,7 +294,7 @@ class Verified(Through):
         return kept[:n]
 
 
-@checked(workflow=workflow, plant=function, fraction=fraction())
+@checked(workflow=workflow, plant=function, fraction=number(0, 1))
 @dataclass(frozen=True)
 class Poisoned(Through):
     """A fraction of all new rows, generated or fresh, is an attacker's: ``plant(n, rng)``."""

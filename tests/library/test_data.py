@@ -12,6 +12,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from collapse_utils import data
@@ -265,3 +266,23 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch, capfd):
         data.reach_hub()
     assert time.monotonic() - start < 15  # the client's own tries take 25 s of waiting
     assert "Retry" not in capfd.readouterr().err
+
+
+def test_wikitext_is_read_from_the_cache_of_the_hub(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert data.stored("wikitext-2") == []
+    repository = tmp_path / "datasets--Salesforce--wikitext"
+    folder = repository / "snapshots" / ("0" * 40) / "wikitext-2-raw-v1"
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    for part, lines in (
+        ("train", [" to train on \n", "", " \n", "twice"]),
+        ("test", ["to test on"]),
+    ):
+        pd.DataFrame({"text": lines}).to_parquet(folder / f"{part}-00000-of-00001.parquet")
+    assert [path.name[:5] for path in data.stored("wikitext-2")] == ["train", "test-"]
+    assert data.corpus("wikitext-2") == (("to train on", "twice"), ("to test on",))

@@ -161,7 +161,7 @@ class Shrinking:
         return 0.9 * rng.choice(self.rows, n)
 
 
-def history():
+def history(metric=lambda snapshot: float(np.std(snapshot.sample))):
     rng = np.random.default_rng(0)
     return recurse(
         Shrinking(),
@@ -169,7 +169,7 @@ def history():
         workflow={"replace": Replace(), "accumulate": Accumulate()},
         n_generations=4,
         n_replicates=5,
-        metrics={"sd": lambda snapshot: float(np.std(snapshot.sample))},
+        metrics={"sd": metric},
         rng=rng,
     )
 
@@ -190,6 +190,19 @@ def test_a_history_is_drawn_by_workflow(ax):
     assert (ax.get_ylabel(), ax.get_xlabel(), ax.get_yscale()) == ("sd", "generation", "log")
     with pytest.raises(ValueError, match="metric must be one of sd, got 'mean'"):
         figures.over_generations(ax, seen, "mean")
+
+
+def test_a_metric_that_is_reported_now_and_then_is_drawn_where_it_is(ax):
+    def seldom(snapshot):
+        if snapshot.workflow == "accumulate":
+            return {"sd": 1.0} if snapshot.generation < 3 else {}
+        return {"sd": np.nan if snapshot.generation == 0 else 1.0 + snapshot.replicate % 2}
+
+    figures.over_generations(ax, history(seldom), "sd")
+    assert [list(line.get_xdata()) for line in ax.lines] == [[1, 2, 3, 4], [0, 1, 2]]
+    assert {name: tuple(text.xy) for name, text in words(ax).items()} == {
+        "replace": (4, 1), "accumulate": (2, 1),
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------ panels, marks, bells

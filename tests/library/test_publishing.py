@@ -232,30 +232,29 @@ def play(**change):
 
 
 def test_player_is_one_accessible_element_that_needs_no_server(displayed):
-    play(start=2, scale=3)
+    play(scale=3)
     ((data, metadata),) = displayed
     assert metadata == {"collapse": {"kind": "player", **TEXTS}}
     assert data["text/plain"] == TEXTS["alt"]
     assert "http" not in data["text/html"]
     page = Page(data["text/html"])
     assert page.elements[0] == ("figure", {"class": "collapse-figure"})
-    (box,) = page.all("div", **{"class": "player"})
-    assert box["data-start"] == "2"
+    assert len(page.all("div", **{"class": "player"})) == 1
     (frame,) = page.all("img", **{"class": "player-frame"})
     assert (frame["alt"], frame["width"], frame["height"]) == (TEXTS["alt"], "12", "9")
     (slider,) = page.all("input")
     assert slider["type"] == "range"
-    assert (slider["min"], slider["max"], slider["value"], slider["step"]) == ("0", "5", "2", "1")
-    assert slider["aria-label"] and slider["aria-valuetext"] == "generation 2"
+    assert (slider["min"], slider["max"], slider["value"], slider["step"]) == ("0", "5", "0", "1")
+    assert slider["aria-label"] and slider["aria-valuetext"] == "generation 0"
     (button,) = page.all("button")
     assert button["type"] == "button" and button["aria-label"]
-    assert page.text["output"] == ["generation 2"]
+    assert page.text["output"] == ["generation 0"]
     stills = page.text["span"]
     assert stills == ["generation 0", "generation 2", "generation 3", "generation 5"]
     payload, script = page.text["script"]
     content = json.loads(payload)
     assert content["labels"] == [f"generation {g}" for g in range(6)]
-    assert [frame["src"]] == content["frames"][2]
+    assert [frame["src"]] == content["frames"][0]
     assert script == resources.files("collapse_utils").joinpath("player.js").read_text("utf-8")
 
 
@@ -278,7 +277,7 @@ def test_player_bytes_are_reproducible(displayed):
 
 def test_player_labels_cannot_break_out_of_the_script(displayed):
     labels = ["</script><!--<script>", "<b>", '"', "&", "é", "5"]
-    play(labels=np.array(labels), start=0)
+    play(labels=np.array(labels))
     page = Page(displayed[0][0]["text/html"])
     assert json.loads(page.text["script"][0])["labels"] == labels
     assert "<" not in page.text["script"][0]
@@ -299,7 +298,6 @@ def test_two_frames_are_enough(displayed):
         ([np.zeros(4), np.zeros(4)], {}, r"frames must be .* got \[\(4,\), \(4,\)\]"),
         ([gradient(1)] * 3, {"labels": ["a", "b"]}, "labels must name all 3 frames, got 2"),
         ([gradient(1)] * 3, {"labels": []}, "labels must name all 3 frames, got 0"),
-        ([gradient(1)] * 3, {"start": 3}, "start must be an integer between 0 and 2, got 3"),
         ([gradient(1)] * 3, {"scale": 0}, "scale must be an integer >= 1, got 0"),
     ],
 )
@@ -325,21 +323,21 @@ def walk(n_frames=3, **change):
 
 
 def test_a_film_is_one_drawing_with_slots(displayed):
-    walk(start=1)
+    walk()
     ((data, metadata),) = displayed
     assert metadata == {"collapse": {"kind": "player", **TEXTS}}
     page = Page(data["text/html"])
     (stage,) = page.all("svg", **{"class": "player-frame"})
     assert stage["role"] == "img" and stage["aria-label"] == TEXTS["alt"]
-    assert page.text["output"] == ["generation 1"]
+    assert page.text["output"] == ["generation 0"]
     frames = json.loads(page.text["script"][0])["frames"]
     assert [len(frame) for frame in frames] == [4, 4, 4]
     assert len({part for frame in frames for part in frame}) == 12
     stills = 3
     assert len(page.all("g", **{"data-slot": ""})) == 4 * (1 + stills)
     shown = data["text/html"][: data["text/html"].index("player-bar")]
-    assert all(part in shown for part in frames[1])
-    assert not any(part in shown for part in frames[0])
+    assert all(part in shown for part in frames[0])
+    assert not any(part in shown for part in frames[1])
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", data["text/html"])
 
 
@@ -420,23 +418,22 @@ def test_an_artist_of_a_film_may_be_empty(displayed):
     assert empty[0] == empty[2] and len(empty[0]) == 1 and empty[1] == []
 
 
-def noise_film(points, **change):
+def noise_film(points):
     fig, ax = plt.subplots()
     noise = np.random.default_rng(1).normal(size=(40, points))
     labels = [f"{k}" for k in range(40)]
-    publishing.film(fig, [ax.plot(row) for row in noise], **{**TEXTS, "labels": labels, **change})
+    publishing.film(fig, [ax.plot(row) for row in noise], **{**TEXTS, "labels": labels})
 
 
-@pytest.mark.parametrize(("start", "kept"), [(0, [0, 2, 4, 6, 8]), (5, [0, 2, 4, 5, 6])])
-def test_a_heavy_film_keeps_fewer_frames(displayed, start, kept):
-    noise_film(600, start=start)
+def test_a_heavy_film_keeps_fewer_frames(displayed):
+    noise_film(600)
     text = displayed[0][0]["text/html"]
     content = json.loads(Page(text).text["script"][0])
     assert len(text) < 301_000
     assert len(content["labels"]) == len(content["frames"]) < 40
-    assert [int(label) for label in content["labels"]][:5] == kept
+    assert [int(label) for label in content["labels"]][:5] == [0, 2, 4, 6, 8]
     assert content["labels"][-1] == "39"
-    assert Page(text).text["output"] == [f"{start}"]
+    assert Page(text).text["output"] == ["0"]
 
 
 def test_a_film_whose_frames_are_heavy_is_refused(displayed):
@@ -449,7 +446,7 @@ PAGES = [{"sampling": f"text <b> {g}", "beams": f"loop & {g}"} for g in range(5)
 
 
 def test_a_reader_holds_the_texts_and_nothing_of_them_is_markup(displayed):
-    publishing.reader(PAGES, **TEXTS, start=1)
+    publishing.reader(PAGES, **TEXTS)
     ((data, metadata),) = displayed
     assert metadata == {"collapse": {"kind": "player", **TEXTS}}
     page = Page(data["text/html"])
@@ -457,7 +454,7 @@ def test_a_reader_holds_the_texts_and_nothing_of_them_is_markup(displayed):
     assert stage["role"] == "group" and stage["aria-label"] == TEXTS["alt"]
     stills = 4
     assert page.text["strong"] == ["sampling", "beams"] * (1 + stills)
-    assert page.text["p"][:2] == ["text <b> 1", "loop & 1"]
+    assert page.text["p"][:2] == ["text <b> 0", "loop & 0"]
     assert page.text["p"][-2:] == ["text <b> 4", "loop & 4"]
     frames = json.loads(page.text["script"][0])["frames"]
     assert [[html.unescape(part) for part in frame] for frame in frames] == [
@@ -473,7 +470,6 @@ def test_a_reader_holds_the_texts_and_nothing_of_them_is_markup(displayed):
         ([{}, {}], {}, r"pages must be .* got \[\[\], \[\]\]"),
         ([{"a": ""}, {"b": ""}], {}, r"pages must be .* got \[\['a'\], \['b'\]\]"),
         (PAGES, {"labels": ["a"]}, "labels must name all 5 frames, got 1"),
-        (PAGES, {"start": -1}, "start must be an integer between 0 and 4, got -1"),
         (PAGES, {"alt": " "}, "alt must be a text"),
     ],
 )
@@ -499,7 +495,7 @@ stage.querySelectorAll = () => groups;
 parts.script.textContent = JSON.stringify({
   frames: drawn ? [["A", ""], ["", "B"], ["C", ""]] : [["A"], ["B"], ["C"]],
   labels: ["a", "b", "c"] });
-const player = { dataset: { start: "1" }, querySelector: (key) => parts[key] };
+const player = { dataset: {}, querySelector: (key) => parts[key] };
 let found = [player], tick = null, reduced = false;
 globalThis.document = { querySelectorAll: () => found };
 globalThis.matchMedia = () => ({ matches: reduced });
@@ -530,7 +526,7 @@ def test_the_script_shows_plays_pauses_and_respects_reduced_motion(stage):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(result.stdout) == [
-        ["start", "B", "b", "b", None, False],
+        ["start", "A", "a", "a", None, False],
         ["slide", "C", "c", "c", "Play", False],
         ["play from the end", "A", "a", "a", "Pause", True],
         ["tick", "B", "b", "b", "Pause", True],
@@ -649,6 +645,7 @@ def test_quiz_of_choices(displayed, answer):
         (math.nan, {}, r"answer must be a finite number in \[-inf, inf\], got nan"),
         ("3", {}, "answer must be a finite number"),
         (1.5, {"error": -1}, r"error must be a finite number in \[0, inf\], got -1"),
+        (1.5, {"error": "a"}, r"error must be a finite number .*, got 'a'"),
         (1.5, {"error": 0}, r"error must be positive for an answer such as 1.5, got 0"),
         (2, {"choices": ["no", "yes"]}, "answer must be the index .*, got 2 and 2 choices"),
         (0.5, {"choices": ["no", "yes"]}, "answer must be the index .*, got 0.5 and 2 choices"),
