@@ -21,7 +21,6 @@ from .. import _checks
 from .._checks import checked, number, one_of, whole
 
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
-SAMPLINGS = ("mean", "noisy")
 _STEPS_AT_ONCE = 50  # minibatches drawn ahead, to call the generators rarely
 SMALLEST_SIGMA2 = 1e-6
 _SIDE = 28  # pixels along an edge of what the convolutions read
@@ -30,7 +29,7 @@ _SETTINGS = {
     "latent": whole(1),
     "likelihood": one_of(*LIKELIHOODS),
     "sigma2": number(SMALLEST_SIGMA2),
-    "sampling": one_of(*SAMPLINGS),
+    "sampling": one_of("mean", "noisy"),
     "n_steps": whole(1),
     "batch_size": whole(1),
 }
@@ -77,7 +76,7 @@ class _ImageVAE(BaseEstimator):
             raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
         if not np.isfinite(X).all():
             raise ValueError("X must be finite, got NaN or infinity")
-        if X.shape[1] != (pixels or X.shape[1]):
+        if pixels not in (None, X.shape[1]):
             raise ValueError(f"X must hold images of {pixels} pixels, got {X.shape[1]}")
         low, high = X.min(), X.max()
         if low < -margin or high > 1 + margin:
@@ -135,8 +134,8 @@ class VAE(_ImageVAE):
 
         rng = np.random.default_rng(rng)
         data = [self._check_images(X) for X in Xs]
-        if len({X.shape[1] for X in data}) != 1:
-            widths = sorted({X.shape[1] for X in data})
+        widths = sorted({X.shape[1] for X in data})
+        if len(widths) != 1:
             raise ValueError(f"Xs must hold images of one size, got {widths} pixels")
         # Each model has a generator of its own: it is the same in whatever company it is trained.
         generators = [torch.Generator().manual_seed(int(rng.integers(2**63))) for _ in data]
@@ -338,8 +337,7 @@ class ConvVAE(_ImageVAE):
                 sigma2 = sigma2.clamp(min=SMALLEST_SIGMA2)
                 misfit = _SIDE**2 * ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
             loss = misfit + divergence / len(batch)
-            for weight in weights:
-                weight.grad = None
+            self.network_.zero_grad()
             loss.backward()
             descend(1e-3)
             losses[step], residuals[step] = loss.detach(), residual.detach()
