@@ -72,7 +72,6 @@ class Report:
     """What `diagnose` found; `str()` says it in sentences, `show()` as a table.
 
     - `baseline`: Workflow that the others are compared with.
-    - `generations`, `replicates`
     - `changes` (pandas.DataFrame): One row per workflow and measure: ``first_model`` (generation 1
       minus generation 0, with ``first_se``), ``change`` (last generation minus generation 1),
       ``se``, ``low``, ``high``, ``verdict`` (rises, falls, no change seen) and ``since`` (the first

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pandas.api.types import infer_dtype, is_bool_dtype, is_scalar
+from pandas.api.types import infer_dtype, is_scalar
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
@@ -253,7 +253,7 @@ def _frame(rows: _tables.Rows) -> pd.DataFrame:
 def _role(column: pd.Series) -> str:
     """How a column is measured: number, category or text."""
     present = column.dropna()
-    if isinstance(column.dtype, pd.CategoricalDtype) or is_bool_dtype(column.dtype):
+    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind == "b":
         return "category"
     if column.dtype.kind in "iufmM" or isinstance(column.dtype, pd.PeriodDtype):
         return "number"

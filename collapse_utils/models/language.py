@@ -285,7 +285,6 @@ class LanguageModel:
     - `network` (transformers.PreTrainedModel): The pre-trained network. It is never changed: each
       fit works on a copy.
     - `prompts` (array of int, shape (N, L)): Blocks of human text, each continued by L tokens.
-    - `epochs`, `batch`
     - `rate`: Highest learning rate of AdamW; a cosine takes it to a twentieth.
     - `decoding` (Decoding)
     """

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone
 
-from .. import _checks
 from .._checks import checked, number, one_of, whole
 
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
@@ -46,9 +45,9 @@ class _ImageVAE(BaseEstimator):
     n_steps: int = 600
     batch_size: int = 100
 
+    @checked(n=whole(1))
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
         """Write `n` images: shape (n, pixels). Noise may leave [0, 1]: clipping changes the law."""
-        n = _checks.whole(1)("n", n)
         rng = np.random.default_rng(rng)
         mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
         if self.sampling == "mean":

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
 from .._checks import checked, number, whole
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Decoding:
         return chosen
 
 
+@checked(length=whole(1))
 def write(
     network: PreTrainedModel,
     prompts: NDArray[np.int64],
@@ -94,7 +94,7 @@ def write(
     import torch
 
     prompts = block_rows("prompts", prompts)
-    length = _checks.whole(1)("length", prompts.shape[1] if length is None else length)
+    length = length or prompts.shape[1]
     context = reach(network)
     if prompts.shape[1] + length > context:
         raise ValueError(
