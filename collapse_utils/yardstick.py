@@ -66,12 +66,12 @@ class Yardstick:
             features = _Features(real)
         self._features = features
         rows = self._numbers(real, "real")
-        self._mean, sd = rows.mean(0), rows.std(0)
+        sd = rows.std(0)
         # The spread that rounding gives to a column that is constant is no scale.
         varies = (np.ptp(rows, 0) > 0) & (sd > 8 * np.finfo(float).eps * np.abs(rows).max(0))
         if not varies.any():
             raise ValueError("real must hold rows that differ, got one row many times")
-        self._mean = np.where(varies, self._mean, rows[0])
+        self._mean = np.where(varies, rows.mean(0), rows[0])
         self._scale = np.where(varies, sd, 1.0) / getattr(self._features, "weights", 1.0)
         rows = self._standardised(rows)
         d = rows.shape[1]

@@ -21,13 +21,13 @@ from .._checks import checked, number, one_of, whole
 
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
 _STEPS_AT_ONCE = 50  # minibatches drawn ahead, to call the generators rarely
-SMALLEST_SIGMA2 = 1e-6
+_SMALLEST_SIGMA2 = 1e-6
 _SIDE = 28  # pixels along an edge of what the convolutions read
 _ROWS_AT_ONCE = 2000  # images that pass fitted convolutions together
 _SETTINGS = {
     "latent": whole(1),
     "likelihood": one_of(*LIKELIHOODS),
-    "sigma2": number(SMALLEST_SIGMA2),
+    "sigma2": number(_SMALLEST_SIGMA2),
     "sampling": one_of("mean", "noisy"),
     "n_steps": whole(1),
     "batch_size": whole(1),
@@ -62,7 +62,7 @@ class _ImageVAE(BaseEstimator):
         late = residuals[-max(1, self.n_steps // 20) :].mean(axis=0)
         return {
             "gaussian": np.full(late.shape, self.sigma2),
-            "learned": np.maximum(late, SMALLEST_SIGMA2),
+            "learned": np.maximum(late, _SMALLEST_SIGMA2),
             "bernoulli": np.full(late.shape, math.nan),
         }[self.likelihood]
 
@@ -235,7 +235,7 @@ def _gradients(config: VAE, w: dict[str, Any], x: Any, noise: Any) -> tuple[Any,
         error /= n
     else:
         fixed = torch.full_like(residual, config.sigma2)
-        sigma2 = fixed if config.likelihood == "gaussian" else residual.clamp(min=SMALLEST_SIGMA2)
+        sigma2 = fixed if config.likelihood == "gaussian" else residual.clamp(min=_SMALLEST_SIGMA2)
         loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
         error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
 
@@ -333,7 +333,7 @@ class ConvVAE(_ImageVAE):
                 misfit = entropy(logits, batch, reduction="sum") / len(batch)
             else:
                 sigma2 = torch.as_tensor(residual if learned else self.sigma2)
-                sigma2 = sigma2.clamp(min=SMALLEST_SIGMA2)
+                sigma2 = sigma2.clamp(min=_SMALLEST_SIGMA2)
                 misfit = _SIDE**2 * ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
             loss = misfit + divergence / len(batch)
             self.network_.zero_grad()
