@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _checks, _tables
-from ._checks import checked, number, texts
+from . import _tables
+from ._checks import checked, number, texts, whole
 
 
 @checked(fit=texts, sample=texts, timeout=number(0, above=True))
@@ -59,9 +59,10 @@ class CommandModel:
         """Write a table or rows of shape (n,) or (n, d), call the command, keep the model file."""
         table = _tables.is_table(X)
         X = X if table else np.asarray(X)
-        if (not table and X.dtype.kind not in "fiub") or X.ndim not in (1, 2) or len(X) == 0:
+        kind = "a table" if table else X.dtype
+        if X.ndim not in (1, 2) or len(X) == 0 or not (table or X.dtype.kind in "fiub"):
             raise ValueError(
-                f"X must hold numbers, of shape (n,) or (n, d), or be a table, got {X.dtype} of "
+                f"X must hold numbers, of shape (n,) or (n, d), or be a table, got {kind} of "
                 f"shape {X.shape}"
             )
         self._kind = _tables.Kind(X if table else X.astype(float), whole=False)
@@ -71,21 +72,22 @@ class CommandModel:
                 X.to_csv(data, index=False)
             else:
                 np.savetxt(data, X, delimiter=",", fmt="%.17g")
-            self._call(self.fit_command, data=data, model=model, seed=_seed(rng))
+            self._call(self.fit_command, data=data, model=model, seed=rng.integers(2**31))
             if not model.is_file():
                 raise RuntimeError(f"{self.fit_command[0]} wrote no model to {{model}}")
             self._model = model.read_bytes()
         return self
 
+    @checked(n=whole(1))
     def sample(self, n: int, rng: np.random.Generator) -> _tables.Rows:
         """Call the command and read `n` rows."""
-        n = _checks.whole(1)("n", n)
         if self._model is None:
             raise ValueError("fit must come before sample")
         with tempfile.TemporaryDirectory(prefix="collapse-model-") as folder:
             model, rows = Path(folder, "model"), Path(folder, "rows.csv")
             model.write_bytes(self._model)
-            self._call(self.sample_command, model=model, rows=rows, n=n, seed=_seed(rng))
+            seed = rng.integers(2**31)
+            self._call(self.sample_command, model=model, rows=rows, n=n, seed=seed)
             name = self.sample_command[0]
             if not rows.is_file() or rows.stat().st_size == 0:
                 raise RuntimeError(f"{name} wrote no rows to {{rows}}")
@@ -110,12 +112,14 @@ class CommandModel:
         )  # fmt: skip
 
     def _call(self, command: Sequence[str], **values: object) -> None:
-        words = [_fill(part, values) for part in command]
+        words = command
+        for name, value in values.items():
+            words = [word.replace(f"{{{name}}}", str(value)) for word in words]
         try:
             started = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
@@ -143,13 +147,3 @@ def _is_text(dtype: Any) -> bool:
     levels = getattr(dtype, "categories", None)
     kind = dtype if levels is None else levels.dtype
     return kind.kind == "O"
-
-
-def _fill(part: str, values: dict[str, object]) -> str:
-    for name, value in values.items():
-        part = part.replace(f"{{{name}}}", str(value))
-    return part
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**31))

@@ -64,7 +64,6 @@ _KINDS = {
     ("missing", "rises"): "more missing values",
 }
 _TRIAL, _SURE = 100, 5  # most rows of a look for copies, and standard errors that find some
-_LEVEL = 0.05  # chance of a false alarm in a whole report, at most
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class Report:
     """What `diagnose` found; `str()` says it in sentences, `show()` as a table.
 
     - `baseline`: Workflow that the others are compared with.
-    - `generations`, `replicates`
     - `changes` (pandas.DataFrame): One row per workflow and measure: ``first_model`` (generation 1
       minus generation 0, with ``first_se``), ``change`` (last generation minus generation 1),
       ``se``, ``low``, ``high``, ``verdict`` (rises, falls, no change seen) and ``since`` (the first
@@ -104,56 +102,52 @@ class Report:
 
     def collapses(self, workflow: str | None = None) -> bool:
         """Whether the distance to the real data is seen to grow."""
-        return self._verdict(workflow or self.baseline, "distance") == "rises"
+        return self._measures(workflow).loc["distance", "verdict"] == "rises"
 
     def kinds(self, workflow: str | None = None) -> list[str]:
         """Kinds of change that are seen: loss of variance, loss of tails, drift, growth ..."""
-        rows = self.changes[self.changes["workflow"] == self._known(workflow or self.baseline)]
-        found = zip(rows["measure"], rows["verdict"], strict=True)
-        return [_KINDS[pair] for pair in found if pair in _KINDS]
+        verdicts = self._measures(workflow)["verdict"]
+        return [_KINDS[pair] for pair in verdicts.items() if pair in _KINDS]
 
-    def _verdict(self, workflow: str, measure: str) -> str:
-        return str(self._row(workflow, measure)["verdict"])
-
-    def _row(self, workflow: str, measure: str) -> pd.Series:
-        rows = self.changes
-        here = rows["workflow"] == self._known(workflow)
-        return rows[here & (rows["measure"] == measure)].iloc[0]
-
-    def _known(self, workflow: str) -> str:
-        return _checks.one_of(*list(self.speed["workflow"]))("workflow", workflow)
+    def _measures(self, workflow: str | None = None) -> pd.DataFrame:
+        """Changes under one workflow (default: the baseline), by measure."""
+        workflow = _checks.one_of(*self.speed["workflow"])("workflow", workflow or self.baseline)
+        return self.changes[self.changes["workflow"] == workflow].set_index("measure")
 
     def sentences(self) -> list[str]:
         """The report in words, one finding each."""
-        row = self._row(self.baseline, "distance")
+        row = self._measures().loc["distance"]
         amount = plus_minus(row["change"], row["se"])
         span = f"from generation 1 to {self.generations}, over {self.replicates} replicates"
-        if not self.collapses():
-            first = (
-                f"No collapse is seen under {self.baseline}: the distance to real data changes by "
-                f"{amount} {span}; a growth of up to {max(row['high'], 0):.2g} is not excluded."
-            )
-        else:
-            first = (
-                f"Under {self.baseline} the model collapses: its distance to real data grows by "
-                f"{amount} {span}, and visibly so from generation {row['since']:.0f} on."
-            )
-        said = [first]
         kinds = ", ".join(self.kinds())
         if self.collapses():
-            said.append(f"Kind: {kinds or 'none of those that the report knows'}.")
-        elif kinds:
-            said.append(f"But something moves by recursion: {kinds}.")
-        said += [one for one in (*self._lost(), self._pace(), self._first_model()) if one]
+            said = [
+                f"Under {self.baseline} the model collapses: its distance to real data grows by "
+                f"{amount} {span}, and visibly so from generation {row['since']:.0f} on.",
+                f"Kind: {kinds or 'none of those that the report knows'}.",
+            ]
+        else:
+            said = [
+                f"No collapse is seen under {self.baseline}: the distance to real data changes by "
+                f"{amount} {span}; a growth of up to {max(row['high'], 0):.2g} is not excluded."
+            ]
+            said += [f"But something moves by recursion: {kinds}."] * bool(kinds)
+        said += [*self._lost(), self._pace()]
+        if not math.isnan(row["first_model"]):
+            said.append(
+                f"The first model alone, which saw real data only, is "
+                f"{plus_minus(row['first_model'], row['first_se'])} farther from unseen real data "
+                f"than its own training rows are."
+            )
         return said + [self._remedy(one) for _, one in self.remedies.iterrows()]
 
     def _lost(self) -> Iterator[str]:
         """What died, by name, where a change is seen."""
         titles = ("Categories that died", "Pairs of categories that died", "Missing values")
         lost = self.losses[self.losses["workflow"] == self.baseline]
+        verdicts = self._measures()["verdict"]
         for measure, title in zip(_OF_TABLES, titles, strict=True):
-            known = (self.baseline, measure) in self.curves
-            if not known or (measure, self._verdict(self.baseline, measure)) not in _KINDS:
+            if (measure, verdicts.get(measure)) not in _KINDS:
                 continue
             if lost.empty:
                 yield f"{title}: give recurse keep_samples= for their names."
@@ -177,16 +171,6 @@ class Report:
             f"Pace: the logarithm of the spread changes by "
             f"{plus_minus(speed['rate'], speed['se'])} per generation: the spread {what} in "
             f"{speed['half_life']:.3g} generations."
-        )
-
-    def _first_model(self) -> str:
-        row = self._row(self.baseline, "distance")
-        if math.isnan(row["first_model"]):
-            return ""
-        return (
-            f"The first model alone, which saw real data only, is "
-            f"{plus_minus(row['first_model'], row['first_se'])} farther from unseen real data "
-            f"than its own training rows are."
         )
 
     def _remedy(self, row: pd.Series) -> str:
@@ -293,7 +277,7 @@ def _list(entries: Mapping[str, str]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Python, the system, and the packages that are loaded and may have had a part in it."""
+    """Python, the system, and the packages that may have had a part in it."""
     found = {"Python": platform.python_version(), "system": platform.platform()}
     for name in ("collapse-utils", "numpy", "scipy", "pandas", "scikit-learn", "torch"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -302,10 +286,7 @@ def _versions() -> dict[str, str]:
 
 
 def diagnose(
-    history: History | Mapping[str, History],
-    *,
-    baseline: str | None = None,
-    level: float = _LEVEL,
+    history: History | Mapping[str, History], *, baseline: str | None = None, level: float = 0.05
 ) -> Report:
     """Say whether a model collapses, how fast, in which way, and what would stop it.
 
@@ -329,15 +310,15 @@ def diagnose(
             f"history must be a History of recurse, or a dict of name -> History, got "
             f"{_checks.short(history)}"
         )
-    curves = _curves(histories)
-    workflows = list(dict.fromkeys(workflow for workflow, _ in curves))
-    baseline = workflows[0] if baseline is None else baseline
+    workflows = _workflows(histories)
+    curves = _curves(histories, workflows)
+    baseline = next(iter(workflows)) if baseline is None else baseline
     _checks.one_of(*workflows)("baseline", baseline)
     shapes = {curve.shape for curve in curves.values()}
     if len(shapes) > 1:
         raise ValueError(f"histories must have one shape (generations, replicates), got {shapes}")
-    (generations, replicates) = shapes.pop()
-    generations -= 1
+    (rows, replicates) = shapes.pop()
+    generations = rows - 1
     if generations < 2 or replicates < 3:
         raise ValueError(
             "history must have at least 2 generations and 3 replicates, got "
@@ -345,6 +326,11 @@ def diagnose(
         )
     for one in histories.values():
         _refuse_copies(one)
+    lost = []
+    for shown, (one, name) in workflows.items():
+        lines = [kept for (writer, _), kept in one.samples.items() if writer == name and kept]
+        table = lines and _tables.is_table(lines[0][0])
+        lost.append(losses(lines if table else []).assign(workflow=shown))
     # Changes, paces, and comparisons with the baseline, but the first question.
     measures = [one for workflow, one in curves if workflow == baseline and one != "rows"]
     others = len(workflows) * (len(measures) + 1) + len(workflows) - 2
@@ -364,61 +350,58 @@ def diagnose(
     speed = pd.DataFrame(
         [{"workflow": name} | _speed(curves[name, "spread"], rest) for name in workflows]
     )
-    verdicts = changes[changes["measure"] == "distance"].set_index("workflow")["verdict"]
+    growth = {
+        name: curves[name, "distance"][-1] - curves[name, "distance"][1] for name in workflows
+    }
+    grows = changes[changes["measure"] == "distance"].set_index("workflow")["verdict"] == "rises"
     remedies = pd.DataFrame(
         [
             {"workflow": name}
-            | _remedy(
-                (curves[name, "distance"], verdicts[name]),
-                (curves[baseline, "distance"], verdicts[baseline]),
-                rest,
-            )
+            | _remedy(growth[name], growth[baseline], rest, *grows[[name, baseline]])
             for name in workflows
             if name != baseline
         ],
         columns=["workflow", "left", "left_se", "difference", "se", "low", "high", "verdict"],
     )
     calls = {name: one.call for name, one in histories.items()}
-    losses = pd.concat([_losses(label, one) for label, one in histories.items()])
     return Report(
-        baseline, generations, replicates, changes, speed, remedies, losses, curves, calls
+        baseline, generations, replicates, changes, speed, remedies, pd.concat(lost), curves, calls
     )
 
 
-def _shown(label: str, history: History) -> dict[str, str]:
-    """Names of the workflows of one history, as the report shows them."""
-    names = list(history.frame["workflow"].unique())
-    alone = label and len(names) == 1
-    return {one: label if alone else f"{label}: {one}" if label else one for one in names}
+def _workflows(histories: Mapping[str, History]) -> dict[str, tuple[History, str]]:
+    """Where each workflow stands, and its name there, by the name that the report shows."""
+    found: dict[str, tuple[History, str]] = {}
+    for label, one in histories.items():
+        names = one.frame["workflow"].unique()
+        for name in names:
+            shown = name if not label else label if len(names) == 1 else f"{label}: {name}"
+            if shown in found:
+                raise ValueError(f"history must name each workflow once, got {shown!r} twice")
+            found[shown] = one, name
+    return found
 
 
-def _curves(histories: Mapping[str, History]) -> dict[tuple[str, str], Floats]:
-    recorded = [set(one.frame["metric"]) for one in histories.values()]
+def _curves(
+    histories: Mapping[str, History], workflows: Mapping[str, tuple[History, str]]
+) -> dict[tuple[str, str], Floats]:
+    """Of the measures that all histories have at every generation from 1 on."""
+    common = set.intersection(*(set(one.frame["metric"]) for one in histories.values()))
     for measure in (*MEASURES, "rows"):
-        if not all(measure in names for names in recorded):
+        if measure not in common:
             raise ValueError(
                 f"history lacks {measure!r}: give recurse metrics={{'yardstick': "
                 "Yardstick(real_rows, rng)}"
             )
-    measures = [m for m in (*_WORDS, "rows") if all(m in names for names in recorded)]
-    measures += sorted(set.intersection(*recorded) - set(measures))
+    measures = [one for one in (*_WORDS, "rows") if one in common]
+    measures += sorted(common.difference(measures))
     curves = {
         (shown, measure): one.array(measure, name)
-        for label, one in histories.items()
-        for name, shown in _shown(label, one).items()
+        for shown, (one, name) in workflows.items()
         for measure in measures
     }
     part = {measure for (_, measure), curve in curves.items() if np.isnan(curve[1:]).any()}
     return {key: curve for key, curve in curves.items() if key[1] not in part}
-
-
-def _losses(label: str, history: History) -> pd.DataFrame:
-    found = []
-    for name, shown in _shown(label, history).items():
-        lines = [kept for (one, _), kept in history.samples.items() if one == name and kept]
-        table = lines and _tables.is_table(lines[0][0])
-        found.append(losses(lines if table else []).assign(workflow=shown))
-    return pd.concat(found)
 
 
 def _refuse_copies(history: History) -> None:
@@ -463,13 +446,9 @@ def _likeness(one: _tables.Rows, other: _tables.Rows) -> tuple[bool, bool]:
 
 def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
     means, ses, low, high = t_interval(curve[2:] - curve[1], chance)
-    signs = np.where(low > 0, 1, np.where(high < 0, -1, 0))
-    sign = int(signs[-1])
-    seen = signs == sign
-    since = math.nan
-    if sign:
-        unseen = np.flatnonzero(~seen)
-        since = float(2 + (unseen[-1] + 1 if len(unseen) else 0))
+    verdicts = np.where(low > 0, "rises", np.where(high < 0, "falls", "no change seen"))
+    other = np.flatnonzero(verdicts != verdicts[-1])  # generations of other verdicts, less two
+    seen = verdicts[-1] != "no change seen"
     first = curve[1] - curve[0] if (rows[0] == rows[1]).all() else np.full(len(curve[0]), np.nan)
     first_model, first_se = mean_se(first)
     return {
@@ -479,8 +458,8 @@ def _change(curve: Floats, rows: Floats, chance: float) -> dict[str, object]:
         "se": float(ses[-1]),
         "low": float(low[-1]),
         "high": float(high[-1]),
-        "verdict": {1: "rises", -1: "falls", 0: "no change seen"}[sign],
-        "since": since,
+        "verdict": str(verdicts[-1]),
+        "since": max(other, default=-1) + 3.0 if seen else math.nan,
     }
 
 
@@ -498,21 +477,20 @@ def _speed(spread: Floats, chance: float) -> dict[str, float]:
 
 
 def _remedy(
-    workflow: tuple[Floats, str], baseline: tuple[Floats, str], chance: float
+    here: Floats, there: Floats, chance: float, grows: bool, collapses: bool
 ) -> dict[str, object]:
-    """What the distance under a workflow says of it, beside that under the baseline.
+    """What the growth of the distance says of a workflow, beside that under the baseline.
 
-    Both with the verdict on their growth.
+    And whether each of the two is seen.
     """
-    here, there = (curve[-1] - curve[1] for curve, _ in (workflow, baseline))
     difference, se, low, high = t_interval(here - there, chance)
     found = {"difference": difference, "se": se, "low": low, "high": high}
-    if baseline[1] != "rises":
+    if not collapses:
         return found | {"verdict": "nothing to stop"}
     n = len(here)
     # Jackknife over the replicates: a ratio of means, whose parts share real rows.
     left_out = (here.sum() - here) / (there.sum() - there)
     left_se = math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
-    stops = "slows it" if workflow[1] == "rises" else "stops it"
+    stops = "slows it" if grows else "stops it"
     verdict = "makes it worse" if low > 0 else "not told apart" if high >= 0 else stops
     return found | {"left": here.mean() / there.mean(), "left_se": left_se, "verdict": verdict}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import infer_dtype, is_scalar
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
@@ -19,7 +20,7 @@ from .loop import Snapshot
 
 Floats = NDArray[np.float64]
 
-MOST = 30  # levels of a category, and n-grams of a text, that are coordinates of their own
+_MOST = 30  # levels of a category, and n-grams of a text, that are coordinates of their own
 
 
 @checked(rng=rng, features=function, n_directions=whole(1), n_neighbourhoods=whole(10))
@@ -60,26 +61,26 @@ class Yardstick:
         real = _tables.rows(real, "real")
         if len(real) < 20:
             raise ValueError(f"real must hold at least 20 rows, got {len(real)}")
-        own = features is None and (_tables.is_table(real) or _are_texts(real))
-        self._features = _Features(real) if own else features
+        table = _tables.is_table(real)
+        if features is None and (table or infer_dtype(real.ravel(), skipna=False) == "string"):
+            features = _Features(real)
+        self._features = features
         rows = self._numbers(real, "real")
-        self._mean, sd = rows.mean(0), rows.std(0)
+        sd = rows.std(0)
         # The spread that rounding gives to a column that is constant is no scale.
         varies = (np.ptp(rows, 0) > 0) & (sd > 8 * np.finfo(float).eps * np.abs(rows).max(0))
         if not varies.any():
             raise ValueError("real must hold rows that differ, got one row many times")
-        self._mean = np.where(varies, self._mean, rows[0])
+        self._mean = np.where(varies, rows.mean(0), rows[0])
         self._scale = np.where(varies, sd, 1.0) / getattr(self._features, "weights", 1.0)
         rows = self._standardised(rows)
         d = rows.shape[1]
         directions = rng.standard_normal((d, n_directions)) if d > 1 else np.ones((1, 1))
         self._directions = directions / np.linalg.norm(directions, axis=0)
         self._projected = rows @ self._directions
-        self._spread = _spread(rows)
-        self._tails = _tails(rows)
-        chosen = rows[rng.permutation(len(rows))[:n_neighbourhoods]]
-        self._chosen = chosen
-        self._reach = np.sort(cdist(chosen, chosen), axis=1)[:, min(5, len(chosen) - 1)]
+        self._spread, self._tails = _spread(rows), _tails(rows)
+        self._chosen = rows[rng.permutation(len(rows))[:n_neighbourhoods]]
+        self._reach = np.sort(cdist(self._chosen, self._chosen), axis=1)[:, 5]
 
     def __call__(self, snapshot: Snapshot | _tables.Rows) -> dict[str, float]:
         """Measure the ``sample`` of a snapshot, or rows: two or more, all finite."""
@@ -146,13 +147,6 @@ def _wasserstein(a: Floats, b: Floats) -> Floats:
     return (gap * np.diff(np.take_along_axis(values, order, 0), axis=0)).sum(0)
 
 
-def _are_texts(rows: object) -> bool:
-    """Whether rows are an array of strings."""
-    if _tables.is_table(rows) or rows.dtype.kind in "UT":
-        return not _tables.is_table(rows)
-    return rows.dtype.kind == "O" and all(isinstance(one, str) for one in rows.flat)
-
-
 class _Features:
     """Numbers for rows of a table, or for strings, learned from real rows.
 
@@ -175,18 +169,18 @@ class _Features:
         self.roles = {name: _role(table[name]) for name in table}
         self.holes = [name for name in table if table[name].isna().any()]
         self.known: dict[Any, Any] = {}
+        self.levels: dict[Any, pd.Index] = {}
         for name, role in self.roles.items():
             if role == "number":
                 self.known[name] = np.sort(_numbers(table[name]))
             elif role == "category":  # the commonest first
-                self.known[name] = _labels(table[name]).value_counts().index
+                self.levels[name] = _labels(table[name]).value_counts().index
             else:
-                texts = _texts(table[name])
+                texts = _labels(table[name], "")
                 pairs = CountVectorizer(
-                    analyzer="char", ngram_range=(1, 2), lowercase=False, max_features=MOST
+                    analyzer="char", ngram_range=(1, 2), lowercase=False, max_features=_MOST
                 )
                 self.known[name] = pairs.fit(texts), np.sort(_sizes(texts), axis=0)
-        self.levels = {n: self.known[n] for n, role in self.roles.items() if role == "category"}
         self.real = self.together(table) > 0
         parts = self._parts(table)
         vary = [max(1, np.count_nonzero(np.ptp(part, axis=0))) for part in parts]
@@ -205,22 +199,22 @@ class _Features:
     def _parts(self, table: pd.DataFrame) -> list[NDArray]:
         parts = []
         for name, role in self.roles.items():
-            column, known = table[name], self.known[name]
+            column = table[name]
             if role == "category":
-                codes, n = known.get_indexer(_labels(column)), min(len(known), MOST)
+                levels = self.levels[name]
+                codes, n = levels.get_indexer(_labels(column)), min(len(levels), _MOST)
                 parts.append(np.eye(n + 1)[np.where(codes < n, codes, n)])  # the rest: last
                 continue
             present = column.notna().to_numpy()
             if role == "number":
                 part = np.zeros((len(table), 1))
-                part[present, 0] = _scores(_numbers(column), known)
+                part[present, 0] = _scores(_numbers(column), self.known[name])
             else:
-                pairs, sizes = known
-                texts = _texts(column)
+                pairs, sizes = self.known[name]
+                texts = _labels(column, "")
                 measures = _sizes(texts)
                 parts.append(pairs.transform(texts).toarray() / np.maximum(measures[:, :1], 1))
-                both = zip(measures.T, sizes.T, strict=True)
-                part = np.column_stack([_scores(*one) for one in both])
+                part = np.column_stack(list(map(_scores, measures.T, sizes.T)))
             parts.append(np.column_stack([part, ~present]) if name in self.holes else part)
         others = [name for name, role in self.roles.items() if name not in self.holes]
         return [*parts, table[others].isna().mean(axis=1).to_numpy()[:, None]] if others else parts
@@ -248,10 +242,6 @@ class _Features:
             found["missing"] = float(_frame(rows).isna().to_numpy().mean())
         return found
 
-    def names(self) -> list[str]:
-        """Names of the categories, in the order of `together`."""
-        return [f"{name}={level}" for name, levels in self.levels.items() for level in levels]
-
 
 def _frame(rows: _tables.Rows) -> pd.DataFrame:
     """A table as it is; an array of strings with a column for each place."""
@@ -262,12 +252,12 @@ def _frame(rows: _tables.Rows) -> pd.DataFrame:
 
 def _role(column: pd.Series) -> str:
     """How a column is measured: number, category or text."""
-    kind, present = pd.api.types, column.dropna()
-    if isinstance(column.dtype, pd.CategoricalDtype) or kind.is_bool_dtype(column.dtype):
+    present = column.dropna()
+    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind == "b":
         return "category"
     if column.dtype.kind in "iufmM" or isinstance(column.dtype, pd.PeriodDtype):
         return "number"
-    if column.dtype.kind == "c" or not all(map(kind.is_scalar, present)):
+    if column.dtype.kind == "c" or not all(map(is_scalar, present)):
         raise ValueError(
             f"column {column.name!r} must hold numbers, dates, categories or text, got "
             f"{type(present.iloc[0]).__name__}: give features(rows) -> numbers"
@@ -283,11 +273,12 @@ def _numbers(column: pd.Series) -> Floats:
     return present.to_numpy(dtype=float)
 
 
-def _texts(column: pd.Series) -> list[str]:
-    return [str(text) for text in column.astype(object).where(column.notna(), "")]
+def _labels(column: pd.Series, missing: str = "(missing)") -> pd.Series:
+    """Values as strings."""
+    return column.astype(object).where(column.notna(), missing).map(str)
 
 
-def _sizes(texts: list[str]) -> Floats:
+def _sizes(texts: pd.Series) -> Floats:
     """Characters, words and distinct words of each text, shape (n, 3)."""
     words = [text.split() for text in texts]
     both = zip(texts, words, strict=True)
@@ -298,11 +289,6 @@ def _scores(values: NDArray, real: NDArray) -> Floats:
     """Normal scores of the (middle) ranks of values among real ones, which are sorted."""
     ranks = (np.searchsorted(real, values) + np.searchsorted(real, values, side="right")) / 2
     return ndtri((ranks + 0.5) / (len(real) + 1))
-
-
-def _labels(column: pd.Series) -> pd.Series:
-    """Names of categories."""
-    return column.astype(object).where(column.notna(), "(missing)").map(str)
 
 
 def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
@@ -318,17 +304,16 @@ def losses(lineages: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
         first, last = (
             pd.DataFrame([line[g].isna().mean() for line in lineages]).mean() for g in (1, -1)
         )
-        found = [("missing", f"{name}", first[name], last[name], np.nan) for name in features.holes]
+        found = [("missing", str(name), first[name], last[name], np.nan) for name in features.holes]
         first = last = lost = 0
         for line in lineages:
             one, other = (features.together(line[g]) for g in (1, -1))
             lost = lost + ((one > 0) & (other == 0))
             first, last = first + one / len(line[1]), last + other / len(line[-1])
-        names, n = features.names(), len(lineages)
+        names = [f"{name}={one}" for name, levels in features.levels.items() for one in levels]
         for i, j in zip(*np.nonzero(np.triu(lost)), strict=True):
-            kind, name = (
-                ("categories", names[i]) if i == j else ("pairs", f"{names[i]}, {names[j]}")
-            )
-            found.append((kind, name, first[i, j] / n, last[i, j] / n, lost[i, j]))
+            what = ("categories", names[i]) if i == j else ("pairs", f"{names[i]}, {names[j]}")
+            shares = first[i, j] / len(lineages), last[i, j] / len(lineages)
+            found.append((*what, *shares, lost[i, j]))
     frame = pd.DataFrame(found, columns=["kind", "name", "first", "last", "lost"])
     return frame.sort_values(["lost", "first"], ascending=False)

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
@@ -39,6 +38,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _TOGETHER = 1024
 
 
+@checked(length=whole(2))
 def blocks(
     paragraphs: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int = 64
 ) -> NDArray[np.int64]:
@@ -46,7 +46,6 @@ def blocks(
 
     The remainder at the end is dropped.
     """
-    length = _checks.whole(2)("length", length)
     lines = [paragraph + "\n" for paragraph in paragraphs]
     encoded = tokenizer(lines, add_special_tokens=False)["input_ids"] if lines else []
     tokens = np.array([i for line in encoded for i in line], dtype=np.int64)
@@ -100,8 +99,7 @@ def base(
     """
     if name == "embedded":
         return pretrained(text.paragraphs("docstrings"), data.corpus()[0], recipe or Recipe())
-    is_folder = isinstance(name, str) and name != "" and Path(name).is_dir()
-    if not is_folder and not (isinstance(name, str) and _HUB_NAME.fullmatch(name)):
+    if not isinstance(name, str) or not (os.path.isdir(name) or _HUB_NAME.fullmatch(name)):
         raise ValueError(
             'model must be "embedded", a folder with a checkpoint, or a name on the hub such as '
             f'"facebook/opt-125m", got {name!r}'
@@ -109,7 +107,7 @@ def base(
     try:
         return _read(name, local_only=True)  # a folder, or already in the hub's cache
     except (OSError, ValueError) as error:
-        if is_folder:
+        if os.path.isdir(name):
             raise FileNotFoundError(
                 f"model {name!r} is not a folder with config.json, a tokenizer and "
                 f"model.safetensors ({_checks.first_line(error)})"
@@ -145,8 +143,8 @@ def pretrained(
     folder = cache.absolute() / f"opt-{key}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
-        try:
+        with tempfile.TemporaryDirectory(suffix=".part", dir=folder.parent) as place:
+            part = Path(place, folder.name)
             tokenizer = _tokenizer([*pretraining, *human], recipe.vocabulary)
             tokenizer.save_pretrained(part)
             _pretrain(blocks(pretraining, tokenizer, recipe.context), recipe).save_pretrained(part)
@@ -155,8 +153,6 @@ def pretrained(
             except OSError:
                 if not folder.is_dir():  # unless another process was quicker
                     raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     return _read(str(folder), local_only=True)
 
 
@@ -172,18 +168,13 @@ def _ready() -> None:
 
 def _read(name: str, *, local_only: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     _ready()
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local_only}
     tokenizer = AutoTokenizer.from_pretrained(name, **safe)
     network = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, **safe)
-    return network.float().eval().to(_device()), tokenizer
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return network.float().eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def _tokenizer(paragraphs: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -294,7 +285,6 @@ class LanguageModel:
     - `network` (transformers.PreTrainedModel): The pre-trained network. It is never changed: each
       fit works on a copy.
     - `prompts` (array of int, shape (N, L)): Blocks of human text, each continued by L tokens.
-    - `epochs`, `batch`
     - `rate`: Highest learning rate of AdamW; a cosine takes it to a twentieth.
     - `decoding` (Decoding)
     """
@@ -326,9 +316,7 @@ class LanguageModel:
         return f"LanguageModel{(self.epochs, self.batch, self.rate, self.decoding)}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)  # networks and texts are replaced, never changed
-        return twin
+        return copy.copy(self)  # networks and texts are replaced, never changed
 
     def fit(self, X: NDArray[np.int64], rng: np.random.Generator) -> LanguageModel:
         """Fine-tune a copy of the pre-trained network on blocks of text, shape (n, L).

@@ -17,20 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone
 
-from .. import _checks
 from .._checks import checked, number, one_of, whole
 
 LIKELIHOODS = ("gaussian", "learned", "bernoulli")
-SAMPLINGS = ("mean", "noisy")
 _STEPS_AT_ONCE = 50  # minibatches drawn ahead, to call the generators rarely
-SMALLEST_SIGMA2 = 1e-6
+_SMALLEST_SIGMA2 = 1e-6
 _SIDE = 28  # pixels along an edge of what the convolutions read
 _ROWS_AT_ONCE = 2000  # images that pass fitted convolutions together
 _SETTINGS = {
     "latent": whole(1),
     "likelihood": one_of(*LIKELIHOODS),
-    "sigma2": number(SMALLEST_SIGMA2),
-    "sampling": one_of(*SAMPLINGS),
+    "sigma2": number(_SMALLEST_SIGMA2),
+    "sampling": one_of("mean", "noisy"),
     "n_steps": whole(1),
     "batch_size": whole(1),
 }
@@ -47,9 +45,9 @@ class _ImageVAE(BaseEstimator):
     n_steps: int = 600
     batch_size: int = 100
 
+    @checked(n=whole(1))
     def sample(self, n: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
         """Write `n` images: shape (n, pixels). Noise may leave [0, 1]: clipping changes the law."""
-        n = _checks.whole(1)("n", n)
         rng = np.random.default_rng(rng)
         mean = self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
         if self.sampling == "mean":
@@ -64,7 +62,7 @@ class _ImageVAE(BaseEstimator):
         late = residuals[-max(1, self.n_steps // 20) :].mean(axis=0)
         return {
             "gaussian": np.full(late.shape, self.sigma2),
-            "learned": np.maximum(late, SMALLEST_SIGMA2),
+            "learned": np.maximum(late, _SMALLEST_SIGMA2),
             "bernoulli": np.full(late.shape, math.nan),
         }[self.likelihood]
 
@@ -77,7 +75,7 @@ class _ImageVAE(BaseEstimator):
             raise ValueError(f"X must hold images as rows, shape (n, pixels), got shape {X.shape}")
         if not np.isfinite(X).all():
             raise ValueError("X must be finite, got NaN or infinity")
-        if X.shape[1] != (pixels or X.shape[1]):
+        if pixels not in (None, X.shape[1]):
             raise ValueError(f"X must hold images of {pixels} pixels, got {X.shape[1]}")
         low, high = X.min(), X.max()
         if low < -margin or high > 1 + margin:
@@ -135,8 +133,8 @@ class VAE(_ImageVAE):
 
         rng = np.random.default_rng(rng)
         data = [self._check_images(X) for X in Xs]
-        if len({X.shape[1] for X in data}) != 1:
-            widths = sorted({X.shape[1] for X in data})
+        widths = sorted({X.shape[1] for X in data})
+        if len(widths) != 1:
             raise ValueError(f"Xs must hold images of one size, got {widths} pixels")
         # Each model has a generator of its own: it is the same in whatever company it is trained.
         generators = [torch.Generator().manual_seed(int(rng.integers(2**63))) for _ in data]
@@ -237,7 +235,7 @@ def _gradients(config: VAE, w: dict[str, Any], x: Any, noise: Any) -> tuple[Any,
         error /= n
     else:
         fixed = torch.full_like(residual, config.sigma2)
-        sigma2 = fixed if config.likelihood == "gaussian" else residual.clamp(min=SMALLEST_SIGMA2)
+        sigma2 = fixed if config.likelihood == "gaussian" else residual.clamp(min=_SMALLEST_SIGMA2)
         loss = ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
         error.mul_(y.addcmul_(y, y, value=-1)).mul_(1 / (n * sigma2[:, None, None]))
 
@@ -335,11 +333,10 @@ class ConvVAE(_ImageVAE):
                 misfit = entropy(logits, batch, reduction="sum") / len(batch)
             else:
                 sigma2 = torch.as_tensor(residual if learned else self.sigma2)
-                sigma2 = sigma2.clamp(min=SMALLEST_SIGMA2)
+                sigma2 = sigma2.clamp(min=_SMALLEST_SIGMA2)
                 misfit = _SIDE**2 * ((2 * math.pi * sigma2).log() + residual / sigma2) / 2
             loss = misfit + divergence / len(batch)
-            for weight in weights:
-                weight.grad = None
+            self.network_.zero_grad()
             loss.backward()
             descend(1e-3)
             losses[step], residuals[step] = loss.detach(), residual.detach()

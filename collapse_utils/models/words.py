@@ -32,6 +32,7 @@ Random = np.random.Generator
 END = 0
 """Number of the end of a sentence, shown as a full stop."""
 
+_STRENGTH = 10.0  # weight of the frequencies of the words, in observations
 # Words written in step: enough to make the cost of a step small, few enough for the cache.
 _TOGETHER = 400_000
 
@@ -91,9 +92,8 @@ def collapse(
     Returns the first generation whose model knows a single symbol, and that symbol, shape (R,).
     """
     time, winner = np.zeros(n_replicates, dtype=int), np.full(n_replicates, np.argmax(p))
-    if np.count_nonzero(p) == 1:
-        return time, winner
-    family, left, generation = Words(), np.arange(n_replicates), 0
+    left = np.arange(n_replicates if np.count_nonzero(p) > 1 else 0)
+    family, generation = Words(), 0
     page = family.truth(p, n_replicates)
     while len(left):
         page, generation = family.fit(family.draw(page, n_samples, rng)), generation + 1
@@ -237,12 +237,8 @@ def flatten(rows: Sequence[Ints]) -> Ints:
     """All sentences as one text, each followed by :data:`END`."""
     if len(rows) == 0:
         raise ValueError("rows must hold at least one sentence, got an empty text")
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    flat = np.full(lengths.sum() + len(rows), END, dtype=np.int64)
-    word = np.ones(len(flat), dtype=bool)
-    word[np.cumsum(lengths + 1) - 1] = False
-    flat[word] = np.concatenate(list(rows))
-    return flat
+    ends = np.cumsum([len(row) for row in rows])
+    return np.insert(np.concatenate(list(rows)), ends, END).astype(np.int64)
 
 
 @checked(n_types=whole(2), temperature=number(0, above=True), max_words=whole(1))
@@ -295,10 +291,11 @@ class Bigram:
     def entropy_rate(self, counts: ArrayLike) -> Array:
         """Entropy per word, in nats, of the models fitted to texts with counts (R, E)."""
         counts = np.atleast_2d(np.asarray(counts, dtype=float))
-        left = self._sums(self.tail_, counts)
-        log = lambda x: np.log(x, out=np.zeros_like(x), where=x > 0)  # noqa: E731
-        inside = (left * log(left)).sum(axis=1) - (counts * log(counts)).sum(axis=1)
-        return inside / counts.sum(axis=1)
+        words, pairs = (
+            (x * np.log(x, out=np.zeros_like(x), where=x > 0)).sum(axis=1)
+            for x in (self._sums(self.tail_, counts), counts)
+        )
+        return (words - pairs) / counts.sum(axis=1)
 
     def rewrite(self, counts: ArrayLike, rng: Random) -> Ints:
         """Counts of the texts that models write after counting texts with counts (R, E).
@@ -322,29 +319,24 @@ class Bigram:
         """Write `n` sentences, after the text itself or one with other counts (E,) of its pairs."""
         counts = self._checked(np.atleast_2d(self.counts_ if counts is None else counts))
         steps = self._walk(counts, np.array([n]), rng)
-        lengths = np.bincount(np.concatenate([sentence for sentence, _ in steps]), minlength=n)
+        sentence, edges = (np.concatenate(part) for part in zip(*steps, strict=True))
+        words = self.head_[edges[np.argsort(sentence, kind="stable")]]
+        lengths = np.bincount(sentence)
         starts = np.cumsum(lengths) - lengths
-        words = np.empty(lengths.sum(), dtype=np.int64)
-        for step, (sentence, edges) in enumerate(steps):
-            words[starts[sentence] + step] = self.head_[edges]
         stops = starts + lengths - (words[starts + lengths - 1] == END)
         return _rows([words[a:b] for a, b in zip(starts, stops, strict=True)])
 
-    @checked(strength=number(0, above=True))
-    def log_probability(
-        self, counts: ArrayLike, rows: Sequence[Ints], *, strength: float = 10.0
-    ) -> Array:
+    def log_probability(self, counts: ArrayLike, rows: Sequence[Ints]) -> Array:
         """Log-probability in nats, (R, N), of each word of a text of N under smoothed models.
 
         The model backs off from pairs to words to a flat guess over the K known types and one
         unknown: ``P(w) = (N(w) + 1) / (N + K + 1)`` and
-        ``P(w | v) = (N(v, w) + strength P(w)) / (N(v) + strength)``, a Dirichlet prior around the
-        word frequencies (MacKay and Peto 1995).
+        ``P(w | v) = (N(v, w) + 10 P(w)) / (N(v) + 10)``, a Dirichlet prior around the word
+        frequencies (MacKay and Peto 1995).
 
         - `counts` (array, shape (R, E)): Of the texts that the models are fitted to. Scale them to
           one size to compare texts of different lengths: the weight of the prior is fixed.
         - `rows`: Sentences of the text to judge; numbers from K on are unknown words.
-        - `strength`: Weight of the word frequencies, in observations.
         """
         counts = np.atleast_2d(np.asarray(counts, dtype=float))
         heads = np.minimum(flatten(rows), self._k)
@@ -354,7 +346,7 @@ class Bigram:
         flat = (words + 1) / (words.sum(axis=1, keepdims=True) + self._k + 1)
         left = np.pad(self._sums(self.tail_, counts), ((0, 0), (0, 1)))
         seen = np.where(pair >= 0, counts[:, pair], 0.0)
-        return np.log((seen + strength * flat[:, heads]) / (left[:, tails] + strength))
+        return np.log((seen + _STRENGTH * flat[:, heads]) / (left[:, tails] + _STRENGTH))
 
     def _sums(self, words: Ints, counts: NDArray) -> NDArray:
         """Counts of the pairs by one of their words, (R, K)."""

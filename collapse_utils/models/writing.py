@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _checks
 from .._checks import checked, number, whole
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Decoding:
         return chosen
 
 
+@checked(length=whole(1))
 def write(
     network: PreTrainedModel,
     prompts: NDArray[np.int64],
@@ -94,7 +94,7 @@ def write(
     import torch
 
     prompts = block_rows("prompts", prompts)
-    length = _checks.whole(1)("length", prompts.shape[1] if length is None else length)
+    length = length or prompts.shape[1]
     context = reach(network)
     if prompts.shape[1] + length > context:
         raise ValueError(
@@ -103,20 +103,13 @@ def write(
         )
     beams = decoding.beams > 1
     together = max(1, (_BEAMS_TOGETHER if beams else _TOGETHER) // prompts.shape[1])
-    chance = None if beams else torch.from_numpy(rng.random((len(prompts), length)))
-    parts = []
+    go_on = _generate if not _Reader.fits(network) else _search if beams else _draw
     with torch.inference_mode():
-        for start in range(0, len(prompts), together):
-            rows = slice(start, start + together)
-            ids = torch.from_numpy(prompts[rows]).to(network.device)
-            if not _Reader.fits(network):
-                new = _generate(network, ids, length, decoding, rng)
-            elif beams:
-                new = _search(network, ids, length, decoding)
-            else:
-                new = _draw(network, ids, chance[rows].to(ids.device), decoding)
-            parts.append(new.cpu().numpy())
-    return np.concatenate(parts)
+        parts = [
+            go_on(network, ids.to(network.device), length, decoding, rng).cpu()
+            for ids in torch.from_numpy(prompts).split(together)
+        ]
+    return torch.cat(parts).numpy()
 
 
 def reach(network: PreTrainedModel) -> float:
@@ -160,16 +153,12 @@ class _Reader:
         config, weight = network.config, network.lm_head.weight
         self.decoder, self.head = network.model.decoder, network.lm_head
         self.heads, self.used = config.num_attention_heads, 0
-        attentions = [layer.self_attn for layer in self.decoder.layers]
-        parts = [(a.q_proj, a.k_proj, a.v_proj) for a in attentions]
-        self.joint = [
-            (
-                torch.cat([p.weight for p in part]),
-                torch.cat([p.bias for p in part]) if part[0].bias is not None else None,
-            )
-            for part in parts
-        ]
-        shape = (2, len(parts), rows, self.heads, size, config.hidden_size // self.heads)
+        self.joint = []
+        for layer in self.decoder.layers:
+            parts = [getattr(layer.self_attn, f"{one}_proj") for one in "qkv"]
+            bias = None if parts[0].bias is None else torch.cat([p.bias for p in parts])
+            self.joint.append((torch.cat([p.weight for p in parts]), bias))
+        shape = (2, len(self.joint), rows, self.heads, size, config.hidden_size // self.heads)
         self.keys, self.values = torch.empty(shape, dtype=weight.dtype, device=weight.device)
 
     def read(
@@ -206,31 +195,30 @@ class _Reader:
         return self.head(decoder.final_layer_norm(h if mask is not None else h[:, -1:]))
 
 
-def _draw(network: PreTrainedModel, ids: torch.Tensor, chance: torch.Tensor, decoding: Decoding):
+def _draw(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding, rng):
     """Random continuation: token t is the inverse distribution at ``chance[:, t]``."""
     import torch
 
     n, done = ids.shape
-    length = chance.shape[1]
+    chance = torch.from_numpy(rng.random((n, length))).to(ids.device)
     filters = decoding.filters(network)
     reader = _Reader(network, n, done + length - 1)  # the last token is not read again
     text = torch.empty(n, done + length, dtype=torch.long, device=ids.device)
     text[:, :done] = ids
     places = torch.arange(done + length, device=ids.device)
-    old = 0
     for t in range(done, done + length):
-        logits = reader.read(text[:, old:t], places[old:t])[:, -1].float()
+        new = slice(reader.used, t)
+        logits = reader.read(text[:, new], places[new])[:, -1].float()
         logits[:, network.config.eos_token_id] = -math.inf
         for one in filters:
             logits = one(text[:, :t], logits)
         cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1, dtype=torch.double)
         point = chance[:, t - done, None] * cumulative[:, -1:]
         text[:, t] = torch.searchsorted(cumulative, point, right=True)[:, 0]
-        old = t
     return text[:, done:]
 
 
-def _search(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding):
+def _search(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding, rng):
     """Beam search for continuations of one length, token by token as ``generate`` does it.
 
     The score of a continuation is the sum of its log-probabilities after the filters, which come
@@ -266,7 +254,7 @@ def _search(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: 
     return text[:, 0, done:]
 
 
-def _generate(network, ids: torch.Tensor, length: int, decoding: Decoding, rng):
+def _generate(network: PreTrainedModel, ids: torch.Tensor, length: int, decoding: Decoding, rng):
     """The same with transformers' ``generate``, for a network that :class:`_Reader` cannot read."""
     import torch
 
@@ -277,7 +265,7 @@ def _generate(network, ids: torch.Tensor, length: int, decoding: Decoding, rng):
             attention_mask=torch.ones_like(ids),
             do_sample=decoding.beams == 1,
             num_beams=decoding.beams,
-            top_k=0,
+            top_k=None if decoding.beams > 1 else 0,
             max_new_tokens=length,
             min_new_tokens=length,
             logits_processor=decoding.filters(network),

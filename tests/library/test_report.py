@@ -270,6 +270,12 @@ COMMANDS = ["train", "{data}", "{model}"], ["write", "{model}", "{n}", "{rows}"]
             ),
             "must have one shape",
         ),
+        (
+            lambda: diagnose(
+                {"": history(a={"distance": noisy(1)}), "a": history(b={"distance": noisy(1)})}
+            ),
+            "must name each workflow once, got 'a' twice",
+        ),
     ],
 )
 def test_bad_histories_are_refused(make, message):

@@ -475,5 +475,7 @@ def test_a_program_gets_a_table_and_gives_it_back():
         RuntimeError, match=r"wrote other rows than it must: \{rows\} must return 4"
     ):
         model.sample(4, rng)
+    with pytest.raises(ValueError, match=r"X must hold numbers, .* got a table of shape \(0, 12\)"):
+        model.fit(data[:0], rng)
     with pytest.raises(ValueError, match=r"X must hold numbers, .*, or be a table, got <U1"):
         model.fit(np.array(["a", "b"]), rng)

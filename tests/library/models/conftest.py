@@ -11,6 +11,7 @@ from collapse_utils import data
 def cache(tmp_path_factory):
     """A cache of its own, so that a test never reads what another version made."""
     torch = pytest.importorskip("torch")
+    data.mend_torchvision()  # also where a test makes its own network
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLLAPSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")

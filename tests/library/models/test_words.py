@@ -543,9 +543,9 @@ def test_smoothed_probabilities_sum_to_one(small):
 def test_smoothing_by_hand():
     # Text "a b . a ." with a = 1, b = 2: counts . 2, a 2, b 1; three known types.
     model = words.Bigram().fit([np.array([1, 2]), np.array([1])])
-    log_p = model.log_probability(model.counts_, [np.array([1, 7])], strength=2)
+    log_p = model.log_probability(model.counts_, [np.array([1, 7])])
     p_a, p_unknown, p_end = 3 / 9, 1 / 9, 3 / 9
-    by_hand = np.array([(2 + 2 * p_a) / (2 + 2), (0 + 2 * p_unknown) / (2 + 2), p_end])
+    by_hand = np.array([(2 + 10 * p_a) / (2 + 10), (0 + 10 * p_unknown) / (2 + 10), p_end])
     error = bound(3 * CALL, 1 - np.log(by_hand.min()))
     assert_within(np.exp(log_p[0]), by_hand, error * by_hand)
 
@@ -595,5 +595,3 @@ def test_wrong_counts_for_a_graph(small):
         small.rewrite([[1, 2]], rng)
     with pytest.raises(ValueError, match="start of a sentence"):
         small.rewrite(np.where(small.tail_ == words.END, 0, small.counts_)[None], rng)
-    with pytest.raises(ValueError, match="strength must be"):
-        small.log_probability(small.counts_[None], [np.array([1])], strength=0)

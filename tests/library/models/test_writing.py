@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import math
 
 import numpy as np
@@ -121,7 +122,8 @@ def test_cold_sampling_is_the_greedy_search_of_transformers(network, prompts, op
     np.testing.assert_array_equal(ours, found[:, prompts.shape[1] :].numpy())
 
 
-def test_another_architecture_writes_and_learns(prompts):
+def test_another_architecture_writes_and_learns(prompts, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=TOKENS, n_positions=32, n_embd=16, n_layer=1, n_head=2,
@@ -145,6 +147,7 @@ def test_another_architecture_writes_and_learns(prompts):
         )  # fmt: skip
         ours = write(network, prompts, decoding=decoding, rng=np.random.default_rng(0))
         np.testing.assert_array_equal(ours, found[:, prompts.shape[1] :].numpy())
+    assert "flags" not in caplog.text  # a page that warns is not built
 
 
 def test_writing_depends_on_the_seed_alone(network, prompts, monkeypatch):
