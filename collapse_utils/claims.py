@@ -434,6 +434,7 @@ def cells(claim: Mapping[str, Any]) -> str:
     note = '<br><span class="claim-note">'
     where = html.escape(f" at {best['at']}") if claim["points"] > 1 else ""
     law = seen = ""
+    noticed = f"a deviation of {best['noticed']:.2g}" if best["noticed"] else "every deviation"
     if best != strained:
         law = f", law {best['law']:.4g}"
         seen = f"; {plus_minus(best['value'], best['se'])}{where}"
@@ -443,6 +444,6 @@ def cells(claim: Mapping[str, Any]) -> str:
         f"<td>{shown['expected']}{note}rival{where}: {best['rival']:.4g} ({shown['rival']})"
         f"{law}</span></td>"
         f"<td>{shown['measured']}{seen}{note}{shown['test']}{points}; "
-        f"a deviation of {best['noticed']:.2g} is noticed{where}</span></td>"
+        f"{noticed} is noticed{where}</span></td>"
         f'<td><span class="verdict verdict-{verdict}">{_MARKS[verdict]} {verdict}</span></td>'
     )

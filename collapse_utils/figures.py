@@ -85,7 +85,7 @@ def use_theme() -> None:
 @checked(n=whole(1))
 def generation_colours(n: int) -> list[str]:
     """`n` colours from early to late (viridis without what fades on dark or on light paper)."""
-    return [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0.3, 0.75, n))]
+    return [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0.34, 0.68, n))]
 
 
 def panels(
@@ -322,7 +322,7 @@ def bells(ax: Axes, mean: ArrayLike, sd: ArrayLike, color: str = MODEL) -> list[
     The frames of a film want one artist per curve: hand them to
     :func:`collapse_utils.publishing.film`.
     """
-    z = np.linspace(-3.5, 3.5, 33)
+    z = np.linspace(-4.5, 4.5, 41)
     height = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     means, sds = np.atleast_1d(mean), np.atleast_1d(sd)
     return [

@@ -418,7 +418,9 @@ def quiz(
             data["within"] = f"within {error:.2g}" if error else "exactly"
         if error == 0 and answer != round(answer):
             raise ValueError(f"error must be positive for an answer such as {answer!r}, got 0")
-        shown, hinted = f"{answer:.4g}", _checks.number()
+        large = 1000 <= abs(answer) < 1e9
+        shown = f"{answer:,.0f}" if large else f"{answer:.4g}"
+        hinted = _checks.number()
     else:
         choices = _checks.texts("choices", choices)
         if len(choices) < 2 or np.ndim(answer) or answer not in range(len(choices)):

@@ -179,7 +179,7 @@ class Report:
             "slows it": "slows it, and does not stop it",
             "makes it worse": "makes it worse",
             "not told apart": f"is not told apart from {self.baseline}",
-            "nothing to stop": f"was not needed: {self.baseline} shows no collapse",
+            "nothing to stop": f"was not judged: no growth is seen under {self.baseline}",
         }
         left = ""
         if not math.isnan(row["left"]):

@@ -624,6 +624,7 @@ def test_quiz_is_a_line_of_the_solution_with_data_for_the_page(displayed):
         (-2, None, "within 5 %", "-2"),
         (3.14159, 0.251, "within 0.25", "3.142"),
         (7, 0, "exactly", "7"),
+        (10_000, None, "within 5 %", "10,000"),
     ],
 )
 def test_quiz_says_how_close_is_right(displayed, answer, error, within, shown):

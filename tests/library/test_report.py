@@ -220,6 +220,7 @@ def test_each_remedy_has_its_verdict():
     assert list(still.remedies["verdict"]) == ["nothing to stop"]
     assert not still.collapses()
     assert "No collapse is seen under replace" in str(still)
+    assert "other was not judged: no growth is seen under replace" in str(still)
 
 
 def test_ratio_error_is_that_of_repetitions():
