@@ -322,7 +322,7 @@ def bells(ax: Axes, mean: ArrayLike, sd: ArrayLike, color: str = MODEL) -> list[
     The frames of a film want one artist per curve: hand them to
     :func:`collapse_utils.publishing.film`.
     """
-    z = np.linspace(-4.5, 4.5, 41)
+    z = np.linspace(-4.5, 4.5, 55)
     height = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     means, sds = np.atleast_1d(mean), np.atleast_1d(sd)
     return [
