@@ -80,7 +80,7 @@ QUIZZES = """() => [...document.querySelectorAll("[data-quiz]")].map((box, k) =>
 WIDTH = "() => document.scrollingElement.scrollWidth"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
