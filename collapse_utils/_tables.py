@@ -146,7 +146,7 @@ class Kind:
                 continue
             if column.dtype.kind == "f":
                 floats = column if plain else column.to_numpy(float, na_value=np.nan)
-                if np.isfinite(floats).all():
+                if full and np.isfinite(floats).all():
                     continue
                 if np.isinf(floats).any():
                     raise ValueError(

@@ -151,7 +151,9 @@ class _RealData:
     def branch(self) -> _RealData:
         """A source that hands out the same unseen rows again, for another workflow."""
         twin = copy.copy(self)
-        twin.data, twin._rng = self.data, copy.deepcopy(self._rng)
+        twin.data = self.data
+        if self._order is None:  # rows of an array are in order already
+            twin._rng = copy.deepcopy(self._rng)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
