@@ -419,7 +419,7 @@ def _seeded(model: Any, rng: np.random.Generator) -> Any:
     return model
 
 
-def written(model: Any, n: int, rng: np.random.Generator) -> Any:
+def _written(model: Any, n: int, rng: np.random.Generator) -> Any:
     """`n` rows as a fitted model gives them; those of a pipeline go back through its steps."""
     steps = [] if hasattr(model, "sample") else _steps(model)
     last = steps[-1] if steps else model
@@ -436,7 +436,7 @@ def written(model: Any, n: int, rng: np.random.Generator) -> Any:
 
 
 def _draw(line: _Lineage, n: int) -> _tables.Rows:
-    return line.fresh.kind(written(line.model, n, line.rng), n, f"model.sample({n})")
+    return line.fresh.kind(_written(line.model, n, line.rng), n, f"model.sample({n})")
 
 
 def _compose(line: _Lineage, workflow: Workflow, generation: int, n_samples: int) -> None:

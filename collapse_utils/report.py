@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from . import _checks, _tables
-from .loop import History, written
+from .loop import History, _written
 from .metrics import mean_se, t_interval
 from .publishing import plus_minus, show_html
 from .yardstick import losses
@@ -408,12 +408,12 @@ def _refuse_copies(history: History) -> None:
     """Replicates are copies if their models write rows with the same noise, one by one."""
     name = history.frame["workflow"].iloc[0]
     models = [model for (one, _), model in history.models.items() if one == name]
-    if not models:  # a history that was put together by hand
+    if len(models) < 3:  # a history that was put together by hand
         return
     # All models but the last write as much, so that asking again gives the same answer.
     n, random = int(min(_TRIAL, history.array("rows", name).min())), np.random.default_rng(0)
     one, other, first, second = (
-        _tables.rows(written(model, n, random), f"model.sample({n})")
+        _tables.rows(_written(model, n, random), f"model.sample({n})")
         for model in (*models[:2], models[-1], models[-1])
     )
     # Rows in a fixed order, such as class by class, look alike in two samples of one model, too.
@@ -432,7 +432,9 @@ def _likeness(one: _tables.Rows, other: _tables.Rows) -> tuple[bool, bool]:
     both = pd.concat(tables, ignore_index=True)
     numbers = both.select_dtypes("number")
     others = both.drop(columns=numbers.columns).items()
-    codes = pd.DataFrame({name: pd.factorize(column)[0] for name, column in others}, both.index)
+    codes = pd.DataFrame(
+        {name: pd.factorize(column.map(str))[0] for name, column in others}, both.index
+    )
     ranks, codes, n = numbers.rank(pct=True).fillna(-1).to_numpy(), codes.to_numpy(), len(one)
 
     def gap(back: int) -> Floats:

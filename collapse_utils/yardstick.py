@@ -165,7 +165,7 @@ class _Features:
     def __init__(self, real: _tables.Rows) -> None:
         from sklearn.feature_extraction.text import CountVectorizer
 
-        table = _frame(real)
+        table = _tables.flat(real)
         self.roles = {name: _role(table[name]) for name in table}
         self.holes = [name for name in table if table[name].isna().any()]
         self.known: dict[Any, Any] = {}
@@ -188,7 +188,7 @@ class _Features:
 
     def __call__(self, rows: _tables.Rows) -> Floats:
         """Coordinates of rows, shape (n, k)."""
-        table = _frame(rows)
+        table = _tables.flat(rows)
         if set(table.columns) != set(self.roles):
             raise ValueError(
                 f"generated rows must have the columns of real, {list(self.roles)}, got "
@@ -221,7 +221,7 @@ class _Features:
 
     def together(self, rows: _tables.Rows) -> NDArray[np.float32]:
         """In how many rows two categories stand, shape (k, k); in the diagonal, each of them."""
-        table, places, n = _frame(rows), [np.empty((2, 0), dtype=int)], 0
+        table, places, n = _tables.flat(rows), [np.empty((2, 0), dtype=int)], 0
         for name, levels in self.levels.items():
             codes = levels.get_indexer(_labels(table[name]))
             places.append(np.stack([np.flatnonzero(codes >= 0), n + codes[codes >= 0]]))
@@ -239,15 +239,8 @@ class _Features:
             if both.any():
                 found["pairs"] = float(together[both].mean())
         if self.holes:
-            found["missing"] = float(_frame(rows).isna().to_numpy().mean())
+            found["missing"] = float(_tables.flat(rows).isna().to_numpy().mean())
         return found
-
-
-def _frame(rows: _tables.Rows) -> pd.DataFrame:
-    """A table as it is; an array of strings with a column for each place."""
-    if _tables.is_table(rows):
-        return rows
-    return pd.DataFrame(np.asarray(rows, dtype=object).reshape(len(rows), -1))
 
 
 def _role(column: pd.Series) -> str:

@@ -656,6 +656,27 @@ def test_a_look_for_copies_asks_for_no_more_rows_than_the_loop():
     diagnose(three(Drawn()))
 
 
+def test_rows_that_are_lists_are_looked_at_for_copies():
+    real = np.empty(200, dtype=object)
+    real[:] = [[i % 7] * (1 + i % 5) for i in range(200)]
+
+    class Lists:
+        def fit(self, X):
+            self.rows = X
+
+        def sample(self, n, rng):
+            return self.rows[rng.integers(len(self.rows), size=n)]
+
+    def features(rows):
+        return np.array([[len(one), one[0]] for one in rows])
+
+    history = recurse(
+        Lists(), real, n_generations=2, n_replicates=3, rng=np.random.default_rng(1),
+        metrics={"y": Yardstick(real, np.random.default_rng(0), features=features)},
+    )  # fmt: skip
+    assert diagnose(history).generations == 2
+
+
 def test_a_model_that_never_changes_is_reported_without_warnings():
     class Same(Deaf):
         def fit(self, X):
